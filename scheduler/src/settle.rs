@@ -1,0 +1,173 @@
+//! What a collected step made: tokens reported, choices ended, full pages made findable, device
+//! time charged to those who used it.
+//!
+//! Pages become findable here and not at launch. On the device a later step would see them
+//! either way, since steps run in order; but a step that fails never wrote them, and by then other
+//! sequences would already have built on it. A burst of equal prompts in one step computes
+//! its prefix twice for this; duplicates live until they are freed.
+
+use crate::core::{Core, Flight, FlightRow};
+use crate::prefix::Tip;
+use crate::types::{Event, Finish, PAGE_TOKENS, PromptLogprobs, Refusal, Sample, StepOutput};
+
+impl Core {
+    /// Takes in what a step made.
+    pub(crate) fn settle(&mut self, flight: Flight, made: &mut StepOutput, out: &mut Vec<Event>) {
+        assert_eq!(flight.step, made.step, "steps are collected in the order of their launch");
+        self.now = self.now.max(flight.launched_at + made.elapsed_us);
+        self.cost.observe(&flight.load, made.elapsed_us);
+        self.counters.steps += 1;
+        self.counters.device_us += made.elapsed_us;
+        self.charge(&flight, made.elapsed_us);
+        for (slot, logprobs) in made.prompt_logprobs.drain(..) {
+            self.report_prompt(slot, logprobs, out);
+        }
+        // Rows that failed have no sample; their requests end below, with their rows landed.
+        let failed = std::mem::take(&mut made.failed);
+        let mut samples = made.samples.drain(..);
+        for row in &flight.rows {
+            let slot = self.sequences[row.sequence].slot;
+            let failure = failed.iter().find(|(failed, _)| *failed == slot);
+            let sample = if row.samples && failure.is_none() { samples.next() } else { None };
+            assert!(!row.samples || failure.is_some() || sample.is_some(), "a sample is missing");
+            if let Some((_, why)) = failure {
+                self.land_failed(row, why, out);
+            } else {
+                self.land(row, sample, out);
+            }
+        }
+        assert!(samples.next().is_none(), "more samples than rows that sample");
+        drop(samples);
+        self.spare.push(flight);
+    }
+
+    /// A row came back.
+    fn land(&mut self, row: &FlightRow, sample: Option<Sample>, out: &mut Vec<Event>) {
+        let number = row.sequence;
+        if self.sequences[number].suspect {
+            self.trust(number);
+        }
+        let seq = &mut self.sequences[number];
+        seq.flights -= 1;
+        seq.pending -= u8::from(row.samples);
+        if seq.ended {
+            self.release(number, out);
+            return;
+        }
+        seq.settled = row.first + row.len;
+        if seq.settled / PAGE_TOKENS as u32 > seq.registered && seq.tip.is_some() {
+            self.register(number);
+        }
+        let seq = &self.sequences[number];
+        if seq.leads && seq.settled >= seq.prompt_len {
+            self.hand_over(number);
+        }
+        if let Some(sample) = sample {
+            self.take_token(number, sample, out);
+        } else if self.sequences[number].leaving {
+            self.leave(number);
+        }
+    }
+
+    /// A token was drawn for a sequence.
+    fn take_token(&mut self, number: u32, sample: Sample, out: &mut Vec<Event>) {
+        let Sample { slot, token, logprobs } = sample;
+        let seq = &mut self.sequences[number];
+        assert_eq!(slot, seq.slot, "samples come in the order of rows");
+        let len_before = seq.tokens.len() as u32;
+        seq.tokens.push(token);
+        seq.faults = 0;
+        out.push(Event::Token { id: seq.id, choice: seq.choice, token, logprobs });
+        let stop = len_before >= seq.stop_from && seq.stop_tokens.contains(&token);
+        let full = len_before + 1 >= seq.limit;
+        let leaving = seq.leaving;
+        if len_before == seq.prompt_len {
+            let (request, now) = (seq.request, self.now);
+            self.requests[request].first_token.get_or_insert(now);
+        }
+        if stop || full {
+            let reason = if stop { Finish::Stop } else { Finish::Length };
+            self.end_choice(number, reason, out);
+        } else if leaving {
+            self.leave(number);
+        }
+    }
+
+    /// A preempted sequence goes back in line once no step in flight has a row of it.
+    fn leave(&mut self, number: u32) {
+        if self.sequences[number].flights == 0 {
+            self.requeue(number);
+        }
+    }
+
+    /// A row failed alone: its whole request is refused.
+    fn land_failed(&mut self, row: &FlightRow, why: &str, out: &mut Vec<Event>) {
+        let seq = &mut self.sequences[row.sequence];
+        seq.flights -= 1;
+        seq.pending -= u8::from(row.samples);
+        if seq.ended {
+            self.release(row.sequence, out);
+        } else {
+            let request = seq.request;
+            self.refuse(request, Refusal::Engine(why.to_owned()), out);
+        }
+    }
+
+    /// Makes the full pages of a sequence findable, each behind the one before.
+    fn register(&mut self, number: u32) {
+        let seq = &mut self.sequences[number];
+        let Some(mut tip) = seq.tip else { return };
+        if !self.pages.alive(&tip) {
+            // Its page was evicted or replaced, which happens where another sequence's copy was
+            // the registered one. Walk the own pages again from the start.
+            tip = Tip::root(self.requests[seq.request].request.salt);
+            seq.registered = 0;
+        }
+        let full = seq.settled as usize / PAGE_TOKENS;
+        let whole = &seq.tokens.as_chunks::<PAGE_TOKENS>().0[..full];
+        for (tokens, page) in whole.iter().zip(&seq.table).skip(seq.registered as usize) {
+            let Some(next) = self.pages.register(&tip, tokens, page) else {
+                seq.tip = None;
+                return;
+            };
+            tip = next;
+        }
+        seq.registered = full as u32;
+        seq.tip = Some(tip);
+    }
+
+    /// Passes log-probabilities of a prompt on, each position once: a sequence that was preempted
+    /// computes some of them again.
+    fn report_prompt(&mut self, slot: u32, mut part: PromptLogprobs, out: &mut Vec<Event>) {
+        let number = self.slots[slot as usize];
+        let seq = &mut self.sequences[number];
+        let live = &mut self.requests[seq.request];
+        let (first, end) = (part.first, part.first + part.entries.len() as u32);
+        if seq.ended || end <= live.logprobs_next {
+            return;
+        }
+        assert!(first <= live.logprobs_next, "a stretch of the prompt was left out");
+        part.entries.drain(..(live.logprobs_next - first) as usize);
+        part.first = live.logprobs_next;
+        live.logprobs_next = end;
+        if end >= seq.prompt_len {
+            seq.prompt_logprobs = None;
+        }
+        out.push(Event::PromptLogprobs(seq.id, part));
+    }
+
+    /// Shares a step's time among its rows by their tokens.
+    fn charge(&mut self, flight: &Flight, elapsed_us: u64) {
+        let total: u64 = flight.rows.iter().map(|row| u64::from(row.len)).sum();
+        let per_token = elapsed_us.saturating_mul(1000) / total.max(1);
+        for row in &flight.rows {
+            let account = self.sequences[row.sequence].account;
+            self.line.charge(account, per_token.saturating_mul(u64::from(row.len)));
+            let counter = match row.len {
+                1 => &mut self.counters.tokens_decode,
+                _ => &mut self.counters.tokens_prefill,
+            };
+            *counter += u64::from(row.len);
+        }
+    }
+}
