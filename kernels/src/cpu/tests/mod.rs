@@ -1,0 +1,122 @@
+//! Every op against its plain reference, over one table of odd shapes per op. This file holds what
+//! the tests share: instruction sets to run on, numbers, and a device with tensors.
+
+mod attention;
+mod ops;
+mod sample;
+mod speed;
+mod steps;
+
+use super::isa::Isa;
+use super::{Cpu, CpuConfig, Tensor};
+use crate::compute::{Compute, Precision, Sampler, Step};
+
+/// One instruction set per [`super::lanes::Lanes`].
+pub(crate) fn isas() -> Vec<Isa> {
+    let mut isas: Vec<Isa> = Vec::new();
+    for isa in Isa::available() {
+        let kind = |isa: &Isa| (isa.has_avx2(), isa.has_avx512());
+        if !isas.iter().any(|other| kind(other) == kind(&isa)) {
+            isas.push(isa);
+        }
+    }
+    isas
+}
+
+/// Numbers that look random and are the same in every run (an LCG's upper bits).
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
+    }
+
+    pub(crate) fn bits(&mut self) -> u32 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        self.bits() as usize % n
+    }
+
+    /// Uniform in -1..1.
+    pub(crate) fn unit(&mut self) -> f32 {
+        self.bits() as f32 / 2_147_483_648.0 - 1.0
+    }
+
+    /// About normal, standard deviation 1.
+    pub(crate) fn normal(&mut self) -> f32 {
+        (0..12).map(|_| self.unit()).sum::<f32>() / 2.0
+    }
+
+    pub(crate) fn list(&mut self, n: usize, scale: f32) -> Vec<f32> {
+        (0..n).map(|_| self.normal() * scale).collect()
+    }
+}
+
+/// A device with room for `rows` rows.
+pub(crate) fn cpu(isa: Isa, threads: usize, rows: usize, vocab: usize) -> Cpu {
+    Cpu::new(CpuConfig {
+        threads,
+        precision: Precision::Float32,
+        rows_max: rows,
+        slots: rows.max(4),
+        context_max: 4096,
+        vocab,
+        isa,
+    })
+}
+
+/// A tensor of these rows.
+pub(crate) fn tensor(cpu: &mut Cpu, rows: usize, values: &[f32]) -> Tensor {
+    let mut tensor = cpu.tensor(rows, values.len() / rows).expect("memory");
+    tensor.first_mut(rows).copy_from_slice(values);
+    tensor
+}
+
+/// Begins a step of `rows` rows of slot 0 that needs no pages.
+pub(crate) fn begin(cpu: &mut Cpu, rows: usize) {
+    use crate::compute::{CacheElement, CacheShape, Segment};
+    let shape = CacheShape {
+        layers: 1,
+        pages: 1,
+        page_tokens: 16,
+        kv_heads: 1,
+        head_dim: 1,
+        element: CacheElement::F32,
+        slots: 1,
+        pages_per_slot: 1,
+    };
+    let mut cache = cpu.cache(shape).expect("memory");
+    let segments = [Segment { slot: 0, first: 0, len: rows as u32, row: 0, late: false }];
+    let tokens = vec![0; rows];
+    cpu.begin(Step { tokens: &tokens, segments: &segments, grants: &[] }, &mut cache);
+}
+
+/// A sampler with everything off.
+pub(crate) fn plain_sampler() -> Sampler {
+    Sampler {
+        temperature: 1.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        seed: 0,
+        banned: Vec::new(),
+        banned_until: 0,
+    }
+}
+
+/// Each number is within `ulps` units of the last place of `scale`, or of its own size.
+pub(crate) fn assert_near(what: &str, got: &[f32], want: &[f32], scale: f32, ulps: f32) {
+    assert_eq!(got.len(), want.len(), "{what}");
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        let limit = ulps * f32::EPSILON * want.abs().max(scale);
+        assert!((got - want).abs() <= limit, "{what} [{i}]: {got}, want {want}, limit {limit}");
+    }
+}

@@ -1,0 +1,10 @@
+//! The ops as plain f32 loops: the oracle for every other version.
+
+pub mod activation;
+pub mod attention;
+pub mod norm;
+pub mod rope;
+pub mod sample;
+
+pub mod dequant;
+pub mod matmul;
