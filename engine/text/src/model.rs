@@ -1,0 +1,292 @@
+//! A model's words: text to tokens and back, and conversations to text.
+//!
+//! Loaded once, then shared and never changed. Encoding is the `tokenizers` crate's; decoding is
+//! ours (see `decode`), because it has to stream; templates are in `chat`.
+//!
+//! The `tokenizers` crate asserts things about its files that a hostile or broken file violates,
+//! and reports some of them by panicking. Those panics are caught here, at load and at each
+//! encoding, and become errors. This relies on unwinding; with `panic = "abort"` a broken
+//! tokenizer.json stops the process instead.
+
+use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+use tokenizers::{AddedToken, Tokenizer};
+
+use crate::chat::{ChatInput, Templates};
+use crate::decode::{DecodeState, Decoder};
+use crate::files::{Config, Directory, TextFiles};
+use crate::{Detokenizer, GgufVocab, TemplateError, TextError};
+
+const TOKENIZER_JSON: &str = "tokenizer.json";
+
+/// Tokenizer and chat templates of one model.
+#[derive(Debug)]
+pub struct TextModel {
+    tokenizer: Tokenizer,
+    decoder: Decoder,
+    special: HashSet<u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    templates: Templates,
+}
+
+/// The parts of tokenizer.json that the `tokenizers` crate does not give back.
+#[derive(serde::Deserialize)]
+struct Outline {
+    #[serde(default)]
+    decoder: Value,
+    model: OutlineModel,
+}
+
+#[derive(serde::Deserialize)]
+struct OutlineModel {
+    #[serde(rename = "type", default)]
+    kind: Option<String>,
+}
+
+impl TextModel {
+    /// Loads `tokenizer.json` and what lies beside it: `tokenizer_config.json`,
+    /// `special_tokens_map.json`, `chat_template.jinja`, `chat_template.json` and
+    /// `additional_chat_templates/`. Only the first must exist.
+    ///
+    /// A chat template that does not compile is no reason to refuse the model: it is reported by
+    /// [`TextModel::chat_template_error`] and by [`TextModel::render_chat`].
+    ///
+    /// # Errors
+    /// A file that cannot be read or used, by name and with the reason.
+    pub fn from_dir(dir: &Path) -> Result<TextModel, TextError> {
+        let read = Directory::read(dir)?;
+        let files = TextFiles {
+            tokenizer_json: &read.tokenizer_json,
+            tokenizer_config: read.tokenizer_config.as_deref(),
+            special_tokens_map: read.special_tokens_map.as_deref(),
+            chat_template: None,
+        };
+        let located = |error| in_directory(error, dir);
+        let mut config = Config::parse(&files).map_err(located)?;
+        for template in &read.templates {
+            config.set_template(&template.name, &template.source, &template.file);
+        }
+        TextModel::build(files.tokenizer_json, config, &[]).map_err(located)
+    }
+
+    /// The same from memory.
+    ///
+    /// # Errors
+    /// As [`TextModel::from_dir`].
+    pub fn from_bytes(files: TextFiles<'_>) -> Result<TextModel, TextError> {
+        TextModel::build(files.tokenizer_json, Config::parse(&files)?, &[])
+    }
+
+    /// From the tokenizer keys of a GGUF header.
+    ///
+    /// # Errors
+    /// A vocabulary that contradicts itself; a kind or a splitting rule that is not built in.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller is done with the vocabulary")]
+    pub fn from_gguf(vocab: GgufVocab) -> Result<TextModel, TextError> {
+        let json = vocab.tokenizer_json()?;
+        let mut config = Config { special: vocab.special_tokens(), ..Config::default() };
+        if let Some(source) = &vocab.chat_template {
+            config.set_template("default", source, "tokenizer.chat_template");
+        }
+        let mut model = TextModel::build(&json, config, &vocab.tokens)?;
+        model.bos = vocab.bos;
+        model.eos = vocab.eos;
+        Ok(model)
+    }
+
+    fn build(
+        tokenizer_json: &[u8],
+        config: Config,
+        listed: &[String],
+    ) -> Result<TextModel, TextError> {
+        let invalid = |reason: String| TextError::invalid(TOKENIZER_JSON, reason);
+        let outline: Outline =
+            serde_json::from_slice(tokenizer_json).map_err(|e| invalid(e.to_string()))?;
+        let mut tokenizer = contained(|| Tokenizer::from_bytes(tokenizer_json)).map_err(invalid)?;
+        // Files often carry the limits of their training; a server has its own.
+        tokenizer.with_truncation(None).map_err(|e| invalid(e.to_string()))?;
+        tokenizer.with_padding(None);
+        add_named_tokens(&mut tokenizer, &config).map_err(invalid)?;
+
+        let tokens = vocabulary(&tokenizer, listed).map_err(invalid)?;
+        let special = special_ids(&tokenizer, &tokens);
+        // Transformers ignores the wish for BPE models, where it would eat real spaces.
+        let clean_up = config.clean_up_spaces && outline.model.kind.as_deref() != Some("BPE");
+        let decoder = Decoder::new(&outline.decoder, tokens, clean_up)?;
+        let named = |key: &str| {
+            config.special.get(key).and_then(Value::as_str).and_then(|t| tokenizer.token_to_id(t))
+        };
+        let (bos, eos) = (named("bos_token"), named("eos_token"));
+        let templates = Templates::new(config.special, &config.templates);
+        Ok(TextModel { tokenizer, decoder, special, bos, eos, templates })
+    }
+
+    /// Puts this template in the place of all that the model came with.
+    ///
+    /// # Errors
+    /// The template does not compile; the old ones stay.
+    pub fn set_chat_template(&mut self, source: &str) -> Result<(), TextError> {
+        Ok(self.templates.replace(source)?)
+    }
+
+    /// Number of ids that the tokenizer knows: the largest plus one. A model's output may be wider.
+    pub fn vocab_size(&self) -> usize {
+        self.decoder.len()
+    }
+
+    /// Text to tokens. Special tokens written in the text are recognised in either case;
+    /// `add_special_tokens` adds those that the model's files put around a text (often BOS), which
+    /// a rendered chat template has already written.
+    ///
+    /// # Errors
+    /// The tokenizer's files make it fail on this text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
+        contained(|| self.tokenizer.encode_fast(text, add_special_tokens))
+            .map(|encoding| encoding.get_ids().to_vec())
+            .map_err(TextError::Encode)
+    }
+
+    /// Tokens to text. Bytes that are not UTF-8 become U+FFFD; ids outside the vocabulary are
+    /// skipped.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> String {
+        let mut state = DecodeState::new(&self.decoder);
+        let mut out = String::new();
+        for &id in ids {
+            if !(skip_special && self.is_special(id)) {
+                state.push(&self.decoder, id, &mut out);
+            }
+        }
+        state.flush(&mut out);
+        out
+    }
+
+    /// The exact bytes that a token adds inside a text, perhaps part of a character; none for an
+    /// id outside the vocabulary.
+    pub fn token_bytes(&self, id: u32) -> &[u8] {
+        self.decoder.piece(id)
+    }
+
+    /// A token for display: its bytes as text, U+FFFD for what is not UTF-8, special tokens as
+    /// they are written.
+    pub fn token_text(&self, id: u32) -> String {
+        String::from_utf8_lossy(self.token_bytes(id)).into_owned()
+    }
+
+    /// Whether a token steers the model and is left out of text by `skip_special`.
+    pub fn is_special(&self, id: u32) -> bool {
+        self.special.contains(&id)
+    }
+
+    /// The token of exactly this spelling, e.g. `<|im_end|>`.
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
+    /// Beginning of text, if the files name one.
+    pub fn bos(&self) -> Option<u32> {
+        self.bos
+    }
+
+    /// End of text, if the tokenizer's files name one. Models often have further end tokens, in
+    /// generation_config.json, which is not read here.
+    pub fn eos(&self) -> Option<u32> {
+        self.eos
+    }
+
+    /// Whether the model came with a chat template (or was given one).
+    pub fn has_chat_template(&self) -> bool {
+        !self.templates.is_empty()
+    }
+
+    /// Why a chat template of this model cannot be used, if one cannot: worth a line at start.
+    pub fn chat_template_error(&self) -> Option<&TemplateError> {
+        self.templates.error()
+    }
+
+    /// Writes a conversation as the text that the model was trained to continue. Encode it without
+    /// adding special tokens.
+    ///
+    /// # Errors
+    /// See [`TemplateError`].
+    pub fn render_chat(&self, chat: &ChatInput) -> Result<String, TemplateError> {
+        self.templates.render(chat)
+    }
+
+    /// Starts streaming text behind `prompt`. The pieces, joined, are what [`TextModel::decode`]
+    /// of prompt and output adds to that of the prompt alone.
+    pub fn detokenizer(self: &Arc<Self>, prompt: &[u32], skip_special: bool) -> Detokenizer {
+        Detokenizer::new(Arc::clone(self), prompt, skip_special)
+    }
+
+    pub(crate) fn decoder(&self) -> &Decoder {
+        &self.decoder
+    }
+}
+
+/// `bos_token` and its like are special even if tokenizer.json does not say so. Only tokens that
+/// exist are marked: a new one would get an id that the model has no weights for.
+fn add_named_tokens(tokenizer: &mut Tokenizer, config: &Config) -> Result<(), String> {
+    let added = tokenizer.get_added_tokens_decoder();
+    let missing: Vec<AddedToken> = config
+        .special
+        .values()
+        .filter_map(Value::as_str)
+        .filter(|token| tokenizer.token_to_id(token).is_some_and(|id| !added.contains_key(&id)))
+        .map(|token| AddedToken::from(token, true))
+        .collect();
+    contained(|| tokenizer.add_special_tokens(missing)).map(|_| ())
+}
+
+/// Ids whose token is spelled like a special one: so does the library tell them apart.
+fn special_ids(tokenizer: &Tokenizer, tokens: &[Option<String>]) -> HashSet<u32> {
+    let added = tokenizer.get_added_tokens_decoder();
+    let special: HashSet<&str> =
+        added.values().filter(|token| token.special).map(|token| token.content.as_str()).collect();
+    let is_special =
+        |token: &Option<String>| token.as_deref().is_some_and(|token| special.contains(token));
+    (0..).zip(tokens).filter(|(_, token)| is_special(token)).map(|(id, _)| id).collect()
+}
+
+/// All tokens by id. A file may leave gaps, but an id far beyond the number of tokens would only
+/// make an enormous table. `listed` is the vocabulary as a list, where the file has one: it may
+/// spell two ids the same way, of which the library keeps one.
+fn vocabulary(tokenizer: &Tokenizer, listed: &[String]) -> Result<Vec<Option<String>>, String> {
+    let count = tokenizer.get_vocab_size(true).max(listed.len());
+    let largest = tokenizer.get_vocab(true).into_values().max();
+    let size = largest.map_or(0, |id| id as usize + 1).max(count);
+    if size > count * 2 + (1 << 16) {
+        return Err(format!("token id {} for a vocabulary of {count}", size - 1));
+    }
+    let token = |id: usize| tokenizer.id_to_token(id as u32).or_else(|| listed.get(id).cloned());
+    Ok((0..size).map(token).collect())
+}
+
+/// Runs code of the `tokenizers` crate; its error or panic becomes a message.
+fn contained<T, E: std::fmt::Display>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => {
+            let message = panic
+                .downcast_ref::<String>()
+                .map(String::as_str)
+                .or_else(|| panic.downcast_ref::<&str>().copied())
+                .unwrap_or("without a message");
+            Err(format!("the tokenizer library panicked: {message}"))
+        }
+    }
+}
+
+/// Gives an error the path of the file that it names.
+fn in_directory(error: TextError, dir: &Path) -> TextError {
+    match error {
+        TextError::Invalid { file, reason } if !file.contains(std::path::MAIN_SEPARATOR) => {
+            TextError::Invalid { file: dir.join(file).display().to_string(), reason }
+        }
+        other => other,
+    }
+}
