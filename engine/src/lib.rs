@@ -1,0 +1,24 @@
+//! Model files to weights, families to [`spec::ModelSpec`], one transformer for all of them, and
+//! the runner that implements `scheduler::Engine` with it.
+//!
+//! The engine knows models and batches. It does not know requests, users, HTTP or text formats
+//! beyond what a model's files define.
+
+mod config;
+mod demo;
+mod families;
+mod generation;
+pub mod model;
+pub mod open;
+pub mod plan;
+pub mod runner;
+pub mod spec;
+pub mod start;
+pub mod transformer;
+pub mod weights;
+
+pub use demo::open_demo;
+pub use model::ModelFiles;
+pub use open::open;
+pub use start::{CpuRunner, StartError, scheduler_config, start_cpu};
+pub use weights::LoadError;

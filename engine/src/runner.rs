@@ -1,0 +1,286 @@
+//! [`Runner`]: batches from the scheduler become calls of a [`Compute`]; what a device drew
+//! becomes step outputs. It keeps per slot only what a batch does not repeat: the prompt (for the
+//! one prompt token that stands behind each stretch of it) and the wish for log-probabilities.
+//!
+//! All buffers are claimed at start and reused. Nothing here allocates per step, except for the
+//! log-probabilities that rows ask for. It knows no request and reads no clock.
+
+use std::collections::VecDeque;
+
+use kernels::{
+    Compute, Drawn, Fault as DeviceFault, Grant, LogprobRow, SampleRow, Sampler, Segment, Step,
+};
+use scheduler::types::{
+    Batch, Engine, Fault, Logits, PageGrant, Row, RowStart, Sampling, StepOutput, Token,
+};
+
+use crate::plan::Plan;
+use crate::transformer::Transformer;
+
+mod output;
+
+/// A model that runs batches on one device. Owned and called by one thread.
+pub struct Runner<C: Compute> {
+    compute: C,
+    model: Transformer<C>,
+    cache: C::Cache,
+    depth: usize,
+    slots: Vec<Slot>,
+    /// What one call of `begin` needs, in the device's words.
+    segments: Vec<Segment>,
+    grants: Vec<Grant>,
+    /// The sampler of the row that starts: one buffer for all of them.
+    sampler: Sampler,
+    in_flight: VecDeque<Asked>,
+    /// Records not in use: `depth` of them when idle.
+    spare: Vec<Asked>,
+    drawn: Drawn,
+    /// Steps in flight that were launched on top of one that failed.
+    tainted: usize,
+}
+
+/// What the runner keeps of the sequence in a slot.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    prompt: Vec<Token>,
+    /// Alternatives wanted for each drawn token.
+    logprobs: Option<u32>,
+}
+
+/// What a step in flight was asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    step: u64,
+    samples: Vec<SampleRow>,
+    /// Activation rows of `samples`.
+    sample_at: Vec<u32>,
+    scores: Vec<LogprobRow>,
+    /// Activation rows of `scores`.
+    score_at: Vec<u32>,
+}
+
+impl<C: Compute> Runner<C> {
+    /// A runner with `depth` steps in flight at most: 1 where a launch computes (CPU), 2 where it
+    /// only queues work.
+    ///
+    /// # Panics
+    /// `depth` is neither 1 nor 2: a [`Compute`] holds at most two steps.
+    #[must_use]
+    pub fn new(
+        compute: C,
+        model: Transformer<C>,
+        cache: C::Cache,
+        plan: &Plan,
+        depth: usize,
+    ) -> Self {
+        assert!((1..=2).contains(&depth), "depth {depth}");
+        let asked = || Asked {
+            samples: Vec::with_capacity(plan.rows_max),
+            sample_at: Vec::with_capacity(plan.rows_max),
+            ..Asked::default()
+        };
+        Self {
+            compute,
+            model,
+            cache,
+            depth,
+            slots: vec![Slot::default(); plan.rows_max],
+            segments: Vec::with_capacity(plan.rows_max),
+            grants: Vec::with_capacity(plan.rows_max),
+            sampler: plain_sampler(),
+            in_flight: VecDeque::with_capacity(depth),
+            spare: (0..depth).map(|_| asked()).collect(),
+            drawn: Drawn::default(),
+            tainted: 0,
+        }
+    }
+
+    /// One line for people about the device.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.compute.describe()
+    }
+
+    /// Bytes of the weights in the device's layout.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
+        self.model.weight_bytes(&self.compute)
+    }
+
+    /// A sequence takes a slot.
+    fn start(&mut self, start: &RowStart) {
+        let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from } = start;
+        let kept = &mut self.slots[*slot as usize];
+        kept.prompt.clear();
+        kept.prompt.extend_from_slice(&tokens[..*prompt_len as usize]);
+        kept.logprobs = sampling.logprobs;
+        fill_sampler(&mut self.sampler, sampling);
+        self.sampler.banned.clear();
+        self.sampler.banned.extend_from_slice(stop_tokens);
+        self.sampler.banned_until = *stop_from;
+        self.compute.start_slot(*slot, tokens, *prompt_len, &self.sampler);
+    }
+
+    /// Translates the rows into segments, and their wishes for logits into `asked`.
+    fn plan_rows(&mut self, rows: &[Row], asked: &mut Asked) {
+        self.segments.clear();
+        for row in rows {
+            let Row { slot, first, len, tokens_at, late, logits } = *row;
+            self.segments.push(Segment { slot, first, len, row: tokens_at, late });
+            let kept = &self.slots[slot as usize];
+            let draws = match logits {
+                Logits::No => false,
+                Logits::Sample => true,
+                Logits::Prompt { top, sample } => {
+                    asked.score_prompt(row, &kept.prompt, top);
+                    sample
+                }
+            };
+            if draws {
+                let position = first + len;
+                asked.samples.push(SampleRow { slot, position, logprobs: kept.logprobs });
+                asked.sample_at.push(tokens_at + len - 1);
+            }
+        }
+    }
+
+    /// Asks the device for the logits of all rows that want them, a bounded number at a time.
+    fn draw(&mut self, asked: &Asked) {
+        let chunk = self.model.logits_rows_max();
+        let samples = asked.sample_at.chunks(chunk).zip(asked.samples.chunks(chunk));
+        for (at, rows) in samples {
+            let logits = self.model.logits(&mut self.compute, at);
+            self.compute.sample(logits, rows);
+        }
+        let scores = asked.score_at.chunks(chunk).zip(asked.scores.chunks(chunk));
+        for (at, rows) in scores {
+            let logits = self.model.logits(&mut self.compute, at);
+            self.compute.score(logits, rows);
+        }
+    }
+}
+
+impl<C: Compute> Engine for Runner<C> {
+    fn depth(&self) -> usize {
+        self.depth
+    }
+
+    fn launch(&mut self, batch: &Batch) {
+        let mut asked = self.spare.pop().expect("no more than `depth` steps in flight");
+        asked.clear(batch.step);
+        for &slot in &batch.ends {
+            self.compute.end_slot(slot);
+        }
+        for start in &batch.starts {
+            self.start(start);
+        }
+        self.plan_rows(&batch.rows, &mut asked);
+        self.grants.clear();
+        self.grants.extend(batch.grants.iter().map(|&grant| {
+            let PageGrant { slot, index, page } = grant;
+            Grant { slot, index, page }
+        }));
+        let step = Step { tokens: &batch.tokens, segments: &self.segments, grants: &self.grants };
+        if batch.rows.is_empty() {
+            // Slots and grants only: the device takes note of them, there is nothing to compute.
+            self.compute.begin(step, &mut self.cache);
+        } else {
+            self.model.forward(&mut self.compute, &mut self.cache, step, None);
+            self.draw(&asked);
+        }
+        self.compute.end();
+        self.in_flight.push_back(asked);
+    }
+
+    fn collect(&mut self, out: &mut StepOutput) -> Result<(), Fault> {
+        let asked = self.in_flight.pop_front().expect("a step in flight");
+        let result = self.compute.collect(&mut self.drawn);
+        let result = match result {
+            Ok(()) if self.tainted > 0 => {
+                self.tainted -= 1;
+                Err(Fault::Step("the step before it failed".to_owned()))
+            }
+            Ok(()) => {
+                output::fill(&asked, &mut self.drawn, out);
+                Ok(())
+            }
+            Err(DeviceFault::Step(text)) => {
+                self.tainted = self.in_flight.len();
+                Err(Fault::Step(text))
+            }
+            // Weights and pages are gone with the device's memory, and the files they came from
+            // were let go after loading: only a new process can set the device up again.
+            Err(DeviceFault::Lost(text)) => Err(Fault::Dead(text)),
+        };
+        self.spare.push(asked);
+        result
+    }
+}
+
+impl Asked {
+    fn clear(&mut self, step: u64) {
+        self.step = step;
+        self.samples.clear();
+        self.sample_at.clear();
+        self.scores.clear();
+        self.score_at.clear();
+    }
+
+    /// Position p predicts the token at p + 1, so the first token of a prompt is predicted by
+    /// none, and the last position of a stretch predicts a token behind it.
+    fn score_prompt(&mut self, row: &Row, prompt: &[Token], top: u32) {
+        let end = (row.first + row.len).min(prompt.len() as u32 - 1);
+        for before in row.first..end {
+            let position = before + 1;
+            let token = prompt[position as usize];
+            self.scores.push(LogprobRow { slot: row.slot, position, token, top });
+            self.score_at.push(row.tokens_at + before - row.first);
+        }
+    }
+}
+
+/// Greedy, everything off.
+fn plain_sampler() -> Sampler {
+    Sampler {
+        temperature: 0.0,
+        top_p: 1.0,
+        top_k: 0,
+        min_p: 0.0,
+        typical_p: 1.0,
+        repetition_penalty: 1.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        logit_bias: Vec::new(),
+        seed: 0,
+        banned: Vec::new(),
+        banned_until: 0,
+    }
+}
+
+/// Copies the numbers over; lists keep their memory.
+fn fill_sampler(sampler: &mut Sampler, from: &Sampling) {
+    let Sampling {
+        temperature,
+        top_p,
+        top_k,
+        min_p,
+        typical_p,
+        repetition_penalty,
+        presence_penalty,
+        frequency_penalty,
+        logit_bias,
+        seed,
+        logprobs: _,
+    } = from;
+    sampler.temperature = *temperature;
+    sampler.top_p = *top_p;
+    sampler.top_k = *top_k;
+    sampler.min_p = *min_p;
+    sampler.typical_p = *typical_p;
+    sampler.repetition_penalty = *repetition_penalty;
+    sampler.presence_penalty = *presence_penalty;
+    sampler.frequency_penalty = *frequency_penalty;
+    sampler.logit_bias.clear();
+    sampler.logit_bias.extend_from_slice(logit_bias);
+    sampler.seed = *seed;
+}

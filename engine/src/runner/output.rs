@@ -1,0 +1,64 @@
+//! What a device drew, put into the scheduler's words: samples in the batch's order, prompt
+//! log-probabilities gathered per slot, rows without usable numbers reported as failed.
+
+use kernels::Drawn;
+use kernels::compute::Scored;
+use scheduler::types::{Logprobs, PromptLogprobs, Sample, StepOutput};
+
+use super::Asked;
+
+/// Overwrites `out`. Samples' log-probabilities come first in `drawn.logprobs`, in the order of
+/// the samples that asked; then those of prompt tokens, in the order they were asked for.
+pub(super) fn fill(asked: &Asked, drawn: &mut Drawn, out: &mut StepOutput) {
+    let StepOutput { step, elapsed_us, samples, prompt_logprobs, failed } = out;
+    *step = asked.step;
+    *elapsed_us = drawn.elapsed_us;
+    samples.clear();
+    prompt_logprobs.clear();
+    failed.clear();
+    assert_eq!(drawn.tokens.len(), asked.samples.len(), "tokens drawn");
+    let mut scored = drawn.logprobs.iter_mut();
+    for (row, &(slot, token)) in asked.samples.iter().zip(&drawn.tokens) {
+        assert_eq!(slot, row.slot, "tokens drawn out of order");
+        // Asked for is reported, even where no token was drawn and the numbers mean nothing.
+        let scores = row.logprobs.map(|_| scored.next().expect("a score for every row that asked"));
+        match token {
+            Some(token) => {
+                let logprobs = scores.map(|scored| Box::new(logprobs(scored)));
+                samples.push(Sample { slot, token, logprobs });
+            }
+            None => failed.push((slot, NOTHING_DRAWN.to_owned())),
+        }
+    }
+    for row in &asked.scores {
+        let scored = scored.next().expect("a score for every prompt token asked for");
+        assert_eq!((scored.slot, scored.position), (row.slot, row.position), "scores out of order");
+        if scored.logprob.is_nan() {
+            if failed.iter().all(|(slot, _)| *slot != row.slot) {
+                failed.push((row.slot, NOT_A_NUMBER.to_owned()));
+            }
+            continue;
+        }
+        if prompt_logprobs.last().is_none_or(|(slot, _)| *slot != row.slot) {
+            let entries = Vec::new();
+            prompt_logprobs.push((row.slot, PromptLogprobs { first: row.position, entries }));
+        }
+        let (_, stretch) = prompt_logprobs.last_mut().expect("pushed above");
+        stretch.entries.push(logprobs(scored));
+    }
+    if !failed.is_empty() {
+        samples.retain(|sample| failed.iter().all(|(slot, _)| *slot != sample.slot));
+        prompt_logprobs.retain(|(at, _)| failed.iter().all(|(slot, _)| slot != at));
+    }
+}
+
+const NOTHING_DRAWN: &str = "no token could be drawn: the model's logits are not numbers \
+     (damaged weights, or an overflow in this precision), or logit_bias forbids every token";
+
+const NOT_A_NUMBER: &str = "the model's logits are not numbers: \
+     damaged weights, or an overflow in this precision";
+
+fn logprobs(scored: &mut Scored) -> Logprobs {
+    let top = std::mem::take(&mut scored.top);
+    Logprobs { logprob: scored.logprob, rank: scored.rank, top }
+}

@@ -1,0 +1,168 @@
+//! Where tensors come from: files mapped into memory, read by role.
+//!
+//! A source checks a tensor's place, type and size against its file before it hands out bytes;
+//! nothing in a file can make it panic or allocate more than the file's own size. Sources know
+//! file formats and tensor names; they do not know what a family computes.
+
+use std::path::{Path, PathBuf};
+
+use kernels::{Format, MatrixPart};
+
+use crate::spec::{ModelSpec, Role};
+
+pub mod gguf;
+mod gguf_header;
+mod gguf_value;
+mod map;
+mod names;
+pub mod safetensors;
+pub mod shards;
+
+pub(crate) use map::{FileBytes, read_small};
+
+/// A file cannot be loaded. Says which file, which tensor or offset, what was wanted and found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}", file.display())]
+pub struct LoadError {
+    /// The file.
+    pub file: PathBuf,
+    /// What is wrong with it, and what to do where that is known.
+    pub problem: String,
+}
+
+impl LoadError {
+    /// An error about `file`.
+    pub fn new(file: &Path, problem: impl Into<String>) -> Self {
+        Self { file: file.to_path_buf(), problem: problem.into() }
+    }
+}
+
+/// A tensor as it lies in its file: row-major, `rows * format.row_bytes(cols)` bytes. A vector
+/// has one row.
+#[derive(Debug, Clone, Copy)]
+pub struct TensorView<'a> {
+    /// Element or block format.
+    pub format: Format,
+    /// Rows (output features).
+    pub rows: usize,
+    /// Columns (input features).
+    pub cols: usize,
+    /// The data, little endian.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> TensorView<'a> {
+    /// The same data as a part of a device matrix.
+    #[must_use]
+    pub fn part(self) -> MatrixPart<'a> {
+        MatrixPart { format: self.format, rows: self.rows, cols: self.cols, bytes: self.bytes }
+    }
+}
+
+/// Tensors by role.
+pub trait Weights {
+    /// The tensor that plays `role`, with exactly this shape (`rows` is 1 for vectors).
+    ///
+    /// # Errors
+    /// It is missing, has another shape, or a type that is not supported.
+    fn tensor(&self, role: Role, rows: usize, cols: usize) -> Result<TensorView<'_>, LoadError>;
+
+    /// A vector widened to f32.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    fn vector(&self, role: Role, len: usize) -> Result<Vec<f32>, LoadError>;
+}
+
+/// What checking all of a model's tensors found.
+pub(crate) struct Found {
+    /// Bytes of the tensors that the model uses.
+    pub(crate) bytes: u64,
+    /// The format that most of those bytes are in.
+    pub(crate) format: Format,
+}
+
+/// Looks every tensor of `spec` up, so that a missing or misshapen one is reported before
+/// anything is loaded. Reads no data.
+pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, LoadError> {
+    let mut by_format: Vec<(Format, u64)> = Vec::new();
+    for need in spec.tensors() {
+        let view = weights.tensor(need.role, need.rows, need.cols)?;
+        let bytes = view.bytes.len() as u64;
+        match by_format.iter_mut().find(|(format, _)| *format == view.format) {
+            Some((_, sum)) => *sum += bytes,
+            None => by_format.push((view.format, bytes)),
+        }
+    }
+    let bytes = by_format.iter().map(|(_, sum)| sum).sum();
+    let format = by_format.iter().max_by_key(|(_, sum)| *sum).map_or(Format::F32, |most| most.0);
+    Ok(Found { bytes, format })
+}
+
+/// A format's usual name in lower case.
+pub(crate) fn format_name(format: Format) -> String {
+    match format {
+        Format::Q2K => "q2_k".to_owned(),
+        Format::Q3K => "q3_k".to_owned(),
+        Format::Q4K => "q4_k".to_owned(),
+        Format::Q5K => "q5_k".to_owned(),
+        Format::Q6K => "q6_k".to_owned(),
+        plain => format!("{plain:?}").to_lowercase(),
+    }
+}
+
+/// Plain elements as f32; `None` for quantized formats.
+pub(crate) fn widen(view: TensorView<'_>) -> Option<Vec<f32>> {
+    let halves = || view.bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
+    Some(match view.format {
+        Format::F32 => {
+            let words = view.bytes.chunks_exact(4);
+            words.map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]])).collect()
+        }
+        Format::F16 => halves().map(|pair| half::f16::from_le_bytes(pair).to_f32()).collect(),
+        Format::Bf16 => halves().map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// A shape for people: `384 x 64`.
+pub(crate) fn shape_text(dims: &[u64]) -> String {
+    if dims.is_empty() {
+        return "a single number".to_owned();
+    }
+    dims.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ")
+}
+
+/// A name out of a file, made safe to print: control characters escaped, cut at 80 characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for letter in text.chars().take(80) {
+        if letter.is_control() {
+            out.extend(letter.escape_default());
+        } else {
+            out.push(letter);
+        }
+    }
+    if text.chars().nth(80).is_some() {
+        out.push_str("...");
+    }
+    out
+}
+
+/// Refuses tensors whose bytes overlap: `(start, end, name)` in any order.
+pub(crate) fn check_overlap(
+    file: &Path,
+    mut places: Vec<(u64, u64, &str)>,
+) -> Result<(), LoadError> {
+    places.retain(|(start, end, _)| start < end);
+    places.sort_unstable();
+    for pair in places.windows(2) {
+        let ((_, end, first), (start, _, second)) = (pair[0], pair[1]);
+        if start < end {
+            let (first, second) = (shown(first), shown(second));
+            let problem = format!("tensors {first} and {second} overlap; the file is damaged");
+            return Err(LoadError::new(file, problem));
+        }
+    }
+    Ok(())
+}

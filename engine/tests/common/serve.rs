@@ -1,0 +1,153 @@
+//! A model served through the real scheduler, without a gateway: requests in, whole answers out.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
+
+use engine::model::{Dtype, ModelFiles};
+use engine::plan::Plan;
+use engine::runner::Runner;
+use engine::start::{CpuRunner, Loaded, cpu_config, load, scheduler_config, start_cpu};
+use kernels::cpu::Cpu;
+use scheduler::types::{
+    Command, Event, Finish, Logprobs, Request, RequestId, Sampling, Token, Usage,
+};
+use scheduler::{Config, Progress, Scheduler};
+
+use super::{Size, plan};
+
+/// A request that is greedy and ends at `max_tokens`, for a test to change.
+pub(crate) fn request(id: u64, prompt: &[Token], max_tokens: u32) -> Request {
+    Request {
+        id: RequestId(id),
+        prompt: prompt.to_vec(),
+        choices: 1,
+        max_tokens,
+        allowance: max_tokens,
+        min_tokens: 0,
+        stop_tokens: Vec::new(),
+        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+        prompt_logprobs: None,
+        priority: 0,
+        tenant: 0,
+        salt: 0,
+        deadline: None,
+    }
+}
+
+/// The demo model of the repository.
+pub(crate) fn demo_files() -> ModelFiles {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    engine::open(&folder).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Everything that came back for one request.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) prompt_logprobs: Vec<Logprobs>,
+    pub(crate) usage: Usage,
+}
+
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Choice {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) logprobs: Vec<Logprobs>,
+    pub(crate) finish: Option<Finish>,
+}
+
+pub(crate) struct Serve {
+    scheduler: Scheduler<CpuRunner>,
+    now: u64,
+    /// Ticks so far.
+    pub(crate) steps: u64,
+}
+
+impl Serve {
+    pub(crate) fn new(files: &ModelFiles, dtype: Dtype, size: Size) -> Self {
+        let plan = plan(files, dtype, size);
+        let runner = start_cpu(files, &plan).unwrap_or_else(|error| panic!("{error}"));
+        Self::over(runner, &plan)
+    }
+
+    /// With two steps in flight, as on a device that queues work: the tokens of a step are not
+    /// known when the next one is planned.
+    pub(crate) fn overlapped(files: &ModelFiles, dtype: Dtype, size: Size) -> Self {
+        let plan = plan(files, dtype, size);
+        let device = Cpu::new(cpu_config(&files.spec, &plan));
+        let loaded = load(device, &files.spec, files.weights.as_ref(), &plan);
+        let Loaded { compute, model, cache } = loaded.unwrap_or_else(|error| panic!("{error}"));
+        Self::over(Runner::new(compute, model, cache, &plan, 2), &plan)
+    }
+
+    fn over(runner: CpuRunner, plan: &Plan) -> Self {
+        // Times of a shared machine must not decide what a test's steps hold.
+        let config = Config { target_itl_us: 0, ..scheduler_config(plan) };
+        Self { scheduler: Scheduler::new(runner, config), now: 0, steps: 0 }
+    }
+
+    /// Runs requests that come all at once, and gives their answers in the same order.
+    pub(crate) fn run(&mut self, requests: Vec<Request>) -> Vec<Answer> {
+        self.run_staggered(requests, 0)
+    }
+
+    /// As [`Serve::run`], with a request coming every `apart` steps.
+    pub(crate) fn run_staggered(&mut self, requests: Vec<Request>, apart: u64) -> Vec<Answer> {
+        let blank = |request: &Request| Answer {
+            choices: vec![Choice::default(); request.choices as usize],
+            ..Answer::default()
+        };
+        let order: Vec<RequestId> = requests.iter().map(|request| request.id).collect();
+        let mut answers: BTreeMap<RequestId, Answer> =
+            requests.iter().map(|request| (request.id, blank(request))).collect();
+        let mut coming: VecDeque<Request> = requests.into();
+        let (mut inbox, mut outbox) = (VecDeque::new(), Vec::new());
+        let mut open = order.len();
+        let start = self.steps;
+        while open > 0 {
+            while coming.front().is_some()
+                && (apart == 0 || (order.len() - coming.len()) as u64 * apart <= self.steps - start)
+            {
+                let request = coming.pop_front().expect("a request");
+                inbox.push_back(Command::Submit(Box::new(request)));
+            }
+            let progress = self.scheduler.tick(self.now, &mut inbox, &mut outbox);
+            (self.now, self.steps) = (self.now + 1000, self.steps + 1);
+            for event in outbox.drain(..) {
+                open -= usize::from(note(&mut answers, event));
+            }
+            let idle = matches!(progress, Progress::Idle { .. });
+            assert!(!idle || coming.len() == open, "idle with {open} requests unanswered");
+        }
+        // One more step may be on its way; then nothing may be held by anybody.
+        while self.scheduler.tick(self.now, &mut inbox, &mut outbox) == Progress::Busy {}
+        assert!(outbox.is_empty(), "events after the end: {outbox:?}");
+        self.scheduler.check_idle();
+        order.iter().map(|id| answers.remove(id).expect("an answer")).collect()
+    }
+}
+
+/// Whether the event ends its request.
+fn note(answers: &mut BTreeMap<RequestId, Answer>, event: Event) -> bool {
+    match event {
+        Event::PromptLogprobs(id, stretch) => {
+            let answer = answers.get_mut(&id).expect("a known request");
+            assert_eq!(stretch.first as usize, answer.prompt_logprobs.len() + 1, "in order");
+            answer.prompt_logprobs.extend(stretch.entries);
+        }
+        Event::Token { id, choice, token, logprobs } => {
+            let choice = &mut answers.get_mut(&id).expect("known").choices[choice as usize];
+            choice.tokens.push(token);
+            choice.logprobs.extend(logprobs.map(|logprobs| *logprobs));
+        }
+        Event::ChoiceEnd { id, choice, reason } => {
+            let choice = &mut answers.get_mut(&id).expect("known").choices[choice as usize];
+            assert_eq!(choice.finish.replace(reason), None, "a choice ends once");
+        }
+        Event::End(id, usage) => {
+            answers.get_mut(&id).expect("known").usage = usage;
+            return true;
+        }
+        Event::Refused(id, refusal, _) => panic!("{id:?} was refused: {refusal:?}"),
+    }
+    false
+}

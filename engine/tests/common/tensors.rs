@@ -1,0 +1,31 @@
+//! Reads the reference tensors: the part of safetensors that the fixtures use.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A safetensors file in memory.
+pub(crate) struct Tensors {
+    header: Value,
+    data: Vec<u8>,
+}
+
+impl Tensors {
+    /// Reads a file of the repository; anything unexpected is a broken fixture and panics.
+    pub(crate) fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+        let (len, rest) = bytes.split_at(8);
+        let len = u64::from_le_bytes(len.try_into().unwrap()) as usize;
+        let header = serde_json::from_slice(&rest[..len]).expect("a header");
+        Self { header, data: rest[len..].to_vec() }
+    }
+
+    /// A float32 tensor, flat, row-major.
+    pub(crate) fn floats(&self, name: &str) -> Vec<f32> {
+        let entry = self.header.get(name).unwrap_or_else(|| panic!("no tensor {name}"));
+        assert_eq!(entry["dtype"], "F32", "{name}");
+        let offset = |i: usize| entry["data_offsets"][i].as_u64().unwrap() as usize;
+        let bytes = &self.data[offset(0)..offset(1)];
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+}

@@ -1,0 +1,317 @@
+//! Hostile files: seeded mutations of every kind of file that is parsed. Whatever the bytes, the
+//! outcome is a model or an error that names a file and a reason; never a panic, and never more
+//! memory than the file's own size plus a constant.
+
+#![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
+
+mod loading_kit;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+
+use engine::open::open_weights;
+use loading_kit::{Folder, Gguf, fixture, read_safetensors, safetensors};
+
+/// What opening may take beside the size of the files: error texts, paths, the spec of up to a
+/// thousand layers, JSON values of a small file.
+const SLACK: usize = 1 << 20;
+
+thread_local! {
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+    static PEAK: Cell<isize> = const { Cell::new(0) };
+}
+
+/// Counts what each thread holds.
+struct Counting;
+
+fn count(change: isize) {
+    // The last frees of a thread come after its counters are gone.
+    let _ = LIVE.try_with(|live| {
+        live.set(live.get() + change);
+        PEAK.with(|peak| peak.set(peak.get().max(live.get())));
+    });
+}
+
+// SAFETY: every call goes to the system's allocator unchanged; counting does not allocate.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes held at once while `work` ran, beyond those before.
+fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    PEAK.set(before);
+    let out = work();
+    (out, (PEAK.get() - before) as usize)
+}
+
+/// SplitMix64 (Steele, Lea and Flood 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        (self.next() % limit as u64) as usize
+    }
+}
+
+/// Opens a path of `folder` and holds the outcome to what this file promises.
+fn check(folder: &Path, path: &Path, what: &str) -> bool {
+    let entries = fs::read_dir(folder).unwrap();
+    let size: u64 = entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
+    let attempt = || {
+        let model = open_weights(path)?;
+        for need in model.spec.tensors() {
+            let view = model.weights.tensor(need.role, need.rows, need.cols)?;
+            assert_eq!(view.bytes.len(), view.rows * view.format.row_bytes(view.cols), "{what}");
+            // Touches the ends: they must lie in the mapping.
+            std::hint::black_box((view.bytes.first(), view.bytes.last()));
+            if need.role.is_vector() {
+                model.weights.vector(need.role, need.cols)?;
+            }
+        }
+        Ok::<_, engine::LoadError>(())
+    };
+    let run = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(attempt));
+    let (outcome, peak) = peak_of(run);
+    let limit = size as usize + SLACK;
+    assert!(peak <= limit, "{what}: {peak} bytes held, the files have {size}");
+    match outcome {
+        Err(_) => panic!("{what}: panicked"),
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            assert!(error.file.starts_with(folder), "{what}: {error}");
+            assert!(error.problem.len() > 8 && error.problem.len() < 2000, "{what}: {error}");
+            false
+        }
+    }
+}
+
+/// One change somewhere in the first `reach` bytes.
+fn mutate(bytes: &mut Vec<u8>, reach: usize, random: &mut Random) {
+    const ABSURD: [u64; 10] =
+        [0, 1, 7, 0x7f, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, i64::MAX as u64, u64::MAX];
+    let at = random.below(reach.min(bytes.len()).max(1));
+    let absurd = ABSURD[random.below(ABSURD.len())];
+    match random.below(6) {
+        0 => bytes[at] ^= 1 << random.below(8),
+        1 => bytes[at] = random.next() as u8,
+        2 => bytes.truncate(at),
+        3 => {
+            let word = absurd.to_le_bytes();
+            let len = if random.below(2) == 0 { 4 } else { 8 };
+            let end = (at + len).min(bytes.len());
+            bytes[at..end].copy_from_slice(&word[..end - at]);
+        }
+        4 => {
+            let len = random.below(24).min(bytes.len() - at);
+            bytes.drain(at..at + len);
+        }
+        _ => {
+            let len = random.below(24).min(bytes.len() - at);
+            let piece = bytes[at..at + len].to_vec();
+            bytes.splice(at..at, piece);
+        }
+    }
+    if bytes.is_empty() {
+        bytes.push(0);
+    }
+}
+
+#[test]
+fn gguf_headers() {
+    let folder = Folder::new();
+    let (tiny, tiny_header) = Gguf::tiny("llama").bytes();
+    let published = fs::read(fixture("gguf_llama/llama-q2_k.gguf")).unwrap();
+    let mut opened = 0;
+    for seed in 0..4000 {
+        let mut random = Random(seed);
+        // The large file is written less often: it takes a thousand times as long.
+        let (mut bytes, header) = match seed % 20 {
+            0 => (published.clone(), 9421),
+            _ => (tiny.clone(), tiny_header),
+        };
+        for _ in 0..=random.below(3) {
+            mutate(&mut bytes, header, &mut random);
+        }
+        let path = folder.write("m.gguf", &bytes);
+        opened += usize::from(check(&folder.0, &path, &format!("seed {seed}")));
+    }
+    assert!((30..2000).contains(&opened), "{opened}: mutations should neither all nor never show");
+}
+
+#[test]
+fn truncated_gguf_never_opens() {
+    let folder = Folder::new();
+    let (bytes, _) = Gguf::tiny("llama").bytes();
+    for len in 1..bytes.len() {
+        let path = folder.write("m.gguf", &bytes[..len]);
+        assert!(!check(&folder.0, &path, &format!("{len} bytes")));
+    }
+    let path = folder.write("m.gguf", &bytes);
+    assert!(check(&folder.0, &path, "whole"));
+}
+
+#[test]
+fn safetensors_headers() {
+    let folder = Folder::copy_of("llama_gqa", &["config.json"]);
+    let whole = fs::read(fixture("llama_gqa/model.safetensors")).unwrap();
+    let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize + 8;
+    for seed in 0..1500 {
+        let mut random = Random(seed);
+        let mut bytes = whole.clone();
+        let reach = if seed % 4 == 0 { 8 } else { header };
+        mutate(&mut bytes, reach, &mut random);
+        folder.write("model.safetensors", &bytes);
+        check(&folder.0, &folder.0, &format!("seed {seed}"));
+    }
+    for len in (1..header).step_by(97).chain([8, 9, header, header + 1, whole.len() - 1]) {
+        folder.write("model.safetensors", &whole[..len]);
+        assert!(!check(&folder.0, &folder.0, &format!("{len} bytes")));
+    }
+    // Long lists and long names, where a naive reader would reserve what they claim.
+    for (open, item) in
+        [(r#"{"a":["#, "0,"), (r#"{"a":{"shape":["#, "0,"), ("[", "["), ("{\"", "a")]
+    {
+        let header = format!("{open}{}", item.repeat(1 << 18));
+        folder.write("model.safetensors", loading_kit::with_header(&header, &[]));
+        assert!(!check(&folder.0, &folder.0, open));
+    }
+}
+
+#[test]
+fn indexes() {
+    let folder = Folder::copy_of("llama_gqa", &["config.json"]);
+    let tensors = read_safetensors(&fixture("llama_gqa/model.safetensors"));
+    let shard = "model-00001-of-00001.safetensors";
+    folder.write(shard, safetensors(&tensors));
+    let map: serde_json::Map<_, _> =
+        tensors.iter().map(|tensor| (tensor.0.clone(), shard.into())).collect();
+    let whole = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
+    for seed in 0..1500 {
+        let mut random = Random(seed);
+        let mut bytes = whole.clone().into_bytes();
+        mutate(&mut bytes, whole.len(), &mut random);
+        folder.write("model.safetensors.index.json", &bytes);
+        check(&folder.0, &folder.0, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn configurations() {
+    for file in ["config.json", "generation_config.json"] {
+        let names = ["config.json", "generation_config.json", "model.safetensors"];
+        let folder = Folder::copy_of("llama_rope_llama3", &names);
+        let whole = fs::read(fixture("llama_rope_llama3").join(file)).unwrap();
+        for seed in 0..1500 {
+            let mut random = Random(seed);
+            let mut bytes = whole.clone();
+            if seed % 2 == 0 {
+                replace_value(&mut bytes, &mut random);
+            } else {
+                mutate(&mut bytes, whole.len(), &mut random);
+            }
+            folder.write(file, &bytes);
+            check(&folder.0, &folder.0, &format!("{file}, seed {seed}"));
+        }
+        let rows = ["[".repeat(1 << 20), "{\"a\":".repeat(1 << 17), "0".repeat(1 << 19)];
+        let lists = ["[0", "{\"a\":[{}", "{\"eos_token_id\":[0"]
+            .map(|open| format!("{open}{}", ",0".repeat(1 << 18)));
+        for garbage in rows.iter().chain(&lists) {
+            folder.write(file, garbage);
+            assert!(!check(&folder.0, &folder.0, &garbage[..8]), "{file}");
+        }
+    }
+}
+
+/// Puts something else in the place of one value of a flat JSON file.
+fn replace_value(bytes: &mut Vec<u8>, random: &mut Random) {
+    const VALUES: [&str; 16] = [
+        "0",
+        "1",
+        "-1",
+        "3",
+        "1e308",
+        "-0.0",
+        "1e-320",
+        "18446744073709551615",
+        "4294967296",
+        "\"\"",
+        "\"yarn\"",
+        "[]",
+        "[370, 1e9]",
+        "{}",
+        "null",
+        "true",
+    ];
+    let colons: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b':').collect();
+    let start = colons[random.below(colons.len())] + 1;
+    let end = bytes[start..].iter().position(|&byte| byte == b'\n').unwrap() + start;
+    let comma = usize::from(bytes[end - 1] == b',');
+    let value = VALUES[random.below(VALUES.len())];
+    bytes.splice(start..end - comma, value.bytes());
+}
+
+/// Opening reads headers only: a file of 6 GB (with holes) takes no memory worth mentioning.
+#[test]
+fn opening_reads_no_weights() {
+    let folder = Folder::new();
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 16384, "vocab_size": 131_072,
+        "num_hidden_layers": 1, "num_attention_heads": 128, "num_key_value_heads": 8,
+        "intermediate_size": 53_248, "tie_word_embeddings": true,
+    });
+    let path = folder.write("config.json", config.to_string());
+    let spec = engine::open::spec_of_config(&path).unwrap();
+    let (mut header, mut end) = (serde_json::Map::new(), 0_u64);
+    for (need, name) in spec.tensors().iter().zip([
+        "model.embed_tokens.weight",
+        "model.layers.0.input_layernorm.weight",
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.0.self_attn.k_proj.weight",
+        "model.layers.0.self_attn.v_proj.weight",
+        "model.layers.0.self_attn.o_proj.weight",
+        "model.layers.0.post_attention_layernorm.weight",
+        "model.layers.0.mlp.gate_proj.weight",
+        "model.layers.0.mlp.up_proj.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.norm.weight",
+    ]) {
+        let start = end;
+        end += 2 * (need.rows * need.cols) as u64;
+        let matrix = [need.rows, need.cols];
+        let shape = if need.role.is_vector() { &matrix[1..] } else { &matrix[..] };
+        let entry =
+            serde_json::json!({"dtype": "BF16", "shape": shape, "data_offsets": [start, end]});
+        header.insert(name.to_owned(), entry);
+    }
+    let bytes = loading_kit::with_header(&serde_json::Value::Object(header).to_string(), &[]);
+    let path = folder.write("model.safetensors", &bytes);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(bytes.len() as u64 + end).unwrap();
+    let (model, peak) = peak_of(|| open_weights(&folder.0).unwrap());
+    assert_eq!(model.weight_bytes, end);
+    assert!(end > 6_000_000_000 && peak < 64 << 10, "{peak} bytes held for {end}");
+}
