@@ -1,0 +1,168 @@
+//! One choice of an answer: tokens in, text out, cut at stop strings. What may be shown gathers
+//! in `text`, `logprobs` and `token_ids`; a stream takes it away piece by piece, a whole answer
+//! leaves it to the end.
+
+use std::collections::VecDeque;
+
+use text::{Detokenizer, StopStrings};
+use wire::{Decoding, Finish, TokenLogprob};
+
+/// What holds for all choices of a request.
+pub(super) struct Rules {
+    /// Tokens that end a choice.
+    pub(super) stop_tokens: Vec<u32>,
+    /// Stop strings and stop tokens stay in the text.
+    pub(super) include_stop: bool,
+    /// Stop strings do not count before this many tokens.
+    pub(super) min_tokens: u64,
+    /// Nothing is shown: the caller wants the prompt's scores alone.
+    pub(super) mute: bool,
+}
+
+/// A token whose text is not wholly shown yet.
+struct Pending {
+    /// Where its text starts and ends, in bytes from the first token's start.
+    start: usize,
+    end: usize,
+    id: u32,
+    entry: Option<TokenLogprob>,
+}
+
+/// One choice.
+pub(super) struct Choice {
+    /// Its number in the answer.
+    pub(super) index: u32,
+    /// Text that may be shown.
+    pub(super) text: String,
+    /// Its tokens' log-probabilities, when asked for.
+    pub(super) logprobs: Option<Vec<TokenLogprob>>,
+    /// Its tokens, when asked for.
+    pub(super) token_ids: Option<Vec<u32>>,
+    /// Tokens made, up to the stop.
+    pub(super) tokens: u64,
+    /// Why it ended, once it has.
+    pub(super) finish: Option<Finish>,
+    /// A stream has sent an event of it.
+    pub(super) begun: bool,
+    /// A stream has sent its last event.
+    closed: bool,
+    detokenizer: Detokenizer,
+    stops: StopStrings,
+    /// Bytes of text made, and of these, shown before stop strings were watched.
+    made: usize,
+    direct: usize,
+    pending: VecDeque<Pending>,
+}
+
+impl Choice {
+    pub(super) fn new(index: u32, decoding: &Decoding, detokenizer: Detokenizer) -> Self {
+        let stops = StopStrings::new(decoding.stop.clone()).include_stop(decoding.include_stop);
+        Self {
+            index,
+            text: String::new(),
+            logprobs: decoding.logprobs.map(|_| Vec::new()),
+            token_ids: decoding.return_token_ids.then(Vec::new),
+            tokens: 0,
+            finish: None,
+            begun: false,
+            closed: false,
+            detokenizer,
+            stops,
+            made: 0,
+            direct: 0,
+            pending: VecDeque::new(),
+        }
+    }
+
+    /// Takes a token. `true`: its text met a stop string, and the engine need not go on.
+    pub(super) fn push(&mut self, rules: &Rules, id: u32, entry: Option<TokenLogprob>) -> bool {
+        if rules.mute || self.finish.is_some() {
+            return false;
+        }
+        self.tokens += 1;
+        let start = self.made;
+        let silent = !rules.include_stop && rules.stop_tokens.contains(&id);
+        let new = if silent { "" } else { self.detokenizer.push(id) };
+        self.made += new.len();
+        if self.tokens < rules.min_tokens {
+            self.direct += new.len();
+            self.text.push_str(new);
+        } else {
+            self.text.push_str(self.stops.push(new).emit);
+        }
+        if self.logprobs.is_some() || self.token_ids.is_some() {
+            let entry = entry.map(|entry| TokenLogprob { hidden: entry.hidden || silent, ..entry });
+            self.pending.push_back(Pending { start, end: self.made, id, entry });
+        }
+        let hit = self.stops.hit().is_some();
+        if hit {
+            self.finish = Some(Finish::Stop);
+            self.cut();
+        } else {
+            self.settle(self.shown());
+        }
+        hit
+    }
+
+    /// The engine has ended it: what was held back is shown.
+    pub(super) fn end(&mut self, reason: Finish) {
+        if self.finish.is_some() {
+            return;
+        }
+        let rest = self.detokenizer.flush();
+        self.made += rest.len();
+        self.text.push_str(self.stops.push(rest).emit);
+        if self.stops.hit().is_some() {
+            self.finish = Some(Finish::Stop);
+            self.cut();
+        } else {
+            self.text.push_str(self.stops.flush());
+            self.finish = Some(reason);
+            self.settle(usize::MAX);
+        }
+    }
+
+    /// Whether a stream has something to send. Tokens without text wait for the next text.
+    pub(super) fn has_news(&self) -> bool {
+        !self.closed && (!self.text.is_empty() || self.finish.is_some())
+    }
+
+    /// A stream has sent what there was.
+    pub(super) fn taken(&mut self) {
+        self.begun = true;
+        self.closed = self.finish.is_some();
+        self.text.clear();
+        self.logprobs.iter_mut().for_each(Vec::clear);
+        self.token_ids.iter_mut().for_each(Vec::clear);
+    }
+
+    fn shown(&self) -> usize {
+        self.direct + self.stops.emitted_bytes()
+    }
+
+    /// Shows the tokens that end within the text shown.
+    fn settle(&mut self, shown: usize) {
+        while self.pending.front().is_some_and(|token| token.end <= shown) {
+            self.show_first();
+        }
+    }
+
+    /// Shows the tokens that have a part in the text shown, and forgets the others.
+    fn cut(&mut self) {
+        let shown = self.shown();
+        while self.pending.front().is_some_and(|t| t.start < shown || t.end <= shown) {
+            self.show_first();
+        }
+        self.pending.clear();
+    }
+
+    fn show_first(&mut self) {
+        let Some(token) = self.pending.pop_front() else { return };
+        if let Some(ids) = &mut self.token_ids {
+            ids.push(token.id);
+        }
+        if let (Some(all), Some(entry)) = (&mut self.logprobs, token.entry) {
+            all.push(entry);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Failures as HTTP. The only file that names status codes for them, so that one kind of failure
+//! has one status everywhere.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use scheduler::types::Refusal;
+use wire::{ApiError, ErrorKind, openai};
+
+use crate::backend::local::EngineState;
+use crate::backend::{Model, SubmitError};
+
+/// A failure and when to come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What is wrong, in words.
+    pub error: ApiError,
+    /// For `Retry-After`.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Failure {
+    /// A failure without a field.
+    pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
+        ApiError::new(kind, code, message).into()
+    }
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        // Whoever is told "later" is told when: a second is what an engine needs for some steps.
+        let later = matches!(error.kind, ErrorKind::Overloaded | ErrorKind::Unavailable);
+        Self { error, retry_after_s: later.then_some(1) }
+    }
+}
+
+impl From<SubmitError> for Failure {
+    fn from(error: SubmitError) -> Self {
+        let message = error.to_string();
+        match error {
+            SubmitError::Overloaded { retry_after_s } => Self {
+                error: ApiError::new(ErrorKind::Overloaded, "overloaded", message),
+                retry_after_s: Some(retry_after_s),
+            },
+            SubmitError::Unavailable(_) => unavailable(message),
+        }
+    }
+}
+
+fn unavailable(message: impl Into<String>) -> Failure {
+    Failure::new(ErrorKind::Unavailable, "unavailable", message)
+}
+
+/// What the scheduler refused, in the caller's words.
+pub(super) fn of_refusal(refusal: Refusal, model: &Model) -> Failure {
+    match refusal {
+        Refusal::Invalid(field, why) => {
+            let message = format!("Invalid value for '{field}': {why}.");
+            ApiError::new(ErrorKind::Invalid, "invalid_value", message).with_param(field).into()
+        }
+        Refusal::TooLong { needed, limit } => too_long(needed, limit),
+        Refusal::Overloaded => Failure {
+            error: ApiError::new(
+                ErrorKind::Overloaded,
+                "overloaded",
+                "The server is at its limit; try again later.",
+            ),
+            retry_after_s: Some(model.engine.retry_after_s()),
+        },
+        Refusal::Deadline => Failure::new(
+            ErrorKind::Deadline,
+            "deadline_exceeded",
+            "The request took longer than this server allows.",
+        ),
+        Refusal::Engine(why) => match model.engine.state() {
+            EngineState::Ready => {
+                tracing::error!(model = %model.id, %why, "a request failed in the engine");
+                let message = format!("The engine failed: {why}.");
+                Failure::new(ErrorKind::Internal, "engine_error", message)
+            }
+            EngineState::Draining | EngineState::Stopped(_) => unavailable(why),
+        },
+    }
+}
+
+/// A prompt that leaves no room for an answer.
+pub(super) fn too_long(needed: usize, limit: usize) -> Failure {
+    let message = format!(
+        "This model's context is {limit} tokens. The prompt and at least one new token make \
+         {needed}. Shorten the prompt."
+    );
+    let error = ApiError::new(ErrorKind::Invalid, "context_length_exceeded", message);
+    error.with_param("messages").into()
+}
+
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+        ErrorKind::Forbidden => StatusCode::FORBIDDEN,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Method => StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        ErrorKind::Timeout => StatusCode::REQUEST_TIMEOUT,
+        ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let body = openai::answer::error(&self.error);
+        let mut response = (status(self.error.kind), body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}

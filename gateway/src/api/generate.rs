@@ -1,0 +1,111 @@
+//! `POST /v1/chat/completions` and `POST /v1/completions`.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::future::try_join_all;
+use wire::openai::answer::{self, Head};
+use wire::openai::stream::Kind;
+use wire::{Choice, ErrorKind, Finish, Usage};
+
+use super::envelope::Caller;
+use super::error::Failure;
+use super::prepare::{self, Prepared};
+use super::run::Run;
+use super::{App, body, ids, sse};
+
+/// `POST /v1/chat/completions`
+pub(super) async fn chat(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(app, request, prepare::chat).await
+}
+
+/// `POST /v1/completions`
+pub(super) async fn completion(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(app, request, prepare::completion).await
+}
+
+type Prepare = fn(&App, &[u8], Caller) -> Result<Prepared, Failure>;
+
+async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<Response, Failure> {
+    let caller = request.extensions().get::<Caller>().copied().ok_or_else(|| {
+        Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
+    })?;
+    let body = body::read(request, &app).await?;
+    let prepared = prepare::run(&app, body.len(), move |app| prepare(app, &body, caller)).await?;
+    let Prepared { kind, model, decoding, jobs, caller } = prepared;
+    let head = head(kind, &model.id);
+    let decoding = Arc::new(decoding);
+    let mut runs = Vec::with_capacity(jobs.len());
+    for (job, first) in jobs.into_iter().zip((0..).step_by(choices(&decoding))) {
+        // If one is not taken in, the ones before it are dropped and so cancelled.
+        runs.push(Run::start(&model, &decoding, job, first, caller)?);
+    }
+    match decoding.stream {
+        Some(options) => Ok(sse::answer(kind, &head, options, runs, app.limits.ping_every)),
+        None => whole(kind, &head, runs).await,
+    }
+}
+
+fn choices(decoding: &wire::Decoding) -> usize {
+    usize::try_from(decoding.choices).unwrap_or(usize::MAX)
+}
+
+fn head(kind: Kind, model: &str) -> Head {
+    let id = ids::named(match kind {
+        Kind::Chat => "chatcmpl-",
+        Kind::Completion => "cmpl-",
+    });
+    let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
+    Head { id, created, model: model.to_owned() }
+}
+
+/// Waits for all of it. A client that leaves drops this future with its runs.
+async fn whole(kind: Kind, head: &Head, runs: Vec<Run>) -> Result<Response, Failure> {
+    let ended = runs.into_iter().map(|mut run| async move {
+        while !run.ended {
+            run.step().await?;
+        }
+        Ok::<_, Failure>(run)
+    });
+    let runs = try_join_all(ended).await?;
+    let mut usage = Usage::default();
+    let mut choices = Vec::new();
+    for run in runs {
+        usage.add(run.usage());
+        let prompt_logprobs = run.prompt_logprobs();
+        for choice in run.choices {
+            let wanted = choice.token_ids.is_some();
+            choices.push(Choice {
+                index: choice.index,
+                text: choice.text,
+                finish: choice.finish.unwrap_or(Finish::Length),
+                logprobs: choice.logprobs,
+                token_ids: choice.token_ids,
+                prompt_token_ids: run.prompt.clone().filter(|_| wanted),
+                prompt_logprobs: prompt_logprobs.clone(),
+            });
+        }
+    }
+    Ok(json(match kind {
+        Kind::Chat => answer::chat(head, &choices, &usage),
+        Kind::Completion => answer::completion(head, &choices, &usage),
+    }))
+}
+
+/// Bytes that are JSON.
+pub(super) fn json(body: impl Into<Bytes>) -> Response {
+    let mut response = body.into().into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

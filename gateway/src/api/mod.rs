@@ -1,0 +1,89 @@
+//! The HTTP routes: bytes of a dialect in, a request to a model, bytes of the dialect out.
+//!
+//! A request walks `envelope` (id, key, place) -> `body` -> `wire` (parse) -> `prepare` (model,
+//! template, tokens, bounds) -> `Model::submit` -> `run` (events to text) -> `sse` or one answer.
+//! Handlers know models as [`crate::backend::Model`] and nothing of what serves them.
+
+pub mod auth;
+mod body;
+mod choice;
+mod envelope;
+mod error;
+mod generate;
+mod ids;
+pub mod limits;
+mod plan;
+mod prepare;
+mod prompt;
+mod routes;
+mod run;
+mod sse;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+use crate::metrics::Metrics;
+use crate::models::Models;
+
+pub use auth::Keys;
+pub use error::Failure;
+pub use limits::Limits;
+
+/// What all handlers share.
+pub struct App {
+    models: Arc<Models>,
+    metrics: Arc<Metrics>,
+    keys: Keys,
+    limits: Limits,
+    /// Room for requests at once.
+    places: Arc<Semaphore>,
+    /// Room for prompts that are prepared off the runtime's threads.
+    heavy: Arc<Semaphore>,
+    /// Room for the bytes of all bodies that are read or wait to be prepared.
+    bodies: Arc<Semaphore>,
+}
+
+impl App {
+    /// Handlers' state.
+    ///
+    /// # Panics
+    /// The limits contradict each other.
+    #[must_use]
+    pub fn new(
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+        keys: Keys,
+        limits: Limits,
+    ) -> Arc<Self> {
+        limits.check();
+        let places = Arc::new(Semaphore::new(limits.requests_max));
+        let heavy = Arc::new(Semaphore::new(limits.heavy_max));
+        let bodies = Arc::new(Semaphore::new(limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
+        Arc::new(Self { models, metrics, keys, limits, places, heavy, bodies })
+    }
+}
+
+/// All routes.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(routes::index))
+        .route("/health", get(routes::health))
+        .route("/ready", get(routes::ready))
+        .route("/metrics", get(routes::metrics))
+        .route("/v1/models", get(routes::models))
+        .route("/v1/models/{*id}", get(routes::model))
+        .route("/v1/chat/completions", post(generate::chat))
+        .route("/v1/completions", post(generate::completion))
+        .route("/tokenize", post(routes::tokenize))
+        .route("/detokenize", post(routes::detokenize))
+        .route("/v1/tokenize", post(routes::tokenize))
+        .route("/v1/detokenize", post(routes::detokenize))
+        .fallback(routes::not_found)
+        .method_not_allowed_fallback(routes::wrong_method)
+        .layer(from_fn_with_state(Arc::clone(&app), envelope::layer))
+        .with_state(app)
+}

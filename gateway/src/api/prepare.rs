@@ -1,0 +1,142 @@
+//! Everything that happens to a request before the engine sees it: find the model, render,
+//! tokenize, check against the model. Small requests do it on the spot, large ones on threads
+//! that may block.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use text::Detokenizer;
+use wire::openai::stream::Kind;
+use wire::{ChatRequest, CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
+
+use super::App;
+use super::envelope::Caller;
+use super::error::Failure;
+use super::{plan, prompt};
+use crate::backend::Model;
+
+/// A detokenizer looks back to know whether a text has begun and in which character it stands;
+/// beyond this it would only cost time.
+const LOOK_BACK: usize = 1024;
+
+/// One prompt on its way to the engine.
+pub(super) struct Job {
+    pub(super) request: scheduler::types::Request,
+    /// Stands at the end of the prompt; each choice takes a copy.
+    pub(super) detokenizer: Detokenizer,
+    /// The prompt as text, where the answer repeats it.
+    pub(super) echo: Option<String>,
+}
+
+/// A request, ready to be submitted.
+pub(super) struct Prepared {
+    pub(super) kind: Kind,
+    pub(super) model: Arc<Model>,
+    pub(super) decoding: Decoding,
+    pub(super) jobs: Vec<Job>,
+    pub(super) caller: Caller,
+}
+
+/// Runs `work` here, or on a blocking thread where the body is large.
+pub(super) async fn run<T: Send + 'static>(
+    app: &Arc<App>,
+    body_bytes: usize,
+    work: impl FnOnce(&App) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    if body_bytes <= app.limits.inline_bytes_max {
+        return work(app);
+    }
+    let broken = || Failure::new(ErrorKind::Internal, "internal_error", "The server failed.");
+    let permit = Arc::clone(&app.heavy).acquire_owned().await.map_err(|_| broken())?;
+    let app = Arc::clone(app);
+    let task = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        work(&app)
+    });
+    task.await.map_err(|error| {
+        tracing::error!(%error, "preparing a request failed");
+        broken()
+    })?
+}
+
+/// The model of this name.
+pub(super) fn model(app: &App, id: &str) -> Result<Arc<Model>, Failure> {
+    if let Some(model) = app.models.get(id) {
+        return Ok(model);
+    }
+    // While models load, a name that is not there yet is no mistake of the caller.
+    if let Err(why) = app.models.ready() {
+        return Err(Failure::new(ErrorKind::Unavailable, "unavailable", format!("{why}.")));
+    }
+    let short: String = id.chars().take(128).collect();
+    let names: Vec<String> = app.models.list().iter().map(|m| format!("'{}'", m.id)).collect();
+    let message = format!(
+        "The model '{short}' does not exist here. Available: {}.",
+        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    );
+    let error = wire::ApiError::new(ErrorKind::NotFound, "model_not_found", message);
+    Err(error.with_param("model").into())
+}
+
+/// The model of this name, or the first one.
+pub(super) fn model_or_first(app: &App, id: Option<&str>) -> Result<Arc<Model>, Failure> {
+    match (id, app.models.first()) {
+        (Some(id), _) => model(app, id),
+        (None, Some(first)) => Ok(first),
+        (None, None) => model(app, ""),
+    }
+}
+
+/// A chat.
+pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
+    let request = wire::openai::parse_chat(body, &app.limits.request)?;
+    let model = model(app, &request.model)?;
+    let ChatRequest { messages, tools, tool_choice, template, decoding, .. } = request;
+    let tools: Option<Vec<Value>> = (tool_choice == ToolChoice::Auto).then_some(tools);
+    let tokens = prompt::of_chat(&model.text, &messages, tools, &template, model.context)?;
+    let jobs = vec![job(&model, &decoding, tokens, None, caller)?];
+    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, caller })
+}
+
+/// Plain prompts.
+pub(super) fn completion(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
+    let request = wire::openai::parse_completion(body, &app.limits.request)?;
+    let model = model(app, &request.model)?;
+    let CompletionRequest { prompts, echo, add_special_tokens, decoding, .. } = request;
+    let mut jobs = Vec::with_capacity(prompts.len());
+    for prompt in prompts {
+        let said = match &prompt {
+            Prompt::Text(text) if echo => Some(text.clone()),
+            Prompt::Tokens(ids) if echo => {
+                Some(model.text.decode(ids, decoding.skip_special_tokens))
+            }
+            _ => None,
+        };
+        let tokens = prompt::of_prompt(&model.text, prompt, add_special_tokens, model.context)?;
+        jobs.push(job(&model, &decoding, tokens, said, caller).map_err(|mut failure| {
+            // A bound on the context names chat's field; here it is another one.
+            failure.error.param = failure.error.param.map(|param| match param.as_str() {
+                "messages" => "prompt".to_owned(),
+                _ => param,
+            });
+            failure
+        })?);
+    }
+    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs, caller })
+}
+
+fn job(
+    model: &Arc<Model>,
+    decoding: &Decoding,
+    tokens: Vec<u32>,
+    echo: Option<String>,
+    caller: Caller,
+) -> Result<Job, Failure> {
+    // An echo with log-probabilities scores the prompt too.
+    let scored = decoding.logprobs.filter(|_| echo.is_some());
+    let prompt_logprobs = decoding.prompt_logprobs.max(scored);
+    let tail = &tokens[tokens.len().saturating_sub(LOOK_BACK)..];
+    let detokenizer = model.text.detokenizer(tail, decoding.skip_special_tokens);
+    let request = plan::request(model, decoding, tokens, prompt_logprobs, caller.tenant)?;
+    Ok(Job { request, detokenizer, echo })
+}

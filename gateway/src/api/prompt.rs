@@ -1,0 +1,179 @@
+//! A caller's messages or text to tokens, through the model's template and tokenizer.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Map, Value, json};
+use text::{ChatInput, TemplateError, TextError, TextModel};
+use wire::{ApiError, Content, ErrorKind, Message, Prompt, Role, Template};
+
+use super::error::Failure;
+
+/// Bytes of a long text that are made tokens of at once.
+const PIECE: usize = 64 << 10;
+
+/// Renders a chat and makes tokens of it, `most` at about.
+pub(super) fn of_chat(
+    model: &TextModel,
+    messages: &[Message],
+    tools: Option<Vec<Value>>,
+    template: &Template,
+    most: usize,
+) -> Result<Vec<u32>, Failure> {
+    let input = ChatInput {
+        messages: messages.iter().map(template_message).collect(),
+        tools: tools.filter(|tools| !tools.is_empty()),
+        documents: (!template.documents.is_empty()).then(|| template.documents.clone()),
+        add_generation_prompt: template.add_generation_prompt,
+        continue_final_message: template.continue_final_message,
+        chat_template: None,
+        kwargs: template.kwargs.clone(),
+        now: now(),
+    };
+    let rendered = model.render_chat(&input).map_err(|error| of_template(&error))?;
+    check_length(model, &rendered, most, "messages")?;
+    let tokens = encode(model, &rendered, template.add_special_tokens)?;
+    if tokens.is_empty() {
+        return Err(empty("messages"));
+    }
+    Ok(tokens)
+}
+
+/// Makes tokens of a plain prompt; ids are checked and taken as they are. An empty text is the
+/// start of any text, where the model has a token for that. `most` as for a chat.
+pub(super) fn of_prompt(
+    model: &TextModel,
+    prompt: Prompt,
+    add_special_tokens: bool,
+    most: usize,
+) -> Result<Vec<u32>, Failure> {
+    match prompt {
+        Prompt::Tokens(ids) => check_ids(model, &ids, "prompt").map(|()| ids),
+        Prompt::Text(text) => {
+            check_length(model, &text, most, "prompt")?;
+            let mut tokens = encode(model, &text, add_special_tokens)?;
+            if tokens.is_empty() {
+                tokens.push(model.bos().ok_or_else(|| empty("prompt"))?);
+            }
+            Ok(tokens)
+        }
+    }
+}
+
+/// Refuses ids that the model has no embedding for.
+pub(super) fn check_ids(model: &TextModel, ids: &[u32], field: &str) -> Result<(), Failure> {
+    let size = model.vocab_size();
+    match ids.iter().find(|id| usize::try_from(**id).map_or(true, |id| id >= size)) {
+        None => Ok(()),
+        Some(id) => {
+            let message =
+                format!("Invalid value for '{field}': {id} is not a token of this model.");
+            let error = ApiError::new(ErrorKind::Invalid, "invalid_value", message);
+            Err(error.with_param(field).into())
+        }
+    }
+}
+
+/// Refuses a text of far more than `most` tokens before all of it is made tokens of: that takes
+/// seconds and a hundred times its size in memory, while others wait for their turn. Pieces by
+/// themselves are a few tokens longer than as a whole, so only twice too much counts.
+pub(super) fn check_length(
+    model: &TextModel,
+    text: &str,
+    most: usize,
+    field: &str,
+) -> Result<(), Failure> {
+    // A token has four bytes or so: hardly any text that fits is looked at twice.
+    if text.len() <= most.saturating_mul(8).max(PIECE) {
+        return Ok(());
+    }
+    let (mut rest, mut tokens) = (text, 0);
+    while !rest.is_empty() {
+        let (piece, after) = rest.split_at(rest.floor_char_boundary(PIECE));
+        tokens += encode(model, piece, false)?.len();
+        if tokens > most.saturating_mul(2) {
+            let message = format!(
+                "At most {most} tokens can be taken in here, and the text has far more. Shorten it."
+            );
+            let error = ApiError::new(ErrorKind::Invalid, "context_length_exceeded", message);
+            return Err(error.with_param(field).into());
+        }
+        rest = after;
+    }
+    Ok(())
+}
+
+pub(super) fn encode(model: &TextModel, text: &str, special: bool) -> Result<Vec<u32>, Failure> {
+    model.encode(text, special).map_err(|error: TextError| {
+        Failure::new(ErrorKind::Invalid, "invalid_value", format!("{error}."))
+    })
+}
+
+fn empty(field: &str) -> Failure {
+    let message = format!("Invalid value for '{field}': the prompt has no token.");
+    ApiError::new(ErrorKind::Invalid, "invalid_value", message).with_param(field).into()
+}
+
+/// What the authors of a template raise is meant for the caller; its other faults are ours.
+fn of_template(error: &TemplateError) -> Failure {
+    let message = format!("{error}");
+    match error {
+        TemplateError::Raised(_) | TemplateError::Input(_) => {
+            let error = ApiError::new(ErrorKind::Invalid, "invalid_value", message);
+            error.with_param("messages").into()
+        }
+        TemplateError::Missing(_) => {
+            let message = format!("{message}. Use /v1/completions.");
+            Failure::new(ErrorKind::Invalid, "no_chat_template", message)
+        }
+        TemplateError::Invalid(_) | TemplateError::Exhausted(_) => {
+            tracing::error!(%message, "chat template");
+            Failure::new(ErrorKind::Internal, "template_error", message)
+        }
+    }
+}
+
+/// A message as templates know it. They were written before `developer` and after `function`,
+/// so these become `system` and `tool`; parts are joined by line ends; a call's arguments become
+/// the object that they spell.
+fn template_message(message: &Message) -> Value {
+    let role = match message.role {
+        Role::Developer => Role::System,
+        Role::Function => Role::Tool,
+        role => role,
+    };
+    let content = match &message.content {
+        Content::Absent => String::new(),
+        Content::Text(text) => text.clone(),
+        Content::Parts(parts) => parts.join("\n"),
+    };
+    let mut out = Map::new();
+    out.insert("role".into(), role.name().into());
+    out.insert("content".into(), content.into());
+    let optional = [
+        ("name", &message.name),
+        ("tool_call_id", &message.tool_call_id),
+        ("reasoning_content", &message.reasoning),
+    ];
+    for (name, value) in optional {
+        if let Some(value) = value {
+            out.insert(name.into(), value.as_str().into());
+        }
+    }
+    if !message.tool_calls.is_empty() {
+        let calls = message.tool_calls.iter().map(|call| {
+            let arguments = serde_json::from_str(&call.arguments)
+                .ok()
+                .filter(Value::is_object)
+                .unwrap_or_else(|| call.arguments.as_str().into());
+            let function = json!({"name": call.name, "arguments": arguments});
+            json!({"id": call.id, "type": "function", "function": function})
+        });
+        out.insert("tool_calls".into(), calls.collect());
+    }
+    Value::Object(out)
+}
+
+fn now() -> Option<i64> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_secs()).ok()
+}

@@ -1,0 +1,139 @@
+//! The small routes: probes, metrics, models, tokens, and what is said where there is no route.
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use wire::openai::{self, answer};
+use wire::{ErrorKind, TokenizeInput};
+
+use super::error::Failure;
+use super::generate::json;
+use super::{App, body, prepare, prompt};
+use crate::backend::Model;
+use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
+
+const INDEX: &str = "\
+Hearth, an inference server
+
+POST /v1/chat/completions    chat, as OpenAI's
+POST /v1/completions         plain completions, as OpenAI's
+GET  /v1/models              models served here
+GET  /v1/models/{id}         one of them
+POST /tokenize               text or messages to tokens
+POST /detokenize             tokens to text
+GET  /health                 the process is alive
+GET  /ready                  models are loaded and take requests
+GET  /metrics                figures for Prometheus
+";
+
+/// Tokens that may be asked for where no model is to read them: who counts may count too much.
+const COUNTED_MAX: usize = 128 << 10;
+
+/// `GET /`
+pub(super) async fn index() -> &'static str {
+    INDEX
+}
+
+/// `GET /health`: alive, even while loading or full.
+pub(super) async fn health() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /ready`
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, Failure> {
+    app.models
+        .ready()
+        .map(|()| "ready\n")
+        .map_err(|why| Failure::new(ErrorKind::Unavailable, "unavailable", format!("{why}.")))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    // Reads files and asks the driver, which may take a while.
+    let text = tokio::task::spawn_blocking(move || app.metrics.render()).await;
+    ([(CONTENT_TYPE, METRICS_TYPE)], text.unwrap_or_default())
+}
+
+fn card(model: &Model) -> serde_json::Value {
+    answer::model(&model.id, model.created, model.context)
+}
+
+/// `GET /v1/models`
+pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
+    let all: Vec<_> = app.models.list().iter().map(|model| card(model)).collect();
+    json(answer::models(&all).to_string())
+}
+
+/// `GET /v1/models/{id}`; an id may contain slashes.
+pub(super) async fn model(
+    State(app): State<Arc<App>>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, Failure> {
+    // Bytes that are no text name no model.
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
+    Ok(json(card(&*prepare::model(&app, &id)?).to_string()))
+}
+
+/// `POST /tokenize`
+pub(super) async fn tokenize(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let body = body::read(request, &app).await?;
+    let bytes = body.len();
+    let work = move |app: &App| {
+        let request = openai::parse_tokenize(&body, &app.limits.request)?;
+        let model = prepare::model_or_first(app, request.model.as_deref())?;
+        let text = &model.text;
+        let most = COUNTED_MAX.max(model.context);
+        let tokens = match request.input {
+            TokenizeInput::Text { prompt, add_special_tokens } => {
+                prompt::check_length(text, &prompt, most, "prompt")?;
+                prompt::encode(text, &prompt, add_special_tokens)?
+            }
+            TokenizeInput::Chat { messages, tools, template } => {
+                prompt::of_chat(text, &messages, Some(tools), &template, most)?
+            }
+        };
+        let strs: Option<Vec<String>> = request
+            .return_token_strs
+            .then(|| tokens.iter().map(|id| text.token_text(*id)).collect());
+        let answer = openai::tokenize_answer(&tokens, model.context, strs.as_deref());
+        Ok(answer.to_string())
+    };
+    prepare::run(&app, bytes, work).await.map(json)
+}
+
+/// `POST /detokenize`
+pub(super) async fn detokenize(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let body = body::read(request, &app).await?;
+    let bytes = body.len();
+    let work = move |app: &App| {
+        let request = openai::parse_detokenize(&body)?;
+        let model = prepare::model_or_first(app, request.model.as_deref())?;
+        prompt::check_ids(&model.text, &request.tokens, "tokens")?;
+        let text = model.text.decode(&request.tokens, false);
+        Ok(openai::detokenize_answer(&text).to_string())
+    };
+    prepare::run(&app, bytes, work).await.map(json)
+}
+
+/// No such route.
+pub(super) async fn not_found(request: Request) -> Failure {
+    let path: String = request.uri().path().chars().take(256).collect();
+    let message = format!("There is no route {} {path}. GET / lists the routes.", request.method());
+    Failure::new(ErrorKind::NotFound, "unknown_url", message)
+}
+
+/// The route has another method.
+pub(super) async fn wrong_method(request: Request) -> Failure {
+    let path: String = request.uri().path().chars().take(256).collect();
+    let message = format!("{path} does not answer to {}.", request.method());
+    Failure::new(ErrorKind::Method, "method_not_allowed", message)
+}

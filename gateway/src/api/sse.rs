@@ -1,0 +1,206 @@
+//! A stream's body. It is polled by the connection, so a client that reads slowly slows only
+//! itself, and one that leaves drops it, which cancels its generations.
+//!
+//! All tokens that are ready go out in one write. The clock is looked at only when it has run
+//! out, not per token.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::HeaderValue;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use tokio::time::{Instant, Sleep, sleep};
+use wire::Usage;
+use wire::openai::answer::Head;
+use wire::openai::stream::{Kind, PING, Piece, Writer, error};
+
+use super::choice::Choice;
+use super::error::Failure;
+use super::run::Run;
+
+struct Sse {
+    runs: Vec<Run>,
+    writer: Writer,
+    kind: Kind,
+    continuous_usage: bool,
+    ping_every: Duration,
+    ping: Pin<Box<Sleep>>,
+    /// Something was written since the ping's clock was set.
+    active: bool,
+    begun: bool,
+    done: bool,
+}
+
+/// The answer of a request that is streamed.
+pub(super) fn answer(
+    kind: Kind,
+    head: &Head,
+    options: wire::StreamOptions,
+    runs: Vec<Run>,
+    ping_every: Duration,
+) -> Response {
+    let choices = runs.iter().map(|run| run.choices.len()).sum();
+    let sse = Sse {
+        runs,
+        writer: Writer::new(kind, head, options, choices),
+        kind,
+        continuous_usage: options.continuous_usage,
+        ping_every,
+        ping: Box::pin(sleep(ping_every)),
+        active: false,
+        begun: false,
+        done: false,
+    };
+    let body = stream::unfold(sse, |mut sse| async move {
+        let bytes = sse.next().await?;
+        Some((Ok::<_, Infallible>(bytes), sse))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    // nginx gathers answers unless told otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+impl Sse {
+    /// The next write; `None` after the last.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut out = Vec::with_capacity(512);
+        if !self.begun {
+            self.begun = true;
+            self.begin(&mut out);
+        }
+        while out.is_empty() {
+            match poll_fn(|cx| self.poll(cx)).await {
+                Wake::Ping => out.extend_from_slice(PING),
+                Wake::Run(Ok(at)) => {
+                    self.write(at, &mut out);
+                    self.finish(&mut out);
+                }
+                Wake::Run(Err(failure)) => {
+                    error(&mut out, &failure.error);
+                    self.done = true;
+                    // Frees the engine now, not when the client has read the error.
+                    self.runs.clear();
+                }
+            }
+        }
+        self.active = true;
+        Some(out.into())
+    }
+
+    /// A chat's choices begin with their role, at once; an echo is there at once too.
+    fn begin(&mut self, out: &mut Vec<u8>) {
+        for run in &self.runs {
+            for choice in &run.choices {
+                let piece = Piece {
+                    index: choice.index,
+                    prompt_token_ids: self.prompt_ids(run),
+                    usage: self.continuous_usage.then(|| run.usage()),
+                    ..Piece::default()
+                };
+                self.writer.start(out, &piece);
+            }
+        }
+        for at in 0..self.runs.len() {
+            self.write(at, out);
+        }
+    }
+
+    fn prompt_ids<'a>(&self, run: &'a Run) -> Option<&'a [u32]> {
+        let asked = run.choices.first().is_some_and(|choice| choice.token_ids.is_some());
+        run.prompt.as_deref().filter(|_| asked)
+    }
+
+    /// The run that has something new. Dropping a run's wait loses nothing, so each poll may
+    /// begin it anew.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        for (at, run) in self.runs.iter_mut().enumerate().filter(|(_, run)| !run.ended) {
+            if let Poll::Ready(result) = pin!(run.step()).poll(cx) {
+                return Poll::Ready(Wake::Run(result.map(|()| at)));
+            }
+        }
+        while self.ping.as_mut().poll(cx).is_ready() {
+            self.ping.as_mut().reset(Instant::now() + self.ping_every);
+            if !std::mem::take(&mut self.active) {
+                return Poll::Ready(Wake::Ping);
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Writes what a run's choices have to show.
+    fn write(&mut self, at: usize, out: &mut Vec<u8>) {
+        let usage = self.continuous_usage.then(|| self.usage());
+        let Some(run) = self.runs.get_mut(at) else { return };
+        if !run.may_show() {
+            return;
+        }
+        let prompt = run.prompt.as_deref();
+        for choice in run.choices.iter_mut().filter(|c| c.has_news()) {
+            write_choice(&mut self.writer, self.kind, out, choice, prompt, usage);
+        }
+    }
+
+    fn usage(&self) -> Usage {
+        let mut sum = Usage::default();
+        self.runs.iter().for_each(|run| sum.add(run.usage()));
+        sum
+    }
+
+    /// The end, once all runs have come to theirs.
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if self.runs.iter().all(|run| run.ended) {
+            self.writer.end(out, &self.usage());
+            self.done = true;
+        }
+    }
+}
+
+enum Wake {
+    Run(Result<usize, Failure>),
+    Ping,
+}
+
+/// One choice's news. Chat says its end in an event of its own, plain completions with the last
+/// text.
+fn write_choice(
+    writer: &mut Writer,
+    kind: Kind,
+    out: &mut Vec<u8>,
+    choice: &mut Choice,
+    prompt: Option<&[u32]>,
+    usage: Option<Usage>,
+) {
+    let first_of_completion = kind == Kind::Completion && !choice.begun;
+    let mut piece = Piece {
+        index: choice.index,
+        text: &choice.text,
+        logprobs: choice.logprobs.as_deref(),
+        token_ids: choice.token_ids.as_deref(),
+        prompt_token_ids: prompt.filter(|_| first_of_completion && choice.token_ids.is_some()),
+        finish: choice.finish,
+        usage,
+    };
+    if kind == Kind::Chat && piece.finish.is_some() && !piece.text.is_empty() {
+        piece.finish = None;
+        writer.piece(out, &piece);
+        let nothing: Option<&[u32]> = choice.token_ids.as_ref().map(|_| &[][..]);
+        piece =
+            Piece { text: "", logprobs: None, token_ids: nothing, finish: choice.finish, ..piece };
+    }
+    writer.piece(out, &piece);
+    choice.taken();
+}

@@ -1,0 +1,337 @@
+//! The engine in this process: one plain thread owns the scheduler, the engine and the device;
+//! [`LocalEngine`] is the handle that the rest of the gateway holds.
+//!
+//! Down goes one bounded channel of commands. Up goes one bounded channel per request whose
+//! capacity is the exact upper bound of that request's events, so the device's thread never waits
+//! for a slow reader and never drops an event.
+//!
+//! Cancels take no channel at all. Each request has a `Control` of atomic flags which its reader
+//! sets and the thread reads before each step. So a cancel cannot be lost to a full channel, takes
+//! no memory, and setting it twice is harmless. A `Message::Nudge` wakes a sleeping thread; if
+//! there is no room for it, then the channel is not empty and the thread is not asleep.
+
+mod generation;
+mod observed;
+mod thread;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use scheduler::Stats;
+use scheduler::types::{Engine, Event, Micros, Request, RequestId};
+use tokio::sync::{mpsc, watch};
+
+use super::SubmitError;
+use crate::metrics::{ModelMetrics, RequestTimer};
+pub use generation::LocalGeneration;
+use thread::Driver;
+
+/// Room for nudges beside the submissions, whose number `Shared::open_max` bounds.
+const NUDGES: usize = 16;
+/// Longest `Retry-After`: past a minute an estimate is worth nothing.
+const RETRY_AFTER_MAX_S: u64 = 60;
+/// After a drain's deadline: how long the step in flight may take to end.
+const LAST_STEP: Duration = Duration::from_secs(10);
+
+/// Request ids are unique in the process, over all models, so that a log line names one request.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// What the handle needs to know beside the scheduler's own configuration.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model's name: the thread's name and the word in logs.
+    pub name: String,
+    /// A request that has not ended after this time is ended with `Refusal::Deadline`.
+    pub request_timeout: Option<Duration>,
+}
+
+/// Whether the engine takes requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EngineState {
+    /// It does.
+    Ready,
+    /// It finishes what it has.
+    Draining,
+    /// Its thread is gone; the text says why.
+    Stopped(String),
+}
+
+/// Handle to an engine's thread. Clones are cheap and all mean the same thread, which ends when
+/// the last of them and the last open request are gone.
+#[derive(Clone)]
+pub struct LocalEngine {
+    shared: Arc<Shared>,
+    commands: Sender<Message>,
+}
+
+const RUNNING: u8 = 0;
+const DRAINING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// What the handles and the thread both see. No lock is held for longer than a copy.
+struct Shared {
+    options: Options,
+    metrics: Arc<ModelMetrics>,
+    /// Longest sequence in tokens.
+    sequence_max: usize,
+    /// Requests taken in at once, running and waiting; more are told to come back later.
+    open_max: usize,
+    /// Zero of the scheduler's clock.
+    epoch: Instant,
+    phase: AtomicU8,
+    /// Leave now; open requests are refused.
+    stop: AtomicBool,
+    /// Why the thread is gone.
+    failure: OnceLock<String>,
+    /// Some [`Control`] was set since the thread last looked.
+    attention: AtomicBool,
+    /// Requests taken in and not yet ended.
+    open: AtomicUsize,
+    /// Device time per ended request, smoothed, in microseconds; 0 while unknown.
+    us_per_request: AtomicU64,
+    stats: Mutex<Stats>,
+    finished: watch::Receiver<()>,
+}
+
+/// What one request's reader tells the thread.
+struct Control {
+    cancelled: AtomicBool,
+    /// One bit per choice.
+    choices: Box<[AtomicU64]>,
+}
+
+/// What goes down the command channel.
+enum Message {
+    Submit(Box<Request>, Open),
+    /// Look at the flags.
+    Nudge,
+}
+
+/// The thread's side of a request.
+struct Open {
+    events: mpsc::Sender<Event>,
+    control: Arc<Control>,
+}
+
+impl LocalEngine {
+    /// Starts the thread, which owns `engine` from now on.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(
+        engine: impl Engine + Send + 'static,
+        mut config: scheduler::Config,
+        options: Options,
+        metrics: Arc<ModelMetrics>,
+    ) -> std::io::Result<Self> {
+        let open_max = config.waiting_max + config.rows_max;
+        // Requests that come together all wait for a moment, those too that then get a row: what
+        // the door let in, the scheduler must not refuse for want of a place in its line.
+        config.waiting_max = open_max;
+        let (commands, inbox) = bounded(open_max + NUDGES);
+        let (finish, finished) = watch::channel(());
+        let shared = Arc::new(Shared {
+            metrics,
+            sequence_max: config.sequence_max(),
+            open_max,
+            epoch: Instant::now(),
+            phase: AtomicU8::new(RUNNING),
+            stop: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            attention: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            us_per_request: AtomicU64::new(0),
+            stats: Mutex::default(),
+            finished,
+            options,
+        });
+        let name = format!("engine {}", shared.options.name);
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new().name(name).spawn(move || {
+            Driver::new(engine, config, inbox, theirs).run_to_end();
+            drop(finish);
+        })?;
+        Ok(Self { shared, commands })
+    }
+
+    /// Hands a request to the thread; its id is overwritten, its allowance is its `max_tokens`.
+    ///
+    /// # Errors
+    /// The engine is full, drains or is gone.
+    pub fn submit(&self, request: Request) -> Result<LocalGeneration, SubmitError> {
+        self.submit_at(request, Instant::now())
+    }
+
+    /// As [`LocalEngine::submit`], for a request that arrived earlier: its latency and its
+    /// timeout count from `arrived`.
+    ///
+    /// # Errors
+    /// As [`LocalEngine::submit`].
+    pub fn submit_at(
+        &self,
+        mut request: Request,
+        arrived: Instant,
+    ) -> Result<LocalGeneration, SubmitError> {
+        self.admit()?;
+        let id = RequestId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
+        request.id = id;
+        request.allowance = request.max_tokens;
+        if let (None, Some(limit)) = (request.deadline, self.shared.options.request_timeout) {
+            request.deadline = Some(self.shared.micros(arrived + limit));
+        }
+        let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
+        let (events, reader) = mpsc::channel(events_max(&request, self.shared.sequence_max));
+        let control = Arc::new(Control::new(request.choices));
+        let open = Open { events, control: Arc::clone(&control) };
+        let message = Message::Submit(Box::new(request), open);
+        if let Err(error) = self.commands.try_send(message) {
+            self.shared.open.fetch_sub(1, Ordering::SeqCst);
+            return Err(match error {
+                TrySendError::Full(_) => self.overloaded(),
+                TrySendError::Disconnected(_) => self.unavailable(),
+            });
+        }
+        Ok(LocalGeneration {
+            id,
+            events: reader,
+            control,
+            timer: RequestTimer::start(Arc::clone(&self.shared.metrics), prompt_tokens, arrived),
+            first_finish: None,
+            ended: false,
+            engine: self.clone(),
+        })
+    }
+
+    /// Takes one of the places, which the thread gives back when the request ends.
+    fn admit(&self) -> Result<(), SubmitError> {
+        if self.shared.phase.load(Ordering::SeqCst) != RUNNING {
+            return Err(self.unavailable());
+        }
+        let most = self.shared.open_max;
+        let taken = self.shared.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+            (open < most).then_some(open + 1)
+        });
+        taken.map(drop).map_err(|_| self.overloaded())
+    }
+
+    fn overloaded(&self) -> SubmitError {
+        self.shared.metrics.refused("overloaded");
+        SubmitError::Overloaded { retry_after_s: self.retry_after_s() }
+    }
+
+    fn unavailable(&self) -> SubmitError {
+        self.shared.metrics.refused("unavailable");
+        SubmitError::Unavailable(match self.state() {
+            EngineState::Stopped(why) => why,
+            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
+        })
+    }
+
+    /// Whether it takes requests.
+    #[must_use]
+    pub fn state(&self) -> EngineState {
+        match self.shared.phase.load(Ordering::SeqCst) {
+            RUNNING => EngineState::Ready,
+            DRAINING => EngineState::Draining,
+            _ => EngineState::Stopped(self.shared.why_stopped()),
+        }
+    }
+
+    /// Seconds after which the waiting line, as it is now, will have been served.
+    #[must_use]
+    pub fn retry_after_s(&self) -> u64 {
+        let waiting = u64::try_from(self.stats().waiting.max(1)).unwrap_or(u64::MAX);
+        let us = self.shared.us_per_request.load(Ordering::Relaxed);
+        waiting.saturating_mul(us).div_ceil(1_000_000).clamp(1, RETRY_AFTER_MAX_S)
+    }
+
+    /// The scheduler's time now, for [`Request::deadline`].
+    #[must_use]
+    pub fn now(&self) -> Micros {
+        self.shared.micros(Instant::now())
+    }
+
+    /// State after the last step.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Requests taken in and not yet ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// The model's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<ModelMetrics> {
+        &self.shared.metrics
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
+    /// returns when the thread is gone. `true`: every request came to its own end.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        let phase = &self.shared.phase;
+        let _ = phase.compare_exchange(RUNNING, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
+        self.nudge();
+        let mut finished = self.shared.finished.clone();
+        // `changed` fails when the thread drops its end: that is the event waited for.
+        if tokio::time::timeout(limit, finished.changed()).await.is_ok() {
+            return true;
+        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.nudge();
+        let _ = tokio::time::timeout(LAST_STEP, finished.changed()).await;
+        false
+    }
+
+    /// Wakes the thread. No room means that it has something to read and wakes anyway.
+    fn nudge(&self) {
+        let _ = self.commands.try_send(Message::Nudge);
+    }
+}
+
+impl Shared {
+    fn micros(&self, at: Instant) -> Micros {
+        let since = at.saturating_duration_since(self.epoch).as_micros();
+        Micros::try_from(since).unwrap_or(Micros::MAX)
+    }
+
+    fn why_stopped(&self) -> String {
+        self.failure.get().cloned().unwrap_or_else(|| "the server is shutting down".to_owned())
+    }
+}
+
+impl Control {
+    fn new(choices: u32) -> Self {
+        // A number of choices beyond all reason is refused by the scheduler; here it must only
+        // not take memory.
+        let words = choices.min(1 << 12).div_ceil(64);
+        let choices = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Self { cancelled: AtomicBool::new(false), choices }
+    }
+}
+
+/// Most events that a request can cause: its prompt's log-probabilities one by one, each choice's
+/// tokens and its end, and the request's own end.
+fn events_max(request: &Request, sequence_max: usize) -> usize {
+    let room = sequence_max.saturating_sub(request.prompt.len()).max(1);
+    let tokens = usize::try_from(request.max_tokens).map_or(room, |most| most.min(room));
+    let prompt = request.prompt_logprobs.map_or(0, |_| request.prompt.len());
+    let choices = usize::try_from(request.choices).unwrap_or(usize::MAX);
+    let all = choices.saturating_mul(tokens + 1).saturating_add(prompt).saturating_add(1);
+    all.min(tokio::sync::Semaphore::MAX_PERMITS)
+}
+
+/// The request that an event is about, and whether it is the request's last one.
+fn subject(event: &Event) -> (RequestId, bool) {
+    match event {
+        Event::PromptLogprobs(id, _) | Event::Token { id, .. } | Event::ChoiceEnd { id, .. } => {
+            (*id, false)
+        }
+        Event::End(id, _) | Event::Refused(id, ..) => (*id, true),
+    }
+}

@@ -1,0 +1,47 @@
+//! An engine with a meter on it: counts steps for the metrics and remembers a device's death,
+//! which the scheduler turns into refusals but does not otherwise tell.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use scheduler::types::{Batch, Engine, Fault, StepOutput};
+
+use crate::metrics::ModelMetrics;
+
+pub(super) struct Observed<E> {
+    engine: E,
+    metrics: Arc<ModelMetrics>,
+    dead: Option<String>,
+}
+
+impl<E> Observed<E> {
+    pub(super) fn new(engine: E, metrics: &Arc<ModelMetrics>) -> Self {
+        Self { engine, metrics: Arc::clone(metrics), dead: None }
+    }
+
+    /// Why the engine is gone for good, once it is.
+    pub(super) fn dead(&self) -> Option<&str> {
+        self.dead.as_deref()
+    }
+}
+
+impl<E: Engine> Engine for Observed<E> {
+    fn depth(&self) -> usize {
+        self.engine.depth()
+    }
+
+    fn launch(&mut self, batch: &Batch) {
+        self.metrics.launched(batch.tokens.len());
+        self.engine.launch(batch);
+    }
+
+    fn collect(&mut self, out: &mut StepOutput) -> Result<(), Fault> {
+        let result = self.engine.collect(out);
+        match &result {
+            Ok(()) => self.metrics.collected(Duration::from_micros(out.elapsed_us)),
+            Err(Fault::Dead(why)) => self.dead = Some(why.clone()),
+            Err(Fault::Step(why) | Fault::Lost(why)) => tracing::warn!("a step failed: {why}"),
+        }
+        result
+    }
+}

@@ -1,0 +1,215 @@
+//! The thread that owns a scheduler, its engine and the device. It is the only place where the
+//! scheduler's pure world meets a clock and channels; it holds no lock while a step runs.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, RecvTimeoutError};
+use scheduler::types::{Command, Engine, Event, Micros, Refusal, RequestId, Usage};
+use scheduler::{Progress, Scheduler, Stats};
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::observed::Observed;
+use super::{Message, Open, RUNNING, STOPPED, Shared, subject};
+
+pub(super) struct Driver<E: Engine> {
+    scheduler: Scheduler<Observed<E>>,
+    commands: Receiver<Message>,
+    shared: Arc<Shared>,
+    open: HashMap<RequestId, Open>,
+    inbox: VecDeque<Command>,
+    outbox: Vec<Event>,
+    reported: Stats,
+    /// Time worked since a request last ended.
+    busy: Duration,
+}
+
+impl<E: Engine> Driver<E> {
+    pub(super) fn new(
+        engine: E,
+        config: scheduler::Config,
+        commands: Receiver<Message>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            scheduler: Scheduler::new(Observed::new(engine, &shared.metrics), config),
+            commands,
+            shared,
+            open: HashMap::new(),
+            inbox: VecDeque::new(),
+            outbox: Vec::new(),
+            reported: Stats::default(),
+            busy: Duration::ZERO,
+        }
+    }
+
+    /// Runs until told to stop or until nobody holds a handle. A panic below (a bug, a driver
+    /// that aborts a call) ends this model only: every open request is told, the process lives.
+    pub(super) fn run_to_end(mut self) {
+        let ended = catch_unwind(AssertUnwindSafe(|| self.run()))
+            .unwrap_or_else(|panic| Err(text_of(panic.as_ref()).to_owned()));
+        let name = &self.shared.options.name;
+        if let Err(why) = ended {
+            let why = format!("the engine of {name} stopped: {why}");
+            tracing::error!(model = %name, "{why}; restart the server to serve it again");
+            let _ = self.shared.failure.set(why);
+        } else {
+            tracing::debug!(model = %name, "engine thread ends");
+        }
+        // In this order: whoever sees a closed channel finds the reason.
+        self.shared.phase.store(STOPPED, Ordering::SeqCst);
+        let why = self.shared.why_stopped();
+        while let Ok(message) = self.commands.try_recv() {
+            self.take(message);
+        }
+        for (id, open) in self.open.drain() {
+            let refusal = Refusal::Engine(why.clone());
+            let _ = open.events.try_send(Event::Refused(id, refusal, Usage::default()));
+            self.shared.open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        loop {
+            // The flag is read before the channel: a reader's request went down before its cancel.
+            let cancels = self.shared.attention.swap(false, Ordering::SeqCst);
+            while let Ok(message) = self.commands.try_recv() {
+                self.take(message);
+            }
+            if cancels {
+                self.heed_cancels();
+            }
+            let start = Instant::now();
+            let now = self.shared.micros(start);
+            let progress = self.scheduler.tick(now, &mut self.inbox, &mut self.outbox);
+            self.deliver(start);
+            if let Some(why) = self.scheduler.engine().dead() {
+                return Err(format!("the device is gone: {why}"));
+            }
+            if self.may_leave() {
+                return Ok(());
+            }
+            if let Progress::Idle { wake_at } = progress
+                && !self.sleep(wake_at)
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Submit(request, open) => {
+                self.open.insert(request.id, open);
+                self.inbox.push_back(Command::Submit(request));
+            }
+            Message::Nudge => {}
+        }
+    }
+
+    /// Turns the flags that readers set into commands. Looks at every open request, but only
+    /// when some reader asked for it.
+    fn heed_cancels(&mut self) {
+        for (id, open) in &self.open {
+            if open.control.cancelled.load(Ordering::SeqCst) {
+                self.inbox.push_back(Command::Cancel(*id));
+                continue;
+            }
+            for (word, bits) in (0_u32..).zip(&open.control.choices) {
+                let mut bits = bits.swap(0, Ordering::SeqCst);
+                while bits != 0 {
+                    let choice = word * 64 + bits.trailing_zeros();
+                    self.inbox.push_back(Command::CancelChoice(*id, choice));
+                    bits &= bits - 1;
+                }
+            }
+        }
+    }
+
+    /// Hands the step's events to their readers and reports what the step was.
+    fn deliver(&mut self, start: Instant) {
+        let (mut tokens, mut ends) = (0, 0);
+        for event in self.outbox.drain(..) {
+            let (id, last) = subject(&event);
+            tokens += u64::from(matches!(event, Event::Token { .. }));
+            let Some(open) = self.open.get(&id) else {
+                tracing::error!(id = id.0, "an event of a request that is not open");
+                continue;
+            };
+            if last {
+                // Before the last word, so that who reads it finds the place free.
+                self.shared.open.fetch_sub(1, Ordering::SeqCst);
+                ends += 1;
+            }
+            // A closed channel is a reader that left: its cancel flag is set or being set.
+            if let Err(TrySendError::Full(_)) = open.events.try_send(event) {
+                // More events than a request can have is a bug of ours. It costs this request
+                // its answer (its reader sees the channel close), not all others theirs.
+                tracing::error!(id = id.0, "more events than the request can cause");
+                open.control.cancelled.store(true, Ordering::SeqCst);
+                self.shared.attention.store(true, Ordering::SeqCst);
+            }
+            if last {
+                self.open.remove(&id);
+            }
+        }
+        self.report(start.elapsed(), tokens, ends);
+    }
+
+    fn report(&mut self, took: Duration, tokens: u64, ends: u32) {
+        let now = self.scheduler.stats();
+        if now != self.reported {
+            self.shared.metrics.stats(&self.reported, &now);
+            *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner) = now;
+            self.reported = now;
+        }
+        self.shared.metrics.generated(tokens);
+        if now.running > 0 || ends > 0 {
+            self.busy += took;
+        }
+        if ends > 0 {
+            let each = u64::try_from(self.busy.as_micros()).unwrap_or(u64::MAX) / u64::from(ends);
+            let before = self.shared.us_per_request.load(Ordering::Relaxed);
+            // A running mean over about eight requests: steady, yet soon right after a change.
+            let mean = if before == 0 { each } else { (before * 7 + each) / 8 };
+            self.shared.us_per_request.store(mean, Ordering::Relaxed);
+            self.busy = Duration::ZERO;
+        }
+    }
+
+    /// A drain is over when the last place is given back; a stop waits for nothing.
+    fn may_leave(&self) -> bool {
+        self.shared.stop.load(Ordering::SeqCst)
+            || (self.shared.phase.load(Ordering::SeqCst) != RUNNING
+                && self.shared.open.load(Ordering::SeqCst) == 0)
+    }
+
+    /// Sleeps until a message or `wake_at`. `false`: nobody holds a handle any more.
+    fn sleep(&mut self, wake_at: Option<Micros>) -> bool {
+        let message = match wake_at {
+            None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => {
+                let now = self.shared.micros(Instant::now());
+                self.commands.recv_timeout(Duration::from_micros(at.saturating_sub(now)))
+            }
+        };
+        match message {
+            Ok(message) => self.take(message),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return false,
+        }
+        true
+    }
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
+}

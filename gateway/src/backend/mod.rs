@@ -1,0 +1,77 @@
+//! What serves a model: today the engine in this process. Handlers see only the types of this
+//! file; that a thread, a scheduler and a device stand behind them is `local`'s affair.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use scheduler::types::{Event, Request, Sampling};
+
+pub mod local;
+
+/// A model that this server offers.
+pub struct Model {
+    /// Its name in `/v1/models` and in requests.
+    pub id: String,
+    /// Seconds since 1970 when it was loaded.
+    pub created: u64,
+    /// Longest sequence (prompt and answer) in tokens.
+    pub context: usize,
+    /// Tokenizer and chat template.
+    pub text: Arc<text::TextModel>,
+    /// Sampling used where a request says nothing: the author's `generation_config.json`.
+    pub defaults: Sampling,
+    /// Upper bound of new tokens where a request says nothing; `None`: what the context allows.
+    pub max_tokens_default: Option<u32>,
+    /// Ids that end a sequence.
+    pub eos: Vec<u32>,
+    /// The engine.
+    pub engine: local::LocalEngine,
+}
+
+/// Why a request was not taken in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubmitError {
+    /// The command queue or the waiting line is full; try again after these seconds.
+    #[error("the server is at its limit; retry in {retry_after_s} s")]
+    Overloaded {
+        /// For `Retry-After`.
+        retry_after_s: u64,
+    },
+    /// The server drains or its engine is gone.
+    #[error("the model is not available: {0}")]
+    Unavailable(String),
+}
+
+/// A request in the engine's hands. Dropping it cancels the request: its pages are free at the
+/// next step.
+pub struct Generation {
+    pub(crate) inner: local::LocalGeneration,
+}
+
+impl Generation {
+    /// The next event; `None` after `Event::End` or `Event::Refused` was returned.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.inner.next().await
+    }
+
+    /// An event that is there already, so that several tokens can go out in one write.
+    pub fn try_next(&mut self) -> Option<Event> {
+        self.inner.try_next()
+    }
+
+    /// Stops one choice (its text met a stop string); the others go on.
+    pub fn cancel_choice(&self, choice: u32) {
+        self.inner.cancel_choice(choice);
+    }
+}
+
+impl Model {
+    /// Hands a request to the engine. `request.id` is overwritten with a fresh one; latency and
+    /// timeout count from `arrived`, so that parsing and tokenizing are part of what is measured.
+    ///
+    /// # Errors
+    /// The engine cannot take it now.
+    pub fn submit(&self, request: Request, arrived: Instant) -> Result<Generation, SubmitError> {
+        self.engine.submit_at(request, arrived).map(|inner| Generation { inner })
+    }
+}

@@ -1,0 +1,139 @@
+//! `hearth chat`: a conversation in the terminal. Piped, it asks one question and ends.
+
+use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::pin::pin;
+
+use futures_util::TryStreamExt as _;
+use serde_json::{Value, json};
+
+use super::exit::{self, Failure, Outcome};
+use super::http::{Connection, Server, events};
+
+/// Flags of `hearth chat`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    server: Server,
+    /// The model [default: the server's first]
+    #[arg(long, short, value_name = "NAME")]
+    model: Option<String>,
+    /// Instructions that stand above the conversation
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Longest answer in tokens
+    #[arg(long, value_name = "N")]
+    max_tokens: Option<u32>,
+    /// 0 always takes the most probable token
+    #[arg(long, value_name = "X")]
+    temperature: Option<f32>,
+}
+
+const HELP: &str = "/system TEXT  sets the instructions    /clear  starts over    /exit  leaves";
+
+/// A question from standard input when that is no terminal, else a conversation.
+///
+/// # Errors
+/// The server is not there, or refuses.
+pub fn run(args: &Args) -> Outcome {
+    super::runtime(1)?.block_on(async {
+        let connection = args.server.connect()?;
+        let model = match args.model.clone() {
+            Some(model) => model,
+            None => connection.models().await?.into_iter().next().ok_or_else(|| {
+                exit::unavailable("the server has no model yet; try again in a moment")
+            })?,
+        };
+        let mut chat = Chat { connection, model, args: args.clone(), messages: Vec::new() };
+        chat.clear();
+        if std::io::stdin().is_terminal() { chat.talk().await } else { chat.ask_once().await }
+    })
+}
+
+struct Chat {
+    connection: Connection,
+    model: String,
+    args: Args,
+    messages: Vec<Value>,
+}
+
+impl Chat {
+    fn clear(&mut self) {
+        let system = self.args.system.iter();
+        self.messages = system.map(|text| json!({"role": "system", "content": text})).collect();
+    }
+
+    async fn ask_once(&mut self) -> Outcome {
+        let mut question = String::new();
+        let read = std::io::stdin().read_to_string(&mut question);
+        read.map_err(|error| exit::usage(format!("standard input: {error}")))?;
+        if question.trim().is_empty() {
+            return Err(exit::usage("no question: echo 'Who are you?' | hearth chat"));
+        }
+        self.answer(question.trim()).await?;
+        exit::print("\n")
+    }
+
+    async fn talk(&mut self) -> Outcome {
+        exit::print(&format!("{}   {HELP}\n", self.model))?;
+        loop {
+            exit::print("\n> ")?;
+            let mut line = String::new();
+            match std::io::stdin().lock().read_line(&mut line) {
+                Ok(0) | Err(_) => return exit::print("\n"),
+                Ok(_) => {}
+            }
+            match line.trim() {
+                "" => {}
+                "/exit" | "/quit" => return Ok(()),
+                "/clear" => self.clear(),
+                "/help" => exit::print(&format!("{HELP}\n"))?,
+                command if command.starts_with("/system") => {
+                    let text = command.trim_start_matches("/system").trim();
+                    self.args.system = (!text.is_empty()).then(|| text.to_owned());
+                    self.clear();
+                }
+                command if command.starts_with('/') => {
+                    exit::print(&format!("no such command; {HELP}\n"))?;
+                }
+                question => {
+                    // A refusal ends the question, not the conversation.
+                    if let Err(failure) = self.answer(question).await {
+                        let _ = writeln!(std::io::stderr(), "\n{failure}");
+                        self.messages.pop();
+                    } else {
+                        exit::print("\n")?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks, prints the answer as it comes, and keeps both.
+    async fn answer(&mut self, question: &str) -> Result<(), Failure> {
+        self.messages.push(json!({"role": "user", "content": question}));
+        let mut body = json!({
+            "model": self.model,
+            "messages": self.messages,
+            "stream": true,
+        });
+        if let Some(most) = self.args.max_tokens {
+            body["max_tokens"] = json!(most);
+        }
+        if let Some(temperature) = self.args.temperature {
+            body["temperature"] = json!(temperature);
+        }
+        let mut events = pin!(events(self.connection.chat(&body).await?));
+        let mut answer = String::new();
+        while let Some(event) = events.try_next().await? {
+            if let Some(problem) = event["error"]["message"].as_str() {
+                return Err(exit::unavailable(format!("the answer broke off: {problem}")));
+            }
+            if let Some(text) = event["choices"][0]["delta"]["content"].as_str() {
+                exit::print(text)?;
+                answer.push_str(text);
+            }
+        }
+        self.messages.push(json!({"role": "assistant", "content": answer}));
+        Ok(())
+    }
+}

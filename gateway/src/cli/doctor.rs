@@ -1,0 +1,166 @@
+//! `hearth doctor`: looks at this machine as a server would use it, and says what to change.
+
+use std::net::TcpListener;
+use std::path::Path;
+
+use nvml_wrapper::Nvml;
+
+use super::exit::{self, Outcome};
+use crate::config::values::{physical_cores, show_size};
+use crate::config::{Config, Flags};
+use crate::pull::Hub;
+use crate::{machine, wiring};
+
+/// Flags of `hearth doctor`: those of `hearth serve`, to check what it would use.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What is found, one line each, and what to do.
+#[derive(Default)]
+struct Findings {
+    text: String,
+    problems: usize,
+}
+
+impl Findings {
+    fn good(&mut self, what: &str, text: &str) {
+        self.text.push_str(&format!("  ok    {what:<9} {text}\n"));
+    }
+
+    fn note(&mut self, what: &str, text: &str, advice: &str) {
+        self.text.push_str(&format!("  note  {what:<9} {text}\n                  -> {advice}\n"));
+    }
+
+    fn bad(&mut self, what: &str, text: &str, advice: &str) {
+        self.problems += 1;
+        self.text.push_str(&format!("  BAD   {what:<9} {text}\n                  -> {advice}\n"));
+    }
+}
+
+/// Prints the findings.
+///
+/// # Errors
+/// Something is there that keeps `hearth serve` from starting: exit code 78.
+pub fn run(args: &Args) -> Outcome {
+    let mut found = Findings::default();
+    let config = match Config::load(&args.flags, std::env::vars()) {
+        Ok(loaded) => {
+            let from = loaded.file.map_or("defaults".into(), |path| path.display().to_string());
+            found.good("config", &format!("{from}, the environment and flags are sound"));
+            loaded.warnings.iter().for_each(|text| found.note("config", text, "rename it"));
+            loaded.config
+        }
+        Err(error) => {
+            found.bad("config", &error.to_string(), "docs/config.md lists every option");
+            Config::defaults()
+        }
+    };
+    cpu(&mut found, &config);
+    memory(&mut found);
+    files(&mut found);
+    gpu(&mut found);
+    cache(&mut found);
+    port(&mut found, &config);
+    exit::print(&found.text)?;
+    match found.problems {
+        0 => exit::print("hearth serve can start here.\n"),
+        n => Err(exit::environment(format!("{n} of these keep hearth serve from starting well"))),
+    }
+}
+
+fn cpu(found: &mut Findings, config: &Config) {
+    let cores = physical_cores();
+    let isa = machine::instruction_sets();
+    let text = format!("{cores} cores usable, {} threads, {}", config.threads(), isa.join(" "));
+    if isa.is_empty() || (cfg!(target_arch = "x86_64") && !isa.contains(&"avx2")) {
+        found.note("cpu", &text, "without AVX2 models run slowly; choose a newer machine type");
+    } else if config.threads() > cores {
+        found.note("cpu", &text, "more threads than cores wait for each other; lower --threads");
+    } else {
+        found.good("cpu", &text);
+    }
+}
+
+fn memory(found: &mut Findings) {
+    // The smaller of what the machine and what the cgroups around this process leave.
+    let free = wiring::memory_available();
+    let text = format!("{} at hand", show_size(free));
+    if free == u64::MAX {
+        found.note("memory", "cannot be read", "is /proc mounted?");
+    } else if free < 1 << 30 {
+        found.bad("memory", &text, "end other programs, or raise the container's memory limit");
+    } else {
+        found.good("memory", &text);
+    }
+}
+
+fn files(found: &mut Findings) {
+    let Some(most) = machine::open_files_limit() else { return };
+    let text = format!("{most} may be open");
+    if most < 4096 {
+        let advice = "each connection takes one: `ulimit -n 65536`, or LimitNOFILE= in the unit";
+        found.note("files", &text, advice);
+    } else {
+        found.good("files", &text);
+    }
+}
+
+fn gpu(found: &mut Findings) {
+    let driver = machine::cuda_driver();
+    let gpus = Nvml::init().and_then(|nvml| {
+        let names = (0..nvml.device_count()?).map(|i| nvml.device_by_index(i)?.name());
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        Ok((nvml.sys_driver_version()?, names))
+    });
+    match (driver, gpus) {
+        (Ok(_), Ok((version, names))) => {
+            found.good("gpu", &format!("driver {version}: {}", names.join(", ")));
+        }
+        (Ok(path), Err(error)) => {
+            let advice = "mount libnvidia-ml.so.1 (NVIDIA container toolkit) to get GPU metrics";
+            found.note("gpu", &format!("{}, but no NVML: {error}", path.display()), advice);
+        }
+        (Err(why), _) => {
+            let advice = "models run on the CPU; for a GPU install NVIDIA's driver, in a \
+                          container start it with --gpus all";
+            found.note("gpu", &format!("none: {why}"), advice);
+        }
+    }
+}
+
+fn cache(found: &mut Findings) {
+    let hub = Hub::from_env(|name| std::env::var(name).ok());
+    let path = hub.cache();
+    let free = machine::free_disk(path).map_or("unknown".to_owned(), show_size);
+    let models = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let count =
+        models.filter(|entry| entry.file_name().to_string_lossy().starts_with("models--")).count();
+    let text = format!("{}: {count} models, {free} free", path.display());
+    if is_writable(path) {
+        found.good("cache", &text);
+    } else {
+        found.note("cache", &text, "not writable: set HF_HUB_CACHE to a directory of yours");
+    }
+}
+
+/// Whether a file can be made in the nearest directory that is there.
+fn is_writable(path: &Path) -> bool {
+    let Some(there) = path.ancestors().find(|path| path.is_dir()) else { return false };
+    let probe = there.join(format!(".hearth-{}", std::process::id()));
+    let made = std::fs::write(&probe, b"").is_ok();
+    let _ = std::fs::remove_file(probe);
+    made
+}
+
+fn port(found: &mut Findings, config: &Config) {
+    match TcpListener::bind(config.listen) {
+        Ok(_) => found.good("port", &format!("{} is free", config.listen)),
+        Err(error) => {
+            let text = format!("{}: {error}", config.listen);
+            found.bad("port", &text, "end what listens there (`ss -ltnp`), or choose --listen");
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! `hearth serve`: reads the configuration, listens, loads the models, serves, drains.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::exit::{self, Failure, Outcome};
+use super::logs;
+use crate::api::{self, App, Keys, Limits};
+use crate::config::values::show_time;
+use crate::config::{Config, Flags, Loaded, ModelChoice, Secret};
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::{server, wiring};
+
+/// The gateway's own threads. They parse, tokenize and write; models have threads of their own.
+const THREADS: usize = 2;
+
+/// When all engines are done: time for their last bytes to reach the callers. Until then the
+/// server answers, so that a probe sees that it is not ready any more.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Flags of `hearth serve`: the options of the configuration.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Serves until a signal.
+///
+/// # Errors
+/// The configuration, the address or a model cannot be used.
+pub fn run(args: &Args) -> Outcome {
+    let start = Instant::now();
+    let loaded = Config::load(&args.flags, std::env::vars())?;
+    logs::start(&loaded.config);
+    loaded.warnings.iter().for_each(|text| tracing::warn!("{text}"));
+    let runtime = super::runtime(THREADS)?;
+    let outcome = runtime.block_on(serve(loaded, start));
+    // Whatever still runs (a download, a connection that will not end) dies with the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(loaded: Loaded, start: Instant) -> Outcome {
+    let config = Arc::new(loaded.config);
+    let mut signals = Signals::new()?;
+    let device = wiring::choose_device(&config)?;
+    let listener = listen(&config).await?;
+    // Port 0 asks the system for a free one: say which it is.
+    let address = listener.local_addr().unwrap_or(config.listen);
+    let file = loaded.file.map_or("no file".into(), |path| path.display().to_string());
+    let guard = if config.api_keys.is_empty() {
+        "no key is set: only this machine may connect".to_owned()
+    } else {
+        format!("{} key(s) accepted", config.api_keys.len())
+    };
+    exit::print(&format!(
+        "hearth {}  (configuration: {file})\nlisten      http://{}  ({guard})\n\
+         device      {device}\n",
+        env!("CARGO_PKG_VERSION"),
+        address,
+    ))?;
+
+    let (metrics, models) = (Metrics::new(), Models::new());
+    let (stop, stopped) = watch::channel(false);
+    let router = router(&config, &models, &metrics);
+    let server = tokio::spawn(server::serve(
+        listener,
+        router,
+        server::Options {
+            connections_max: config.connections_max,
+            drain: LAST_WORDS,
+            ..server::Options::default()
+        },
+        metrics.connections().clone(),
+        async move {
+            let mut stopped = stopped;
+            let _ = stopped.wait_for(|stop| *stop).await;
+        },
+    ));
+    tokio::select! {
+        loaded = load(&config, &models, &metrics) => loaded?,
+        () = signals.next() => return exit::print("stopped while loading\n"),
+    }
+    exit::print(&ready_text(&config, address, start))?;
+
+    signals.next().await;
+    let limit = show_time(config.drain);
+    exit::print(&format!("draining for {limit} at most; a second signal ends at once\n"))?;
+    tokio::select! {
+        () = drain(&config, &models) => {}
+        () = signals.next() => return Err(Failure { code: 130, message: String::new() }),
+    }
+    let _ = stop.send(true);
+    let _ = server.await;
+    exit::print("stopped\n")
+}
+
+fn router(config: &Config, models: &Arc<Models>, metrics: &Arc<Metrics>) -> axum::Router {
+    let keys = Keys::new(config.api_keys.iter().map(Secret::reveal));
+    let limits = Limits::for_bodies(config.body_limit);
+    api::router(App::new(Arc::clone(models), Arc::clone(metrics), keys, limits))
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, Failure> {
+    TcpListener::bind(config.listen).await.map_err(|error| {
+        exit::environment(format!(
+            "cannot listen on {}: {error}. Choose another address with --listen, or find what \
+             uses it with `ss -ltnp`",
+            config.listen
+        ))
+    })
+}
+
+/// Plans and starts the models one after the other: each plan sees what the ones before it left.
+async fn load(config: &Arc<Config>, models: &Models, metrics: &Arc<Metrics>) -> Outcome {
+    for choice in &config.models {
+        load_one(config, choice, models, metrics).await.map_err(|failure| Failure {
+            message: format!("{}: {failure}", choice.id),
+            ..failure
+        })?;
+    }
+    models.set_loaded();
+    Ok(())
+}
+
+async fn load_one(
+    config: &Arc<Config>,
+    choice: &ModelChoice,
+    models: &Models,
+    metrics: &Arc<Metrics>,
+) -> Outcome {
+    let planned = wiring::plan(config, choice).await?;
+    exit::print(&format!("\n{}\n{}", planned.title(), planned.table()))?;
+    planned.notes().iter().for_each(|note| tracing::warn!(model = %choice.id, "{note}"));
+    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    // Reading and packing weights takes every core for a while: not on the runtime's threads.
+    let started = tokio::task::spawn_blocking(move || planned.start(&config, &metrics));
+    let model =
+        started.await.map_err(|panic| exit::internal(format!("loading failed: {panic}")))??;
+    models.add(model);
+    Ok(())
+}
+
+fn ready_text(config: &Config, address: SocketAddr, start: Instant) -> String {
+    let url = format!("http://{address}");
+    let model = config.models.first().map_or("demo", |model| model.id.as_str());
+    let key = if config.api_keys.is_empty() {
+        ""
+    } else {
+        "    -H \"authorization: Bearer $HEARTH_API_KEY\" \\\n"
+    };
+    let usual = address.port() == 8080 && address.ip().is_loopback();
+    let chat = if usual { String::new() } else { format!(" --url {url}") };
+    format!(
+        "\nready in {:.2} s: {url}\n\n  curl {url}/v1/chat/completions \\\n    \
+         -H 'content-type: application/json' \\\n{key}    \
+         -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \
+         \"content\": \"Hello!\"}}]}}'\n\n  hearth chat{chat}\n\n",
+        start.elapsed().as_secs_f64(),
+    )
+}
+
+/// All engines side by side, each with the same deadline.
+async fn drain(config: &Config, models: &Models) {
+    let models = models.list();
+    let drains = models.iter().map(|model| model.engine.drain(config.drain));
+    let ended = futures_util::future::join_all(drains).await;
+    if !ended.iter().all(|ended| *ended) {
+        tracing::warn!("the drain's time was up: open requests were ended");
+    }
+}
+
+/// SIGTERM (systemd, Kubernetes) and SIGINT (a terminal) mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        let hear = |kind| {
+            signal(kind).map_err(|e| exit::internal(format!("signals cannot be heard: {e}")))
+        };
+        Ok(Self {
+            terminate: hear(SignalKind::terminate())?,
+            interrupt: hear(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

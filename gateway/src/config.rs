@@ -1,0 +1,286 @@
+//! What the operator chose: defaults, then `hearth.toml`, then `HEARTH_*` variables, then flags,
+//! the later one winning. Every option is defined once, in [`options`]; help, environment, file
+//! and reference page come from there. Reading is text to typed values; nothing is opened here.
+
+mod file;
+pub mod options;
+pub mod reference;
+pub mod source;
+pub mod values;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::parser::ArgMatches;
+use clap::{Arg, ArgAction, Command};
+
+pub use source::{ModelChoice, ModelSource};
+pub use values::{Device, Dtype, LogFormat, Secret};
+
+use options::{OPTIONS, Opt};
+
+/// Everything that can be chosen. Made by [`Config::load`] only, so values are in range.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Models to load, the default one first.
+    pub models: Vec<ModelChoice>,
+    /// Address of the HTTP server.
+    pub listen: SocketAddr,
+    /// Keys that callers must show; empty: none is asked for.
+    pub api_keys: Vec<Secret>,
+    /// Largest request body in bytes.
+    pub body_limit: usize,
+    /// Connections open at once.
+    pub connections_max: usize,
+    /// A request that takes longer is ended.
+    pub request_timeout: Duration,
+    /// Time that open requests get at shutdown.
+    pub drain: Duration,
+    /// Where models run.
+    pub device: Device,
+    /// Arithmetic.
+    pub dtype: Dtype,
+    /// CPU threads; `None`: the physical cores that this process may use.
+    pub threads: Option<usize>,
+    /// Longest sequence; `None`: the model's own.
+    pub context: Option<usize>,
+    /// Bytes for keys and values; `None`: chosen from the memory at hand.
+    pub cache_memory: Option<u64>,
+    /// Sequences computed at once.
+    pub rows_max: usize,
+    /// Tokens computed in one step at most.
+    pub step_tokens: usize,
+    /// Time between two tokens that the scheduler aims at.
+    pub target_inter_token: Duration,
+    /// Requests in the waiting line.
+    pub queue_max: usize,
+    /// File that replaces the models' own chat template.
+    pub chat_template: Option<PathBuf>,
+    /// How logs are written.
+    pub log_format: LogFormat,
+    /// What is logged.
+    pub log_level: String,
+}
+
+/// A value that cannot be used: where it stands, what is wrong, what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {problem}")]
+pub struct ConfigError {
+    /// `hearth.toml:12`, `HEARTH_LISTEN` or `--listen`.
+    pub at: String,
+    /// What is wrong and what to do.
+    pub problem: String,
+}
+
+/// Flags as typed, one entry per option given.
+#[derive(Debug, Clone, Default)]
+pub struct Flags {
+    config: Option<PathBuf>,
+    given: Vec<(&'static Opt, Vec<String>)>,
+}
+
+/// A configuration and the file that it came from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The values.
+    pub config: Config,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    /// Variables that look like a misspelled option. They are not used.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The defaults, as the option table writes them.
+    ///
+    /// # Panics
+    /// A default in the table does not pass its own check; a test sees to that.
+    #[must_use]
+    pub fn defaults() -> Self {
+        let mut config = Self {
+            models: Vec::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            api_keys: Vec::new(),
+            body_limit: 0,
+            connections_max: 0,
+            request_timeout: Duration::ZERO,
+            drain: Duration::ZERO,
+            device: Device::Auto,
+            dtype: Dtype::Auto,
+            threads: None,
+            context: None,
+            cache_memory: None,
+            rows_max: 0,
+            step_tokens: 0,
+            target_inter_token: Duration::ZERO,
+            queue_max: 0,
+            chat_template: None,
+            log_format: LogFormat::Text,
+            log_level: String::new(),
+        };
+        for option in OPTIONS {
+            let texts = option.default_texts();
+            if let Err(problem) = (option.set)(&mut config, &texts) {
+                panic!("default of {}: {problem}", option.key);
+            }
+        }
+        config
+    }
+
+    /// Reads all four layers and checks them against each other.
+    ///
+    /// # Errors
+    /// The first value that cannot be used.
+    pub fn load(
+        flags: &Flags,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
+        let env: Vec<_> = env.filter(|(name, _)| name.starts_with("HEARTH_")).collect();
+        let mut config = Self::defaults();
+        let path = config_path(flags, &env)?;
+        if let Some(path) = &path {
+            file::apply(path, &mut config)?;
+        }
+        let mut warnings = Vec::new();
+        for (name, text) in &env {
+            apply_variable(&mut config, name, text, &mut warnings)?;
+        }
+        for (option, texts) in &flags.given {
+            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+            let at = || format!("--{}", option.flag);
+            (option.set)(&mut config, &texts)
+                .map_err(|problem| ConfigError { at: at(), problem })?;
+        }
+        config.check()?;
+        Ok(Loaded { config, file: path, warnings })
+    }
+
+    /// What must hold between options.
+    fn check(&self) -> Result<(), ConfigError> {
+        if self.api_keys.is_empty() && !self.listen.ip().is_loopback() {
+            return Err(ConfigError {
+                at: format!("listen {}", self.listen),
+                problem: "without a key only this machine may connect. Set HEARTH_API_KEY to a \
+                          secret of your choice, or listen on 127.0.0.1"
+                    .to_owned(),
+            });
+        }
+        for (index, model) in self.models.iter().enumerate() {
+            if self.models[..index].iter().any(|other| other.id == model.id) {
+                return Err(ConfigError {
+                    at: format!("model {}", model.id),
+                    problem: "two models have this name; give one another name with \
+                              --model SOURCE=NAME"
+                        .to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// CPU threads to use.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(values::physical_cores)
+    }
+}
+
+/// `--config`, else `HEARTH_CONFIG`, else `hearth.toml` here when there is one.
+fn config_path(flags: &Flags, env: &[(String, String)]) -> Result<Option<PathBuf>, ConfigError> {
+    let variable = env.iter().find(|(name, _)| name == "HEARTH_CONFIG");
+    let named = flags.config.clone().or_else(|| variable.map(|(_, path)| PathBuf::from(path)));
+    match named {
+        Some(path) if path.is_file() => Ok(Some(path)),
+        Some(path) => Err(ConfigError {
+            at: path.display().to_string(),
+            problem: "there is no such file; check --config and HEARTH_CONFIG".to_owned(),
+        }),
+        None => {
+            let here = Path::new("hearth.toml");
+            Ok(here.is_file().then(|| here.to_owned()))
+        }
+    }
+}
+
+/// Variables that other parts of the program read.
+const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_URL"];
+
+/// An unknown variable is no error: Kubernetes gives every pod `HEARTH_PORT` and the like when a
+/// service is called hearth. One that is nearly an option's name is worth a word.
+fn apply_variable(
+    config: &mut Config,
+    name: &str,
+    text: &str,
+    warnings: &mut Vec<String>,
+) -> Result<(), ConfigError> {
+    if let Some(option) = OPTIONS.iter().find(|option| option.env == name) {
+        let texts: Vec<&str> = if option.list {
+            text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect()
+        } else {
+            vec![text]
+        };
+        return (option.set)(config, &texts)
+            .map_err(|problem| ConfigError { at: name.to_owned(), problem });
+    }
+    let known = OPTIONS.iter().map(|option| option.env);
+    if !OTHER_VARIABLES.contains(&name)
+        && let Some(near) = values::nearest(name, known)
+    {
+        warnings.push(format!("{name} is not used; did you mean {near}?"));
+    }
+    Ok(())
+}
+
+impl clap::FromArgMatches for Flags {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut flags = Self::default();
+        flags.update_from_arg_matches(matches)?;
+        Ok(flags)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        self.config = matches.get_one::<PathBuf>("config").cloned();
+        self.given = OPTIONS
+            .iter()
+            .filter_map(|option| {
+                let texts = matches.get_many::<String>(option.key)?;
+                Some((option, texts.cloned().collect()))
+            })
+            .collect();
+        Ok(())
+    }
+}
+
+impl clap::Args for Flags {
+    fn augment_args(command: Command) -> Command {
+        let config = Arg::new("config")
+            .long("config")
+            .value_name("FILE")
+            .value_parser(clap::value_parser!(PathBuf))
+            .help("Configuration file [default: hearth.toml here, when there is one]");
+        let flags = OPTIONS.iter().map(|option| {
+            let arg = Arg::new(option.key).long(option.flag).value_name(option.value);
+            let action = if option.list { ArgAction::Append } else { ArgAction::Set };
+            let arg = if option.flag == "model" { arg.short('m') } else { arg };
+            arg.action(action).help(option.help()).env_hint(option.env)
+        });
+        command.arg(config).args(flags)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+/// Names the variable in the help without letting clap read it: layers are ours.
+trait EnvHint {
+    fn env_hint(self, name: &'static str) -> Self;
+}
+
+impl EnvHint for Arg {
+    fn env_hint(self, name: &'static str) -> Self {
+        let help = self.get_help().map(ToString::to_string).unwrap_or_default();
+        self.help(format!("{help} [env: {name}]"))
+    }
+}

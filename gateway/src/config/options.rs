@@ -1,0 +1,266 @@
+//! The option table: each option once, with its name in the file, in the environment and on the
+//! command line, its default, its meaning and its check.
+
+use super::{Config, source, values};
+
+/// One option.
+#[derive(Debug)]
+pub struct Opt {
+    /// `section.key` in the file; without a dot it stands above all sections.
+    pub key: &'static str,
+    /// The variable.
+    pub env: &'static str,
+    /// The flag, without dashes.
+    pub flag: &'static str,
+    /// What its value is, for the help.
+    pub value: &'static str,
+    /// The default, as an operator would write it. Lists: separated by commas.
+    pub default: &'static str,
+    /// Takes several values.
+    pub list: bool,
+    /// What it is for, in one or two sentences.
+    pub doc: &'static str,
+    /// Checks and stores.
+    pub set: fn(&mut Config, &[&str]) -> Result<(), String>,
+}
+
+impl Opt {
+    /// One line for `--help`.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let default = if self.default.is_empty() { "none" } else { self.default };
+        format!("{} [default: {default}]", self.doc.trim_end_matches('.'))
+    }
+
+    /// The default as the setter takes it.
+    #[must_use]
+    pub fn default_texts(&self) -> Vec<&'static str> {
+        if self.list {
+            self.default.split(',').filter(|text| !text.is_empty()).collect()
+        } else {
+            vec![self.default]
+        }
+    }
+}
+
+/// Stores the only value of an option that takes one.
+fn one<T>(
+    slot: &mut T,
+    texts: &[&str],
+    parse: impl FnOnce(&str) -> Result<T, String>,
+) -> Result<(), String> {
+    let [text] = texts else {
+        return Err(format!("takes one value, not {}", texts.len()));
+    };
+    *slot = parse(text.trim())?;
+    Ok(())
+}
+
+/// All options, in the order of help and reference.
+pub static OPTIONS: &[Opt] = &[
+    Opt {
+        key: "models",
+        env: "HEARTH_MODELS",
+        flag: "model",
+        value: "MODEL",
+        default: "demo",
+        list: true,
+        doc: "Models to serve: `demo` (built in), a directory, a GGUF file, or `org/name` of a \
+              hub, fetched when it is not there; `=NAME` behind it sets the name it is served \
+              under. The first one is what `hearth chat` talks to.",
+        set: |c, t| {
+            c.models = t.iter().map(|text| source::model(text)).collect::<Result<_, _>>()?;
+            if c.models.is_empty() { Err("name at least one model".to_owned()) } else { Ok(()) }
+        },
+    },
+    Opt {
+        key: "server.listen",
+        env: "HEARTH_LISTEN",
+        flag: "listen",
+        value: "ADDR:PORT",
+        default: "127.0.0.1:8080",
+        list: false,
+        doc: "Address of the HTTP server. Anything but this machine itself needs a key.",
+        set: |c, t| one(&mut c.listen, t, values::address),
+    },
+    Opt {
+        key: "server.api_keys",
+        env: "HEARTH_API_KEY",
+        flag: "api-key",
+        value: "KEY",
+        default: "",
+        list: true,
+        doc: "Keys that callers must show as bearer token or `x-api-key`; several are separated \
+              by commas. Without any, only this machine may connect. Other users of the machine \
+              see flags: prefer the variable or the file.",
+        set: |c, t| {
+            c.api_keys = t.iter().map(|text| values::secret(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Opt {
+        key: "server.body_limit",
+        env: "HEARTH_BODY_LIMIT",
+        flag: "body-limit",
+        value: "SIZE",
+        default: "16MiB",
+        list: false,
+        doc: "Largest request body; a larger one is answered with 413.",
+        set: |c, t| one(&mut c.body_limit, t, |s| values::size_usize(s, 1 << 10, 1 << 30)),
+    },
+    Opt {
+        key: "server.connections_max",
+        env: "HEARTH_CONNECTIONS_MAX",
+        flag: "connections-max",
+        value: "N",
+        default: "1024",
+        list: false,
+        doc: "Connections open at once; a further one takes the place of the one silent longest.",
+        set: |c, t| one(&mut c.connections_max, t, |s| values::count(s, 1, 1 << 20)),
+    },
+    Opt {
+        key: "server.request_timeout",
+        env: "HEARTH_REQUEST_TIMEOUT",
+        flag: "request-timeout",
+        value: "TIME",
+        default: "10m",
+        list: false,
+        doc: "A request that has not ended after this time is ended.",
+        set: |c, t| one(&mut c.request_timeout, t, |s| values::time(s, 1_000, 86_400_000)),
+    },
+    Opt {
+        key: "server.drain",
+        env: "HEARTH_DRAIN",
+        flag: "drain",
+        value: "TIME",
+        default: "30s",
+        list: false,
+        doc: "Time that open requests get to end after SIGTERM or SIGINT; a second signal ends \
+              the process at once.",
+        set: |c, t| one(&mut c.drain, t, |s| values::time(s, 0, 86_400_000)),
+    },
+    Opt {
+        key: "engine.device",
+        env: "HEARTH_DEVICE",
+        flag: "device",
+        value: "DEVICE",
+        default: "auto",
+        list: false,
+        doc: "Where models run: `auto`, `cpu` or `cuda:N`.",
+        set: |c, t| one(&mut c.device, t, values::device),
+    },
+    Opt {
+        key: "engine.dtype",
+        env: "HEARTH_DTYPE",
+        flag: "dtype",
+        value: "TYPE",
+        default: "auto",
+        list: false,
+        doc: "Arithmetic: `auto` (what the files hold), `float32`, `bfloat16` or `float16`.",
+        set: |c, t| one(&mut c.dtype, t, values::dtype),
+    },
+    Opt {
+        key: "engine.threads",
+        env: "HEARTH_THREADS",
+        flag: "threads",
+        value: "N",
+        default: "auto",
+        list: false,
+        doc: "CPU threads of a model; `auto`: the physical cores that this process may use.",
+        set: |c, t| one(&mut c.threads, t, |s| values::auto(s, |s| values::count(s, 1, 1024))),
+    },
+    Opt {
+        key: "engine.context",
+        env: "HEARTH_CONTEXT",
+        flag: "context",
+        value: "TOKENS",
+        default: "auto",
+        list: false,
+        doc: "Longest sequence, prompt and answer together; `auto`: what the model was made for, \
+              as far as memory allows.",
+        set: |c, t| one(&mut c.context, t, |s| values::auto(s, |s| values::count(s, 16, 1 << 24))),
+    },
+    Opt {
+        key: "engine.cache_memory",
+        env: "HEARTH_CACHE_MEMORY",
+        flag: "cache-memory",
+        value: "SIZE",
+        default: "auto",
+        list: false,
+        doc: "Memory for keys and values of all sequences; `auto`: chosen from what is free.",
+        set: |c, t| {
+            one(&mut c.cache_memory, t, |s| values::auto(s, |s| values::size(s, 1 << 20, 1 << 45)))
+        },
+    },
+    Opt {
+        key: "engine.rows_max",
+        env: "HEARTH_ROWS_MAX",
+        flag: "rows-max",
+        value: "N",
+        default: "32",
+        list: false,
+        doc: "Sequences computed at once.",
+        set: |c, t| one(&mut c.rows_max, t, |s| values::count(s, 1, 4096)),
+    },
+    Opt {
+        key: "engine.step_tokens",
+        env: "HEARTH_STEP_TOKENS",
+        flag: "step-tokens",
+        value: "N",
+        default: "512",
+        list: false,
+        doc: "Tokens computed in one step at most; long prompts are cut into such pieces.",
+        set: |c, t| one(&mut c.step_tokens, t, |s| values::count(s, 16, 1 << 17)),
+    },
+    Opt {
+        key: "engine.target_inter_token",
+        env: "HEARTH_TARGET_INTER_TOKEN",
+        flag: "target-inter-token",
+        value: "TIME",
+        default: "100ms",
+        list: false,
+        doc: "Time between two tokens of an answer that the scheduler aims at: it computes less \
+              of new prompts per step to keep it.",
+        set: |c, t| one(&mut c.target_inter_token, t, |s| values::time(s, 1, 60_000)),
+    },
+    Opt {
+        key: "engine.queue_max",
+        env: "HEARTH_QUEUE_MAX",
+        flag: "queue-max",
+        value: "N",
+        default: "256",
+        list: false,
+        doc: "Requests that wait for a place; further ones are answered with 429 and Retry-After.",
+        set: |c, t| one(&mut c.queue_max, t, |s| values::count(s, 1, 1 << 20)),
+    },
+    Opt {
+        key: "engine.chat_template",
+        env: "HEARTH_CHAT_TEMPLATE",
+        flag: "chat-template",
+        value: "FILE",
+        default: "",
+        list: false,
+        doc: "A Jinja file that replaces the models' own chat template.",
+        set: |c, t| one(&mut c.chat_template, t, values::file_or_none),
+    },
+    Opt {
+        key: "log.format",
+        env: "HEARTH_LOG_FORMAT",
+        flag: "log-format",
+        value: "FORMAT",
+        default: "text",
+        list: false,
+        doc: "`text` for people or `json`, one object a line. Logs go to standard error.",
+        set: |c, t| one(&mut c.log_format, t, values::log_format),
+    },
+    Opt {
+        key: "log.level",
+        env: "HEARTH_LOG_LEVEL",
+        flag: "log-level",
+        value: "LEVEL",
+        default: "info",
+        list: false,
+        doc: "`error`, `warn`, `info`, `debug` or `trace`; also per module: `info,gateway=debug`.",
+        set: |c, t| one(&mut c.log_level, t, values::log_level),
+    },
+];

@@ -1,0 +1,61 @@
+//! The binary `hearth`. This file only says what there is; each command has a file in `cli`.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use gateway::cli::{bench, chat, completions, doctor, exit, plan, pull, serve};
+use gateway::config::reference;
+
+/// Serves language models on your own machines.
+#[derive(Parser)]
+#[command(name = "hearth", version, max_term_width = 100, propagate_version = true)]
+#[command(after_help = "Start with `hearth serve`, then `hearth chat` in another terminal.")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve models over HTTP, for OpenAI clients
+    Serve(serve::Args),
+    /// Talk to a served model in this terminal
+    Chat(chat::Args),
+    /// Fetch a model from a hub into the cache that Python tools share
+    Pull(pull::Args),
+    /// Say what a model will take, without loading it
+    Plan(plan::Args),
+    /// Measure a server
+    Bench(bench::Args),
+    /// Check this machine and say what to do
+    Doctor(doctor::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+    /// Print the reference page of all options
+    #[command(hide = true)]
+    ConfigReference {
+        /// As a configuration file with every default
+        #[arg(long)]
+        toml: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    // First of all: whoever opens a TLS connection later needs a provider to be there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return exit::of_clap(&error),
+    };
+    exit::of(match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Chat(args) => chat::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+        Command::ConfigReference { toml: false } => exit::print(&reference::page()),
+        Command::ConfigReference { toml: true } => exit::print(&reference::file()),
+    })
+}

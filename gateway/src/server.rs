@@ -1,0 +1,277 @@
+//! The listener and its connections: how many there may be, how long a client may dawdle, and
+//! how they end. Knows HTTP's framing and nothing of what is served.
+//!
+//! When all places are taken, a new connection takes that of the one that has been silent for the
+//! longest time: whoever holds connections open without asking anything locks nobody out.
+
+mod busy;
+mod stall;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use prometheus::IntGauge;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{sleep, timeout};
+
+use busy::Busy;
+use stall::Stalling;
+
+/// Bounds of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// Connections at once. A further one takes the place of a silent one; while none is silent,
+    /// it waits in the system's queue.
+    pub connections_max: usize,
+    /// A new connection must have sent its first request's head within this time.
+    pub first_head: Duration,
+    /// The same for the requests after it. It is also how long an idle connection is kept: longer
+    /// than what proxies keep theirs for, so that they and not we close it.
+    pub later_head: Duration,
+    /// Longest time in which a client takes no byte of its answer: what is ready for it takes
+    /// memory. As long as nginx gives it.
+    pub write_stall: Duration,
+    /// Bytes of a request's head.
+    pub head_bytes_max: usize,
+    /// Requests at once in one HTTP/2 connection.
+    pub streams_max: u32,
+    /// How long open answers may go on after the stop.
+    pub drain: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            first_head: Duration::from_secs(10),
+            later_head: Duration::from_secs(65),
+            write_stall: Duration::from_secs(60),
+            head_bytes_max: 64 << 10,
+            streams_max: 256,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Serves until `stop` is ready, then stops accepting, lets open answers end for
+/// [`Options::drain`], and drops what is left. `open` counts connections.
+///
+/// # Errors
+/// The listener is broken for good.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    options: Options,
+    open: IntGauge,
+    stop: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let places = Arc::new(Semaphore::new(options.connections_max));
+    let (phase, phases) = watch::channel(Phase::Serve);
+    let builder = Arc::new(builder(&options));
+    let leave = Arc::new(Notify::new());
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &places, &leave) => accepted,
+        };
+        let (stream, place) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if is_passing(&error) => continue,
+            Err(error) => {
+                // Out of descriptors, as a rule: others will close theirs.
+                tracing::warn!(%error, "a connection could not be accepted");
+                sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let connection = Connection {
+            builder: Arc::clone(&builder),
+            router: router.clone(),
+            first_head: options.first_head,
+            leave: Arc::clone(&leave),
+            phases: phases.clone(),
+            _open: Counted::new(&open),
+            _place: place,
+        };
+        tokio::spawn(connection.run(Stalling::new(stream, options.write_stall)));
+    }
+    drop(listener);
+    phase.send_replace(Phase::Drain);
+    let all = u32::try_from(options.connections_max).unwrap_or(u32::MAX);
+    if timeout(options.drain, places.acquire_many(all)).await.is_err() {
+        phase.send_replace(Phase::Stop);
+        let _ = timeout(Duration::from_secs(1), places.acquire_many(all)).await;
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Serve,
+    /// No further request on a connection.
+    Drain,
+    /// Connections are dropped.
+    Stop,
+}
+
+fn builder(options: &Options) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.later_head)
+        .max_buf_size(options.head_bytes_max.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(20)))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(options.streams_max)
+        .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX));
+    builder
+}
+
+/// First a connection, then its place, which a silent one is asked to leave if there is no other.
+/// Dropping this loses no more than the one connection that waits for a place.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+    leave: &Notify,
+) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+    let (stream, _) = listener.accept().await?;
+    let place = match Arc::clone(places).try_acquire_owned() {
+        Ok(place) => place,
+        Err(_) => {
+            leave.notify_one();
+            let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+            // If one left unasked, none of the others needs to any more.
+            pin!(leave.notified()).enable();
+            place
+        }
+    };
+    // Tokens are small writes that must not wait for each other.
+    stream.set_nodelay(true)?;
+    Ok((stream, place))
+}
+
+/// Errors of one connection, gone with it.
+fn is_passing(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, InvalidInput};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | InvalidInput)
+}
+
+struct Connection {
+    builder: Arc<Builder<TokioExecutor>>,
+    router: Router,
+    first_head: Duration,
+    /// Wakes the connection that has been silent for the longest time.
+    leave: Arc<Notify>,
+    phases: watch::Receiver<Phase>,
+    _open: Counted,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connection {
+    async fn run(self, stream: Stalling) {
+        let Self { builder, router, first_head, leave, mut phases, _open, _place } = self;
+        let asked = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&asked);
+        let busy = Busy::default();
+        let answers = busy.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            seen.store(true, Ordering::Relaxed);
+            answers.hold(answer(router.clone(), request))
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // hyper's own clock does not run while it waits to see which HTTP is spoken.
+        let mut first = pin!(sleep(first_head));
+        let mut waits = true;
+        let mut phase = Phase::Serve;
+        let mut in_line = pin!(None);
+        loop {
+            tokio::select! {
+                // The connection first: only then is it known whether it is silent.
+                biased;
+                ended = connection.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(%error, "a connection broke off");
+                    }
+                    return;
+                }
+                () = &mut first, if waits => {
+                    if !asked.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    waits = false;
+                }
+                changed = phases.wait_for(|now| *now != phase) => {
+                    phase = changed.map_or(Phase::Stop, |now| *now);
+                    if phase == Phase::Stop {
+                        return;
+                    }
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = must_leave(&leave, in_line.as_mut(), &busy) => return,
+            }
+        }
+    }
+}
+
+/// Ready when a silent connection is to make room. One that answers stands in no line for that,
+/// and when it falls silent it stands at the end.
+async fn must_leave<'n>(
+    leave: &'n Notify,
+    mut in_line: Pin<&mut Option<Notified<'n>>>,
+    busy: &Busy,
+) {
+    poll_fn(|cx| {
+        if busy.answers() {
+            in_line.set(None);
+            return Poll::Pending;
+        }
+        if in_line.is_none() {
+            in_line.set(Some(leave.notified()));
+        }
+        in_line.as_mut().as_pin_mut().map_or(Poll::Pending, |wait| wait.poll(cx))
+    })
+    .await;
+}
+
+async fn answer(
+    router: Router,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, std::convert::Infallible> {
+    use hyper::service::Service;
+    hyper_util::service::TowerToHyperService::new(router).call(request).await
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(IntGauge);
+
+impl Counted {
+    fn new(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

@@ -1,0 +1,176 @@
+//! The configuration as an operator meets it: through the real binary, its messages and its exit
+//! codes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use clap::{Args as _, FromArgMatches as _};
+use gateway::config::{Config, Flags, reference};
+
+/// A fresh directory per test; left behind only when the test fails.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("hearth-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+}
+
+fn hearth(folder: &Path, args: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+    command.args(args).current_dir(folder).env_clear().envs(env.iter().copied());
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn refused(output: &Output, code: i32, parts: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is missing in: {text}");
+    }
+}
+
+#[test]
+fn a_wrong_file_is_refused_with_its_line() {
+    let folder = Folder::new("file");
+    for (text, parts) in [
+        ("\n[server]\nlisten = \"here\"\n", ["hearth.toml:3", "`here` is not an address"]),
+        ("[server]\nlissten = \"[::1]:1\"\n", ["hearth.toml:2", "did you mean server.listen?"]),
+        ("models = [\"demo\"]\n\n[engine]\nlisten = \"x\"", ["hearth.toml:4", "server.listen"]),
+        ("[engine]\nrows_max = 0\n", ["hearth.toml:2", "between 1 and 4096"]),
+        ("[engine]\nrows_max = [1]\n", ["hearth.toml:2", "takes one text or number"]),
+        ("[server]\ndrain = 30\n", ["hearth.toml:2", "with its unit"]),
+        ("server = 1\n", ["hearth.toml:1", "write [server]"]),
+        ("[server\n", ["hearth.toml:1", ""]),
+        ("[log]\nformat = \"xml\"\n", ["hearth.toml:2", "text, json"]),
+        ("models = []\n", ["hearth.toml:1", "at least one model"]),
+        ("models = [\"demo\", \"demo\"]\n", ["model demo", "--model SOURCE=NAME"]),
+    ] {
+        folder.file("hearth.toml", text);
+        refused(&hearth(&folder.0, &["plan"], &[]), 64, &parts);
+    }
+}
+
+#[test]
+fn wrong_flags_and_variables_are_refused_by_name() {
+    let folder = Folder::new("flags");
+    for (args, env, parts) in [
+        (&["serve", "--lissten", "x"][..], ("A", ""), ["--lissten", "--listen"]),
+        (&["serve", "--rows-max", "many"], ("A", ""), ["--rows-max", "`many`"]),
+        (&["serve", "--config", "no.toml"], ("A", ""), ["no.toml", "no such file"]),
+        (&["serve"], ("HEARTH_DEVICE", "tpu"), ["HEARTH_DEVICE", "`tpu`"]),
+        (&["serve"], ("HEARTH_API_KEY", "short"), ["HEARTH_API_KEY", "8 characters"]),
+        (&["serve", "--listen", "0.0.0.0:1"], ("A", ""), ["0.0.0.0:1", "HEARTH_API_KEY"]),
+        (&["serve", "-m", "no/such/model"], ("A", ""), ["--model", "hearth pull"]),
+        (&["frobnicate"], ("A", ""), ["frobnicate", "--help"]),
+    ] {
+        refused(&hearth(&folder.0, args, &[env]), 64, &parts);
+    }
+}
+
+#[test]
+fn other_failures_have_their_own_codes() {
+    let folder = Folder::new("codes");
+    let junk = folder.file("junk.gguf", "not a model");
+    let junk = junk.to_str().unwrap();
+    refused(&hearth(&folder.0, &["plan", junk], &[]), 65, &["junk.gguf"]);
+    refused(&hearth(&folder.0, &["plan", "--device", "cuda:0"], &[]), 69, &["--device cpu"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refused(&hearth(&folder.0, &["serve", "--listen", &address], &[]), 78, &["--listen"]);
+    drop(taken);
+    let url = format!("http://{address}");
+    let chat = hearth(&folder.0, &["chat", "--url", &url], &[]);
+    refused(&chat, 69, &["hearth serve"]);
+    let too_big = &["plan", "--cache-memory", "30TiB"];
+    refused(&hearth(&folder.0, too_big, &[]), 78, &["--cache-memory"]);
+}
+
+#[test]
+fn later_layers_win_and_secrets_do_not_print() {
+    let folder = Folder::new("layers");
+    let file = folder.file(
+        "hearth.toml",
+        "[server]\nlisten = \"127.0.0.1:1\"\napi_keys = [\"from-the-file\"]\n\
+         [engine]\nrows_max = 3\nthreads = \"auto\"\n",
+    );
+    let command = Flags::augment_args(clap::Command::new("test").no_binary_name(true));
+    let matches =
+        command.get_matches_from(["--config", file.to_str().unwrap(), "--listen", "127.0.0.1:3"]);
+    let flags = Flags::from_arg_matches(&matches).unwrap();
+    let env = [("HEARTH_LISTEN", "127.0.0.1:2"), ("HEARTH_DRAIN", "5s"), ("HEARTH_LISTN", "x")];
+    let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let loaded = Config::load(&flags, env.into_iter()).unwrap();
+    let config = &loaded.config;
+    assert_eq!(config.listen.port(), 3, "the flag wins");
+    assert_eq!(config.drain.as_secs(), 5, "the variable wins over the default");
+    assert_eq!(config.rows_max, 3, "the file wins over the default");
+    assert_eq!(loaded.warnings, ["HEARTH_LISTN is not used; did you mean HEARTH_LISTEN?"]);
+    assert_eq!(config.api_keys[0].reveal(), "from-the-file");
+    assert!(!format!("{config:?}").contains("from-the-file"));
+}
+
+#[test]
+fn generated_pages_are_up_to_date() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (path, wanted) in
+        [("docs/config.md", reference::page()), ("deploy/hearth.toml", reference::file())]
+    {
+        let path = root.join(path);
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&path, &wanted).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        let path = path.display();
+        assert_eq!(found, wanted, "{path} is out of date: BLESS=1 cargo test -p gateway");
+    }
+}
+
+#[test]
+fn the_reference_file_sets_the_defaults() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let file = root.join("deploy/hearth.toml");
+    let command = Flags::augment_args(clap::Command::new("test").no_binary_name(true));
+    let matches = command.get_matches_from(["--config", file.to_str().unwrap()]);
+    let flags = Flags::from_arg_matches(&matches).unwrap();
+    let loaded = Config::load(&flags, std::iter::empty()).unwrap();
+    assert_eq!(loaded.config, Config::defaults());
+}
+
+#[test]
+fn completions_name_every_command() {
+    let folder = Folder::new("completions");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = hearth(&folder.0, &["completions", shell], &[]);
+        let script = String::from_utf8(output.stdout).unwrap();
+        for command in ["serve", "chat", "pull", "plan", "bench", "doctor"] {
+            assert!(script.contains(command), "{shell}: {command}");
+        }
+    }
+}
+
+#[test]
+fn plan_speaks_json() {
+    let folder = Folder::new("plan");
+    let output = hearth(&folder.0, &["plan", "demo", "--json", "--context", "256"], &[]);
+    let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((plan["model"].as_str(), plan["context"].as_u64()), (Some("demo"), Some(256)));
+    assert!(plan["total_bytes"].as_u64().unwrap() > 0);
+}

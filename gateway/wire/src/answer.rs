@@ -1,0 +1,87 @@
+//! The internal answer model: what came back for a request, in no dialect's words.
+
+/// Why a choice ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// An end token, a stop token or a stop string.
+    Stop,
+    /// The token limit or the context length.
+    Length,
+}
+
+/// One of the most probable tokens at a position.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopLogprob {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes, which need not be UTF-8 on their own.
+    pub bytes: Vec<u8>,
+    /// Natural log of its probability.
+    pub logprob: f32,
+}
+
+/// The token at a position, and what else might have stood there.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenLogprob {
+    /// Its id.
+    pub id: u32,
+    /// Its bytes, which need not be UTF-8 on their own.
+    pub bytes: Vec<u8>,
+    /// Natural log of its probability; `None` where nothing predicts it (a prompt's first token).
+    pub logprob: Option<f32>,
+    /// Its rank, from 1; 0 where unknown.
+    pub rank: u32,
+    /// The most probable tokens, best first.
+    pub top: Vec<TopLogprob>,
+    /// Left out of the text (a special token): it moves no text offset.
+    pub hidden: bool,
+}
+
+impl TokenLogprob {
+    /// Characters that begin in this token and are part of the text. A character that is spread
+    /// over tokens belongs to the first of them.
+    #[must_use]
+    pub fn chars(&self) -> usize {
+        let starts = self.bytes.iter().filter(|byte| **byte & 0xC0 != 0x80).count();
+        if self.hidden { 0 } else { starts }
+    }
+}
+
+/// One finished continuation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Its number, from 0.
+    pub index: u32,
+    /// Its text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: Finish,
+    /// When asked for: one per token.
+    pub logprobs: Option<Vec<TokenLogprob>>,
+    /// When asked for.
+    pub token_ids: Option<Vec<u32>>,
+    /// When asked for: the prompt's tokens.
+    pub prompt_token_ids: Option<Vec<u32>>,
+    /// When asked for: one per prompt token, the first without a value.
+    pub prompt_logprobs: Option<Vec<TokenLogprob>>,
+}
+
+/// Tokens read and made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt (of all prompts).
+    pub prompt_tokens: u64,
+    /// Of these, taken from the prefix cache.
+    pub cached_tokens: u64,
+    /// Tokens made, over all choices.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// Adds another prompt's usage.
+    pub fn add(&mut self, other: Self) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.completion_tokens += other.completion_tokens;
+    }
+}

@@ -1,0 +1,26 @@
+//! Bytes to a JSON value, with errors a person can act on. Depth is bounded by the parser's own
+//! recursion limit (128), so that neither parsing nor dropping can exhaust a stack.
+
+use serde_json::Value;
+
+use crate::error::{ApiError, ErrorKind};
+
+/// Parses a request body.
+///
+/// # Errors
+/// Not UTF-8, not JSON, or nested too deeply.
+pub(crate) fn parse(body: &[u8]) -> Result<Value, ApiError> {
+    let text = std::str::from_utf8(body).map_err(|e| {
+        let at = e.valid_up_to();
+        let message = format!("The body is not valid UTF-8: the byte at offset {at} is wrong.");
+        ApiError::new(ErrorKind::Invalid, "invalid_utf8", message)
+    })?;
+    if text.trim_ascii().is_empty() {
+        let message = "The body is empty; a JSON object is expected.";
+        return Err(ApiError::new(ErrorKind::Invalid, "invalid_json", message));
+    }
+    serde_json::from_str(text).map_err(|e| {
+        let message = format!("The body is not valid JSON: {e}.");
+        ApiError::new(ErrorKind::Invalid, "invalid_json", message)
+    })
+}

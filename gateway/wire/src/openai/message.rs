@@ -1,0 +1,197 @@
+//! Messages and tools of a chat.
+
+use serde_json::Value;
+
+use crate::fields::{Fault, Fields, Parsed};
+use crate::limits::Limits;
+use crate::request::{Content, Message, Role, ToolCall};
+
+/// Fields that a client copies back from an answer or that only steer a provider's own cache.
+const KNOWN: &[&str] = &[
+    "role",
+    "content",
+    "name",
+    "tool_calls",
+    "tool_call_id",
+    "refusal",
+    "reasoning_content",
+    "reasoning",
+    "audio",
+    "function_call",
+    "annotations",
+    "cache_control",
+    "prompt_cache_breakpoint",
+];
+
+/// All messages of a chat.
+pub(crate) fn parse_all(fields: Fields<'_>, limits: &Limits) -> Parsed<Vec<Message>> {
+    if fields.get("messages").is_none() {
+        return Err(Fault::missing("messages"));
+    }
+    let messages = fields.each("messages", limits.messages_max, |m| parse(Fields::of(m)?))?;
+    if messages.is_empty() {
+        let why = "expected at least one message";
+        return Err(Fault::range("messages", why, "empty_array"));
+    }
+    Ok(messages)
+}
+
+fn parse(fields: Fields<'_>) -> Parsed<Message> {
+    fields.only(KNOWN)?;
+    let role = role(fields)?;
+    for (name, why) in
+        [("audio", "this server reads text only"), ("function_call", "use 'tool_calls'")]
+    {
+        if fields.get(name).is_some() {
+            return Err(Fault::unsupported(name, why));
+        }
+    }
+    let message = Message {
+        role,
+        content: content(fields)?,
+        name: fields.string("name")?.map(str::to_owned),
+        tool_calls: fields.each("tool_calls", 1024, |call| tool_call(Fields::of(call)?))?,
+        tool_call_id: fields.string("tool_call_id")?.map(str::to_owned),
+        reasoning: reasoning(fields)?,
+    };
+    check(&message)?;
+    Ok(message)
+}
+
+fn role(fields: Fields<'_>) -> Parsed<Role> {
+    let name = fields.required_string("role")?;
+    Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| {
+        let all = Role::ALL.map(Role::name).join("', '");
+        let short: String = name.chars().take(64).collect();
+        Fault::value("role", format!("'{short}' is not one of '{all}'"))
+    })
+}
+
+/// What each role must and must not carry.
+fn check(message: &Message) -> Parsed<()> {
+    let role = message.role;
+    if role != Role::Assistant {
+        if !message.tool_calls.is_empty() {
+            return Err(Fault::value("tool_calls", "only an assistant's message has them"));
+        }
+        if message.reasoning.is_some() {
+            return Err(Fault::value("reasoning_content", "only an assistant's message has it"));
+        }
+    }
+    if message.tool_call_id.is_some() != (role == Role::Tool) {
+        return Err(if role == Role::Tool {
+            Fault::missing("tool_call_id")
+        } else {
+            Fault::value("tool_call_id", "only a tool's message has it")
+        });
+    }
+    if role == Role::Function && message.name.is_none() {
+        return Err(Fault::missing("name"));
+    }
+    let may_be_silent =
+        role == Role::Assistant && (!message.tool_calls.is_empty() || message.reasoning.is_some());
+    if message.content == Content::Absent && !may_be_silent {
+        return Err(Fault::missing("content"));
+    }
+    Ok(())
+}
+
+/// A refusal is what the assistant said in place of content.
+fn content(fields: Fields<'_>) -> Parsed<Content> {
+    let refusal = fields.string("refusal")?;
+    match (fields.get("content"), refusal) {
+        (None, None) => Ok(Content::Absent),
+        (None, Some(text)) => Ok(Content::Text(text.to_owned())),
+        (Some(_), Some(_)) => {
+            Err(Fault::value("refusal", "a message has either 'content' or 'refusal'"))
+        }
+        (Some(Value::String(text)), None) => Ok(Content::Text(text.clone())),
+        (Some(Value::Array(parts)), None) if parts.is_empty() => {
+            let why = "expected at least one part";
+            Err(Fault::range("content", why, "empty_array"))
+        }
+        (Some(Value::Array(_)), None) => {
+            fields.each("content", 4096, |p| part(Fields::of(p)?)).map(Content::Parts)
+        }
+        (Some(other), None) => {
+            Err(Fault::kind("content", "a string or an array of text parts", other))
+        }
+    }
+}
+
+fn part(fields: Fields<'_>) -> Parsed<String> {
+    let kind = fields.required_string("type")?;
+    match kind {
+        "text" | "refusal" => {
+            fields.only(&["type", kind, "cache_control", "prompt_cache_breakpoint"])?;
+            fields.required_string(kind).map(str::to_owned)
+        }
+        "image_url" | "input_audio" | "file" | "video_url" | "audio_url" | "image" => {
+            Err(Fault::unsupported("type", format!("'{kind}' parts cannot be read by this model")))
+        }
+        other => {
+            let short: String = other.chars().take(64).collect();
+            Err(Fault::value("type", format!("'{short}' is not a known kind of part")))
+        }
+    }
+}
+
+fn reasoning(fields: Fields<'_>) -> Parsed<Option<String>> {
+    let names = ["reasoning_content", "reasoning"];
+    let [content, short] = [fields.string(names[0])?, fields.string(names[1])?];
+    if content.is_some() && short.is_some() && content != short {
+        return Err(Fault::value("reasoning", "it differs from 'reasoning_content'"));
+    }
+    Ok(content.or(short).map(str::to_owned))
+}
+
+fn tool_call(fields: Fields<'_>) -> Parsed<ToolCall> {
+    fields.only(&["id", "type", "function", "index"])?;
+    only_function(fields)?;
+    let function = fields.object("function")?.ok_or_else(|| Fault::missing("function"))?;
+    let id = fields.required_string("id")?.to_owned();
+    let read = || {
+        function.only(&["name", "arguments"])?;
+        let name = function.required_string("name")?.to_owned();
+        let arguments = function.required_string("arguments")?.to_owned();
+        Ok(ToolCall { id, name, arguments })
+    };
+    read().map_err(|f: Fault| f.under("function"))
+}
+
+fn only_function(fields: Fields<'_>) -> Parsed<()> {
+    match fields.string("type")? {
+        None | Some("function") => Ok(()),
+        Some("custom") => Err(Fault::unsupported("type", "only 'function' tools are available")),
+        Some(_) => Err(Fault::value("type", "expected 'function'")),
+    }
+}
+
+/// The tools on offer, checked and kept as they were written: templates print them.
+pub(crate) fn tools(fields: Fields<'_>, limits: &Limits) -> Parsed<Vec<Value>> {
+    fields.each("tools", limits.tools_max, |tool| {
+        let fields = Fields::of(tool)?;
+        fields.only(&["type", "function", "cache_control"])?;
+        fields.required_string("type")?;
+        only_function(fields)?;
+        let function = fields.object("function")?.ok_or_else(|| Fault::missing("function"))?;
+        tool_function(function).map_err(|f| f.under("function"))?;
+        Ok(tool.clone())
+    })
+}
+
+fn tool_function(fields: Fields<'_>) -> Parsed<()> {
+    fields.only(&["name", "description", "parameters", "strict"])?;
+    let name = fields.required_string("name")?;
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
+    if name.is_empty() || name.len() > 256 || !name.bytes().all(letters) {
+        return Err(Fault::value("name", "expected 1 to 256 of a-z, A-Z, 0-9, '_', '-', '.', ':'"));
+    }
+    fields.string("description")?;
+    fields.object("parameters")?;
+    if fields.boolean("strict", false)? {
+        let why = "arguments cannot be held to a schema in this version";
+        return Err(Fault::unsupported("strict", why));
+    }
+    Ok(())
+}

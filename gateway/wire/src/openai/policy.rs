@@ -1,0 +1,160 @@
+//! What becomes of every field that a request may carry: honoured, accepted because it cannot
+//! change the answer, or refused by name. A field in no table is unknown and refused with the
+//! nearest name. These tables are the API's reference; nothing is silently ignored.
+
+use serde_json::Value;
+
+use crate::fields::{Fault, Fields, Parsed, unknown};
+
+/// What becomes of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// Parsed and honoured.
+    Honoured,
+    /// A text for the caller's own books: checked for type, no effect on the answer.
+    AdvisoryText,
+    /// As `AdvisoryText`, with any value.
+    Advisory,
+    /// Only these values (as JSON text) are honoured: they say what happens anyway.
+    Only(&'static [&'static str], &'static str),
+    /// Cannot be honoured; the text says why or what to use.
+    Refused(&'static str),
+}
+
+use Rule::{Advisory, AdvisoryText, Honoured, Only, Refused};
+
+const NO_GRAMMAR: &str = "structured output is not available in this version";
+const NO_AUDIO: &str = "this server makes text only";
+const NO_THOUGHT: &str = "reasoning cannot be steered here; models that have a switch take it in \
+                          'chat_template_kwargs'";
+const NO_PROCESSOR: &str = "code sent by a client is never run";
+
+/// Fields that chat and plain completions share.
+pub static COMMON: &[(&str, Rule)] = &[
+    ("model", Honoured),
+    ("max_tokens", Honoured),
+    ("min_tokens", Honoured),
+    ("temperature", Honoured),
+    ("top_p", Honoured),
+    ("top_k", Honoured),
+    ("min_p", Honoured),
+    ("typical_p", Honoured),
+    ("repetition_penalty", Honoured),
+    ("presence_penalty", Honoured),
+    ("frequency_penalty", Honoured),
+    ("logit_bias", Honoured),
+    ("seed", Honoured),
+    ("n", Honoured),
+    ("best_of", Honoured),
+    ("stop", Honoured),
+    ("stop_token_ids", Honoured),
+    ("include_stop_str_in_output", Honoured),
+    ("skip_special_tokens", Honoured),
+    ("ignore_eos", Honoured),
+    ("logprobs", Honoured),
+    ("prompt_logprobs", Honoured),
+    ("return_token_ids", Honoured),
+    ("add_special_tokens", Honoured),
+    ("priority", Honoured),
+    ("cache_salt", Honoured),
+    ("stream", Honoured),
+    ("stream_options", Honoured),
+    ("user", AdvisoryText),
+    ("safety_identifier", AdvisoryText),
+    ("prompt_cache_key", AdvisoryText),
+    ("prompt_cache_retention", Advisory),
+    ("prompt_cache_options", Advisory),
+    ("metadata", Advisory),
+    ("service_tier", Only(&["\"auto\"", "\"default\""], "there is one service tier, \"default\"")),
+    ("response_format", Only(&["{\"type\":\"text\"}"], NO_GRAMMAR)),
+    ("structured_outputs", Refused(NO_GRAMMAR)),
+    ("guided_json", Refused(NO_GRAMMAR)),
+    ("guided_regex", Refused(NO_GRAMMAR)),
+    ("guided_choice", Refused(NO_GRAMMAR)),
+    ("guided_grammar", Refused(NO_GRAMMAR)),
+    ("guided_decoding_backend", Refused(NO_GRAMMAR)),
+    ("guided_whitespace_pattern", Refused(NO_GRAMMAR)),
+    ("logits_processors", Refused(NO_PROCESSOR)),
+    ("logit_processors", Refused(NO_PROCESSOR)),
+    ("use_beam_search", Only(&["false"], "beam search is not available")),
+    ("length_penalty", Only(&["1", "1.0"], "it belongs to beam search, which is not available")),
+    ("early_stopping", Only(&["false"], "it belongs to beam search, which is not available")),
+    ("bad_words", Only(&["[]"], "use 'logit_bias' with -100")),
+    ("allowed_token_ids", Refused("use 'logit_bias'")),
+    ("truncate_prompt_tokens", Refused("prompts are never cut; send a shorter one")),
+    ("spaces_between_special_tokens", Only(&["true"], "text is never changed between tokens")),
+    ("return_tokens_as_token_ids", Only(&["false"], "use 'return_token_ids'")),
+    ("kv_transfer_params", Refused("caches are not moved at a client's word")),
+    ("vllm_xargs", Refused("they are private to another server")),
+    ("request_id", Refused("send the header 'x-request-id'")),
+];
+
+/// Fields of chat alone.
+pub static CHAT: &[(&str, Rule)] = &[
+    ("messages", Honoured),
+    ("tools", Honoured),
+    ("tool_choice", Honoured),
+    ("parallel_tool_calls", Honoured),
+    ("max_completion_tokens", Honoured),
+    ("top_logprobs", Honoured),
+    ("chat_template_kwargs", Honoured),
+    ("documents", Honoured),
+    ("add_generation_prompt", Honoured),
+    ("continue_final_message", Honoured),
+    ("store", Only(&["false"], "answers are not stored")),
+    ("verbosity", Only(&["\"medium\""], "ask for it in the prompt")),
+    ("modalities", Only(&["[\"text\"]", "[]"], NO_AUDIO)),
+    ("audio", Refused(NO_AUDIO)),
+    ("moderation", Refused("moderation is not available")),
+    ("prediction", Refused("predicted outputs are not available")),
+    ("web_search_options", Refused("web search is not available")),
+    ("reasoning_effort", Refused(NO_THOUGHT)),
+    ("reasoning", Refused(NO_THOUGHT)),
+    ("thinking_token_budget", Refused(NO_THOUGHT)),
+    ("include_reasoning", Only(&["true"], NO_THOUGHT)),
+    ("functions", Only(&["[]"], "use 'tools'")),
+    ("function_call", Refused("use 'tool_choice'")),
+    (
+        "chat_template",
+        Refused(
+            "templates are the operator's; pass variables in \
+                               'chat_template_kwargs'",
+        ),
+    ),
+    ("echo", Only(&["false"], "a chat's prompt is not repeated")),
+    ("mm_processor_kwargs", Refused(NO_AUDIO)),
+    ("media_io_kwargs", Refused(NO_AUDIO)),
+];
+
+/// Fields of plain completions alone.
+pub static COMPLETION: &[(&str, Rule)] = &[
+    ("prompt", Honoured),
+    ("echo", Honoured),
+    ("suffix", Only(&["\"\""], "text cannot be inserted in front of a suffix")),
+    ("prompt_embeds", Refused("prompts are text or token ids")),
+];
+
+/// Applies two tables to a request's fields: unknown ones and those that cannot be honoured end
+/// it here, so that parsers may read the honoured ones without looking left and right.
+pub(crate) fn apply(fields: Fields<'_>, own: &[(&str, Rule)]) -> Parsed<()> {
+    for (name, value) in fields.entries() {
+        let mut rules = COMMON.iter().chain(own);
+        let Some((_, rule)) = rules.find(|(known, _)| *known == name) else {
+            return Err(unknown(name, COMMON.iter().chain(own).map(|(known, _)| *known)));
+        };
+        if !value.is_null() {
+            check(name, *rule, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn check(name: &str, rule: Rule, value: &Value) -> Parsed<()> {
+    match rule {
+        Honoured | Advisory => Ok(()),
+        AdvisoryText if value.is_string() => Ok(()),
+        AdvisoryText => Err(Fault::kind(name, "a string", value)),
+        Only(accepted, _) if accepted.contains(&value.to_string().as_str()) => Ok(()),
+        Only(_, why) | Refused(why) => Err(Fault::unsupported(name, why)),
+    }
+}

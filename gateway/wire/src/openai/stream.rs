@@ -1,0 +1,167 @@
+//! Server-sent events of a stream. What all events of a stream share is rendered once; per token
+//! only the text is escaped. The bytes are those that `serde_json` makes of the same object.
+//!
+//! Rules learnt from others' bug reports: the role comes first and once; `usage` is there only
+//! when asked for, then `null` in all chunks but the last, whose `choices` is `[]`; a stream
+//! that broke ends with an `error` event and without `[DONE]`.
+
+use super::answer::{self, Head, chat_logprobs, finish_name, legacy_logprobs, put, token_ids};
+use crate::answer::{Finish, TokenLogprob, Usage};
+use crate::error::ApiError;
+use crate::request::StreamOptions;
+
+/// Keeps proxies and clients from giving up while no token is there yet.
+pub const PING: &[u8] = b": ping\n\n";
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+
+/// What one event says about one choice.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Piece<'a> {
+    /// The choice.
+    pub index: u32,
+    /// New text.
+    pub text: &'a str,
+    /// One per new token, when asked for.
+    pub logprobs: Option<&'a [TokenLogprob]>,
+    /// The new tokens, when asked for.
+    pub token_ids: Option<&'a [u32]>,
+    /// The prompt's tokens, when asked for and in a choice's first event.
+    pub prompt_token_ids: Option<&'a [u32]>,
+    /// Set in a choice's last event.
+    pub finish: Option<Finish>,
+    /// Tokens so far, for callers that want them in every event.
+    pub usage: Option<Usage>,
+}
+
+/// Which of the two routes is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `chat.completion.chunk`
+    Chat,
+    /// `text_completion`
+    Completion,
+}
+
+/// Writes the events of one stream.
+#[derive(Debug)]
+pub struct Writer {
+    kind: Kind,
+    /// `data: {"id":..,"object":..,"created":..,"model":..,"choices":[`
+    prefix: Vec<u8>,
+    options: StreamOptions,
+    /// Per choice: characters of text so far, for the legacy `text_offset`.
+    offsets: Vec<usize>,
+}
+
+impl Writer {
+    /// A stream with this many choices.
+    #[must_use]
+    pub fn new(kind: Kind, head: &Head, options: StreamOptions, choices: usize) -> Self {
+        let mut prefix = b"data: ".to_vec();
+        let object = match kind {
+            Kind::Chat => "chat.completion.chunk",
+            Kind::Completion => "text_completion",
+        };
+        head.open(&mut prefix, object);
+        prefix.extend_from_slice(b",\"choices\":[");
+        Self { kind, prefix, options, offsets: vec![0; choices] }
+    }
+
+    /// A choice's first event: the role and no text yet. Plain completions have none.
+    pub fn start(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        if self.kind == Kind::Chat {
+            self.chat(out, piece, b"{\"role\":\"assistant\",\"content\":\"\"}");
+        }
+    }
+
+    /// New text or the end of a choice.
+    pub fn piece(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        match self.kind {
+            Kind::Completion => self.completion(out, piece),
+            Kind::Chat if piece.finish.is_some() && piece.text.is_empty() => {
+                self.chat(out, piece, b"{}");
+            }
+            Kind::Chat => {
+                // Written in place: the text is copied once, from the token to the socket.
+                out.extend_from_slice(&self.prefix);
+                out.extend_from_slice(b"{\"index\":");
+                put(out, &piece.index);
+                out.extend_from_slice(b",\"delta\":{\"content\":");
+                put(out, piece.text);
+                out.push(b'}');
+                self.chat_tail(out, piece);
+            }
+        }
+    }
+
+    fn chat(&self, out: &mut Vec<u8>, piece: &Piece<'_>, delta: &[u8]) {
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(b"{\"index\":");
+        put(out, &piece.index);
+        out.extend_from_slice(b",\"delta\":");
+        out.extend_from_slice(delta);
+        self.chat_tail(out, piece);
+    }
+
+    fn chat_tail(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        out.extend_from_slice(b",\"logprobs\":");
+        chat_logprobs(out, piece.logprobs);
+        finish(out, piece);
+        token_ids(out, "token_ids", piece.token_ids);
+        out.extend_from_slice(b"}]");
+        self.usage_so_far(out, piece);
+        token_ids(out, "prompt_token_ids", piece.prompt_token_ids);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    fn completion(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        out.extend_from_slice(&self.prefix);
+        out.extend_from_slice(b"{\"index\":");
+        put(out, &piece.index);
+        out.extend_from_slice(b",\"text\":");
+        put(out, piece.text);
+        out.extend_from_slice(b",\"logprobs\":");
+        let at = usize::try_from(piece.index).unwrap_or(usize::MAX);
+        let offset = self.offsets.get_mut(at);
+        legacy_logprobs(out, piece.logprobs, offset.unwrap_or(&mut 0));
+        finish(out, piece);
+        token_ids(out, "token_ids", piece.token_ids);
+        token_ids(out, "prompt_token_ids", piece.prompt_token_ids);
+        out.extend_from_slice(b"}]");
+        self.usage_so_far(out, piece);
+        out.extend_from_slice(b"}\n\n");
+    }
+
+    fn usage_so_far(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        if let Some(usage) = &piece.usage {
+            out.extend_from_slice(b",\"usage\":");
+            answer::write_usage(out, usage);
+        } else if self.options.include_usage {
+            out.extend_from_slice(b",\"usage\":null");
+        }
+    }
+
+    /// The stream came to its natural end.
+    pub fn end(&self, out: &mut Vec<u8>, usage: &Usage) {
+        if self.options.include_usage {
+            out.extend_from_slice(&self.prefix);
+            out.extend_from_slice(b"],\"usage\":");
+            answer::write_usage(out, usage);
+            out.extend_from_slice(b"}\n\n");
+        }
+        out.extend_from_slice(DONE);
+    }
+}
+
+fn finish(out: &mut Vec<u8>, piece: &Piece<'_>) {
+    out.extend_from_slice(b",\"finish_reason\":");
+    put(out, &piece.finish.map(finish_name));
+}
+
+/// The stream broke. Nothing follows, so that no client takes it for a whole answer.
+pub fn error(out: &mut Vec<u8>, error: &ApiError) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(&answer::error(error));
+    out.extend_from_slice(b"\n\n");
+}
