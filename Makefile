@@ -1,0 +1,33 @@
+# Each target installs what it needs (apt-get as root; otherwise it says what to install).
+# cargo keeps its output in CARGO_TARGET_DIR (./target when unset).
+
+.PHONY: run chat build test check bench tools clean
+
+run: tools            ## serve the demo model on http://127.0.0.1:8080 (ARGS="--model PATH ...")
+	cargo run --release --locked -p gateway -- serve $(ARGS)
+
+chat: tools           ## talk to it in this terminal
+	cargo run --release --locked -p gateway -- chat $(ARGS)
+
+build: tools          ## release binary
+	cargo build --release --locked -p gateway
+
+test: tools           ## every test: units, properties, simulation, the real binary, real clients
+	tests/tools.sh python
+	cargo test --workspace --locked --no-fail-fast
+
+check: tools          ## format, lints, documentation, dependency audit
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
+	tests/tools.sh deny
+	cargo deny check bans licenses sources
+
+bench: tools          ## all benches, appended to benches/results (ARGS="engine --peer ...")
+	cargo run --release --locked -p benches -- $(or $(ARGS),all)
+
+tools:
+	@tests/tools.sh base
+
+clean:
+	cargo clean

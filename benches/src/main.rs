@@ -1,0 +1,110 @@
+//! `bench`: runs the benchmarks and records them. `make bench ARGS="engine --peer DIR"`.
+
+use std::io::stdout;
+use std::path::PathBuf;
+
+use benches::random_model::Mix;
+use benches::{demo, engine, kernels, record, runner, scheduler};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::json;
+
+#[derive(Parser)]
+#[command(about = "Runs Hearth's benchmarks and appends the figures to benches/results")]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// Print only.
+    #[arg(long, global = true)]
+    no_record: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Everything below, without a peer.
+    All,
+    /// Matrix products by format and batch size.
+    Kernels,
+    /// Cost of `Scheduler::tick`.
+    Scheduler,
+    /// Host time per decode step outside the kernels.
+    Runner,
+    /// Start, memory and prefix cache of the release binary with the demo model.
+    Demo {
+        /// The binary.
+        #[arg(long, default_value = "target/release/hearth")]
+        hearth: PathBuf,
+    },
+    /// Tokens per CPU-second on one thread, with random half-billion-parameter models.
+    Engine {
+        /// Folder of llama.cpp's benchmarks, as benches/peers/llama_cpp.sh leaves it (DIR/bin).
+        #[arg(long)]
+        peer: Option<PathBuf>,
+        /// Where the models are written and kept (2 GB).
+        #[arg(long, default_value = "target/bench-models")]
+        models: PathBuf,
+        /// Rounds; the median is reported.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+        /// Only this mix.
+        #[arg(long)]
+        mix: Option<MixName>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum MixName {
+    Bf16,
+    Q8_0,
+    Q4KM,
+}
+
+fn main() -> anyhow::Result<()> {
+    let Args { what, no_record } = Args::parse();
+    let record = |bench: &str, figures: &serde_json::Value| {
+        if no_record { Ok(()) } else { record::append(bench, figures) }
+    };
+    match what {
+        What::All => {
+            kernels::run(&kernels::Options::full(), &mut stdout())?;
+            record("scheduler", &tick())?;
+            record("runner", &host()?)?;
+        }
+        What::Kernels => kernels::run(&kernels::Options::full(), &mut stdout())?,
+        What::Scheduler => record("scheduler", &tick())?,
+        What::Runner => record("runner", &host()?)?,
+        What::Demo { hearth } => record("demo", &demo::run(&hearth)?)?,
+        What::Engine { peer, models, rounds, mix } => {
+            let mixes = match mix {
+                None => vec![Mix::Q8_0, Mix::Q4KM, Mix::Bf16],
+                Some(MixName::Bf16) => vec![Mix::Bf16],
+                Some(MixName::Q8_0) => vec![Mix::Q8_0],
+                Some(MixName::Q4KM) => vec![Mix::Q4KM],
+            };
+            let options = engine::Options { folder: models, peer, rounds, tiny: false, mixes };
+            record("engine_cpu", &engine::run(&options)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn tick() -> serde_json::Value {
+    println!("{:>6} {:>8} {:>12} {:>12}", "rows", "waiting", "median us", "p99 us");
+    let mut out = Vec::new();
+    for (rows, waiting) in [(16, 1000), (64, 1000), (256, 1000), (1024, 1000), (4096, 1000)] {
+        let bench = scheduler::run(rows, waiting, 2000);
+        let (median, p99) = (bench.median_ns as f64 / 1e3, bench.p99_ns as f64 / 1e3);
+        println!("{rows:>6} {waiting:>8} {median:>12.2} {p99:>12.2}");
+        out.push(json!({ "rows": rows, "waiting": waiting, "median_us": median, "p99_us": p99 }));
+    }
+    json!(out)
+}
+
+fn host() -> anyhow::Result<serde_json::Value> {
+    let mut out = Vec::new();
+    for rows in [1, 16, 64, 256] {
+        let figures = runner::run(rows, 32, 500)?;
+        println!("{figures}");
+        out.push(figures);
+    }
+    Ok(json!(out))
+}

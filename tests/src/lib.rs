@@ -1,0 +1,7 @@
+//! What the end-to-end tests share: the real `hearth` binary as a child process on a free port.
+//!
+//! Nothing here imports the gateway: the tests see what a user sees.
+
+pub mod http;
+pub mod server;
+pub mod simulation;

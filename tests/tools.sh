@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what a make target needs and is missing: apt-get packages as root, Python packages into
+# tests/.venv, cargo-deny through cargo. Not root: says exactly what to install, and stops.
+#
+#   tests/tools.sh base     C compiler and linker (two crates build C sources)
+#   tests/tools.sh python   the clients that the end-to-end tests drive, in tests/.venv
+#   tests/tools.sh deny     cargo-deny
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+packages() { # packages for the commands that are missing
+    if [ "$(id -u)" = 0 ]; then
+        echo "installing: $*" >&2
+        apt-get update -qq
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    else
+        echo "missing packages; run: sudo apt-get install -y $*" >&2
+        exit 69
+    fi
+}
+
+base() {
+    command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 69; }
+    command -v cc >/dev/null || packages build-essential
+}
+
+python() {
+    python3 -c 'import venv, ensurepip' 2>/dev/null || packages python3 python3-venv
+    local want="$here/clients/requirements.txt" have="$here/.venv/requirements.installed"
+    if ! cmp -s "$want" "$have"; then
+        rm -rf "$here/.venv"
+        python3 -m venv "$here/.venv"
+        "$here/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$want"
+        cp "$want" "$have"
+    fi
+}
+
+deny() {
+    command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+}
+
+case "${1:-}" in
+    base | python | deny) "$1" ;;
+    *) echo "usage: tests/tools.sh base|python|deny" >&2; exit 64 ;;
+esac
