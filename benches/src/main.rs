@@ -30,9 +30,9 @@ enum What {
     Runner,
     /// Start, memory and prefix cache of the release binary with the demo model.
     Demo {
-        /// The binary.
-        #[arg(long, default_value = "target/release/hearth")]
-        hearth: PathBuf,
+        /// The binary; by default the one built beside this program.
+        #[arg(long)]
+        hearth: Option<PathBuf>,
     },
     /// Tokens per CPU-second on one thread, with random half-billion-parameter models.
     Engine {
@@ -72,7 +72,10 @@ fn main() -> anyhow::Result<()> {
         What::Kernels => kernels::run(&kernels::Options::full(), &mut stdout())?,
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
-        What::Demo { hearth } => record("demo", &demo::run(&hearth)?)?,
+        What::Demo { hearth } => {
+            let beside = std::env::current_exe()?.with_file_name("hearth");
+            record("demo", &demo::run(&hearth.unwrap_or(beside))?)?;
+        }
         What::Engine { peer, models, rounds, mix } => {
             let mixes = match mix {
                 None => vec![Mix::Q8_0, Mix::Q4KM, Mix::Bf16],
