@@ -56,7 +56,12 @@ impl fmt::Display for Plan {
             writeln!(f, "{}", format!("{what:<12}{:>10}  {note}", bytes(size)).trim_end())
         };
         let precision = precision_name(self.precision);
-        line(f, "weights", self.weight_bytes, format!("computed in {precision}"))?;
+        // Quantized weights meet 8-bit activations, unless float32 was asked for.
+        let quantized = match self.precision {
+            Precision::Float32 => "",
+            Precision::Bfloat16 | Precision::Float16 => " (quantized ones in 8-bit integers)",
+        };
+        line(f, "weights", self.weight_bytes, format!("computed in {precision}{quantized}"))?;
         let pool = format!(
             "{} pages of {} tokens in {}: {tokens} tokens, {:.1} full contexts",
             cache.pages,

@@ -84,7 +84,10 @@ fn the_table_and_the_object() {
     let plan = planned(&options, 64 * GIB).unwrap();
     let table = plan.to_string();
     let mut lines = table.lines();
-    assert_eq!(lines.next().unwrap(), "weights       16.0 GiB  computed in bfloat16");
+    assert_eq!(
+        lines.next().unwrap(),
+        "weights       16.0 GiB  computed in bfloat16 (quantized ones in 8-bit integers)"
+    );
     assert_eq!(
         lines.next().unwrap(),
         "KV cache      1.00 GiB  512 pages of 16 tokens in bf16: 8192 tokens, 2.0 full contexts"
