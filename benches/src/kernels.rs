@@ -36,8 +36,7 @@ impl Options {
     /// The full table on one thread.
     #[must_use]
     pub fn full() -> Self {
-        use Format::{Bf16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
-        let quantized = [Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q2K, Q3K, Q4K, Q5K, Q6K];
+        use Format::{Bf16, F16, F32, Q8_0};
         let mut formats = vec![
             (F32, Precision::Float32),
             (F16, Precision::Float16),
@@ -45,6 +44,7 @@ impl Options {
             (Bf16, Precision::Float32),
             (Q8_0, Precision::Float32),
         ];
+        let quantized = Format::ALL.into_iter().filter(|f| f.is_quantized());
         formats.extend(quantized.map(|f| (f, Precision::Bfloat16)));
         Self {
             threads: 1,
@@ -88,7 +88,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "{:6} {:9} {:>11} {:>4} {:>10} {:>8} {:>9} {:>6}",
+        "{:8} {:9} {:>11} {:>4} {:>10} {:>8} {:>9} {:>6}",
         "format", "precision", "rows x cols", "m", "us", "GB/s", "GFLOP/s", "memory"
     )?;
     for &(format, precision) in &options.formats {
@@ -97,7 +97,7 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<()> {
                 continue;
             }
             let bytes = weights(format, rows, cols);
-            let part = MatrixPart { format, rows, cols, bytes: &bytes };
+            let part = MatrixPart { format, rows, cols, bytes: &bytes, order: None };
             let count = (options.set_bytes / bytes.len()).max(1);
             let pack = || Matrix::pack(&[part], precision, options.isa, &pool).expect("memory");
             let set: Vec<Matrix> = (0..count).map(|_| pack()).collect();
@@ -107,8 +107,8 @@ pub fn run(options: &Options, out: &mut dyn Write) -> io::Result<()> {
                 let flops = 2.0 * (m * rows * cols) as f64 / time / 1e9;
                 writeln!(
                     out,
-                    "{:6} {:9} {:>11} {m:>4} {:>10.1} {streamed:>8.1} {flops:>9.1} {:>5.0}%",
-                    format!("{format:?}"),
+                    "{:8} {:9} {:>11} {m:>4} {:>10.1} {streamed:>8.1} {flops:>9.1} {:>5.0}%",
+                    format.name(),
                     format!("{precision:?}"),
                     format!("{rows}x{cols}"),
                     time * 1e6,

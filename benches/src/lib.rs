@@ -1,4 +1,4 @@
-//! Benchmarks: kernels, scheduler, runner, and the engine beside llama.cpp. Each also runs tiny in
+//! Benchmarks: kernels, scheduler, runner, loading, and the engine beside llama.cpp. Each also runs tiny in
 //! the tests, so that it cannot rot; full runs append one line to `benches/results`.
 
 #![allow(
@@ -9,7 +9,9 @@
 
 pub mod demo;
 pub mod engine;
+pub mod formats;
 pub mod kernels;
+pub mod load;
 pub mod peer;
 pub mod random_model;
 pub mod record;

@@ -4,7 +4,7 @@ use std::io::stdout;
 use std::path::PathBuf;
 
 use benches::random_model::Mix;
-use benches::{demo, engine, kernels, record, runner, scheduler};
+use benches::{demo, engine, formats, kernels, load, record, runner, scheduler};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -22,8 +22,12 @@ struct Args {
 enum What {
     /// Everything below, without a peer.
     All,
-    /// Matrix products by format and batch size.
-    Kernels,
+    /// Matrix products by format and batch size; with a peer every quantized format beside it.
+    Kernels {
+        /// Folder of llama.cpp's benchmarks, as benches/peers/llama_cpp.sh leaves it (DIR/bin).
+        #[arg(long)]
+        peer: Option<PathBuf>,
+    },
     /// Cost of `Scheduler::tick`.
     Scheduler,
     /// Host time per decode step outside the kernels.
@@ -33,6 +37,15 @@ enum What {
         /// The binary; by default the one built beside this program.
         #[arg(long)]
         hearth: Option<PathBuf>,
+    },
+    /// Time and memory from a file to a ready model, beside reading the file.
+    Load {
+        /// Where the models are written and kept (3 GB).
+        #[arg(long, default_value = "target/bench-models")]
+        models: PathBuf,
+        /// Rounds; the median is reported.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
     },
     /// Tokens per CPU-second on one thread, with random half-billion-parameter models.
     Engine {
@@ -69,12 +82,20 @@ fn main() -> anyhow::Result<()> {
             record("scheduler", &tick())?;
             record("runner", &host()?)?;
         }
-        What::Kernels => kernels::run(&kernels::Options::full(), &mut stdout())?,
+        What::Kernels { peer: None } => kernels::run(&kernels::Options::full(), &mut stdout())?,
+        What::Kernels { peer } => {
+            record("formats", &formats::run(&formats::Options::full(), peer.as_deref())?)?;
+        }
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
         What::Demo { hearth } => {
             let beside = std::env::current_exe()?.with_file_name("hearth");
             record("demo", &demo::run(&hearth.unwrap_or(beside))?)?;
+        }
+        What::Load { models, rounds } => {
+            let mixes = vec![Mix::Bf16, Mix::Q8_0, Mix::Q4KM];
+            let options = load::Options { folder: models, rounds, tiny: false, mixes };
+            record("load", &load::run(&options)?)?;
         }
         What::Engine { peer, models, rounds, mix } => {
             let mixes = match mix {

@@ -10,7 +10,7 @@ use engine::plan::Plan;
 use engine::runner::Runner;
 use engine::start::StartError;
 use engine::transformer::Transformer;
-use kernels::{CacheElement, CacheShape, Compute, Precision};
+use kernels::{CacheElement, CacheShape, CacheValues, Compute, Precision};
 use scheduler::types::{Batch, Engine, Logits, PageGrant, Row, RowStart, Sampling, StepOutput};
 use serde_json::{Value, json};
 
@@ -62,6 +62,7 @@ fn runner(rows: usize, layers: usize) -> Result<Runner<Fake>, StartError> {
             page_tokens: 16,
             kv_heads: 2,
             head_dim: 8,
+            values: CacheValues::Own,
             element: CacheElement::F32,
             slots: rows,
             pages_per_slot: 256,
@@ -89,6 +90,7 @@ fn first_batch(rows: u32) -> Batch {
         sampling: Sampling::default(),
         stop_tokens: vec![2],
         stop_from: 1,
+        adapter: 0,
     };
     let row = |slot| {
         let logits = Logits::Sample;

@@ -128,6 +128,7 @@ fn submit(number: usize, max_tokens: usize) -> Command {
         priority: 0,
         tenant: number as u64 % 8,
         salt: 0,
+        adapter: 0,
         deadline: None,
     }))
 }

@@ -1,7 +1,7 @@
 //! Every bench runs tiny, so that it cannot rot. No figure is checked here: test machines are busy.
 
 use benches::random_model::Mix;
-use benches::{engine, kernels, runner, scheduler};
+use benches::{engine, kernels, load, runner, scheduler};
 
 #[test]
 fn kernels_run() {
@@ -32,4 +32,14 @@ fn engine_runs_random_models_of_every_mix() {
     for mix in ["bf16", "q8_0", "q4_k_m"] {
         assert!(figures[mix]["decode"]["hearth_tokens_per_cpu_s"].as_f64() > Some(0.0), "{mix}");
     }
+}
+
+#[test]
+fn models_load() {
+    let folder = std::env::temp_dir().join(format!("hearth-load-{}", std::process::id()));
+    let mixes = vec![Mix::Bf16, Mix::Q4KM];
+    let options = load::Options { folder: folder.clone(), rounds: 1, tiny: true, mixes };
+    let figures = load::run(&options).expect("figures");
+    let _ = std::fs::remove_dir_all(folder);
+    assert!(figures["bf16"]["weights_s"].as_f64() > Some(0.0));
 }

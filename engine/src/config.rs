@@ -1,9 +1,12 @@
 //! Reading JSON configuration files field by field.
 //!
 //! Every getter names file and field when a value is not what the field means, and bounds
-//! numbers, so that the families below only deal with sane ones. It does not know which fields
-//! there are.
+//! numbers, so that the families below only deal with sane ones. It remembers which fields were
+//! asked for: what nobody asked for has no effect, and the caller can say so. It does not know
+//! which fields there are.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -21,6 +24,7 @@ pub(crate) struct Fields {
     file: PathBuf,
     prefix: String,
     map: Map<String, Value>,
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Fields {
@@ -31,12 +35,14 @@ impl Fields {
             return Err(LoadError::new(file, "is far larger than any model's configuration"));
         }
         match serde_json::from_slice(bytes) {
-            Ok(Value::Object(map)) => {
-                Ok(Self { file: file.to_path_buf(), prefix: String::new(), map })
-            }
+            Ok(Value::Object(map)) => Ok(Self::new(file.to_path_buf(), String::new(), map)),
             Ok(_) => Err(LoadError::new(file, "is not a JSON object")),
             Err(e) => Err(LoadError::new(file, format!("is not valid JSON: {e}"))),
         }
+    }
+
+    fn new(file: PathBuf, prefix: String, map: Map<String, Value>) -> Self {
+        Self { file, prefix, map, asked: RefCell::default() }
     }
 
     /// The file, for errors about several fields.
@@ -49,6 +55,13 @@ impl Fields {
         self.map.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.as_str())
     }
 
+    /// Fields that are set and that nobody has asked for.
+    pub(crate) fn unasked(&self) -> Vec<(&str, &Value)> {
+        let asked = self.asked.borrow();
+        let set = self.map.iter().filter(|(key, value)| !value.is_null() && !asked.contains(*key));
+        set.map(|(key, value)| (key.as_str(), value)).collect()
+    }
+
     /// Whether the file spells the field, be it `null`.
     pub(crate) fn spells(&self, key: &str) -> bool {
         self.map.contains_key(key)
@@ -56,7 +69,9 @@ impl Fields {
 
     /// The value, unless absent or `null`.
     pub(crate) fn get(&self, key: &str) -> Option<&Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+        let value = self.map.get(key)?;
+        self.asked.borrow_mut().insert(key.to_owned());
+        Some(value).filter(|value| !value.is_null())
     }
 
     /// An error about one field.
@@ -128,6 +143,20 @@ impl Fields {
         words.map_or_else(|| Err(self.not(key, "a list of strings", value)), |w| Ok(Some(w)))
     }
 
+    /// A list of numbers between `least` and `most`.
+    pub(crate) fn numbers(
+        &self,
+        key: &str,
+        least: f64,
+        most: f64,
+    ) -> Result<Option<Vec<f64>>, LoadError> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = |value: &Value| value.as_f64().filter(|n| (least..=most).contains(n));
+        let numbers = value.as_array().and_then(|list| list.iter().map(number).collect());
+        let wanted = || self.not(key, &format!("numbers from {least:e} to {most:e}"), value);
+        numbers.map_or_else(|| Err(wanted()), |numbers| Ok(Some(numbers)))
+    }
+
     /// A token id or a list of them; empty when absent.
     pub(crate) fn ids(&self, key: &str) -> Result<Vec<u32>, LoadError> {
         let Some(value) = self.get(key) else { return Ok(Vec::new()) };
@@ -145,7 +174,7 @@ impl Fields {
             None => Ok(None),
             Some(Value::Object(map)) => {
                 let prefix = format!("{}{key}.", self.prefix);
-                Ok(Some(Self { file: self.file.clone(), prefix, map: map.clone() }))
+                Ok(Some(Self::new(self.file.clone(), prefix, map.clone())))
             }
             Some(other) => Err(self.not(key, "an object", other)),
         }

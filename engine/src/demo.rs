@@ -8,7 +8,7 @@ use text::{TextFiles, TextModel};
 
 use crate::model::ModelFiles;
 use crate::open::{Folder, text_error};
-use crate::weights::shards::HubWeights;
+use crate::weights::shards::Tensors;
 use crate::weights::{FileBytes, LoadError};
 
 /// What the model's path reads as in messages and in lists of models.
@@ -26,17 +26,18 @@ pub fn open_demo() -> ModelFiles {
 fn embedded() -> Result<ModelFiles, LoadError> {
     let path = Path::new(NAME);
     let weights = FileBytes::Embedded(include_bytes!("../models/demo/model.safetensors"));
-    let weights = HubWeights::single(path.join("model.safetensors"), weights)?;
+    let weights = Tensors::single(path.join("model.safetensors"), weights)?;
     let folder = Folder {
         path,
         config: include_bytes!("../models/demo/config.json"),
         generation: Some(include_bytes!("../models/demo/generation_config.json")),
+        quantization: None,
     };
     let words = TextModel::from_bytes(TextFiles {
         tokenizer_json: include_bytes!("../models/demo/tokenizer.json"),
         tokenizer_config: Some(include_bytes!("../models/demo/tokenizer_config.json")),
         special_tokens_map: Some(include_bytes!("../models/demo/special_tokens_map.json")),
-        chat_template: None,
+        ..TextFiles::default()
     });
     folder.model(weights)?.with_text(words.map_err(|error| text_error(path, &error))?)
 }

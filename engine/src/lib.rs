@@ -4,8 +4,11 @@
 //! The engine knows models and batches. It does not know requests, users, HTTP or text formats
 //! beyond what a model's files define.
 
+pub mod adapter;
 mod config;
 mod demo;
+pub mod embed;
+pub mod export;
 mod families;
 mod generation;
 pub mod model;
@@ -17,7 +20,9 @@ pub mod start;
 pub mod transformer;
 pub mod weights;
 
+pub use adapter::AdapterBase;
 pub use demo::open_demo;
+pub use families::{FamilyNames, families};
 pub use model::ModelFiles;
 pub use open::open;
 pub use start::{CpuRunner, StartError, scheduler_config, start_cpu};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use kernels::{CacheElement, Precision};
 
+use crate::adapter::AdapterBase;
 use crate::spec::ModelSpec;
 use crate::weights::Weights;
 
@@ -65,6 +66,8 @@ pub struct ModelFiles {
     pub eos: Vec<u32>,
     /// What in the files has no effect here, for the operator to read at start.
     pub notes: Vec<String>,
+    /// What adapters have to fit; `None` where none can be read for it.
+    pub adapter_base: Option<AdapterBase>,
     /// Tokenizer, special tokens and chat template.
     pub text: text::TextModel,
 }

@@ -8,13 +8,17 @@ use std::path::{Path, PathBuf};
 use kernels::{CacheElement, Format, Precision};
 use text::{GgufVocab, TextError, TextModel};
 
+use crate::adapter::AdapterBase;
 use crate::config::{CONFIG_BYTES_MAX, Fields};
 use crate::families;
 use crate::generation::{self, Generation};
 use crate::model::{GenerationDefaults, ModelFiles};
 use crate::spec::ModelSpec;
+use crate::weights::containers::{self, Container};
 use crate::weights::gguf::{Gguf, Item};
-use crate::weights::shards::HubWeights;
+use crate::weights::gguf_weights::GgufWeights;
+use crate::weights::hub::HubWeights;
+use crate::weights::shards::Tensors;
 use crate::weights::{self, LoadError, Weights, shown};
 
 /// Special tokens of these spellings end a turn in every model that has them. Many GGUF files
@@ -29,6 +33,9 @@ const ENDS_OF_TURN: [&str; 8] = [
     "<end_of_turn>",
     "<EOT>",
 ];
+
+/// Published tables of SentencePiece's replacements have a quarter of a megabyte.
+const CHARSMAP_BYTES_MAX: usize = 8 << 20;
 
 /// Opens a model: a folder in the layout of Hugging Face, or a `.gguf` file.
 ///
@@ -68,7 +75,9 @@ pub fn open_weights(path: &Path) -> Result<Wordless, LoadError> {
 /// The file cannot be read, or asks for something that is not supported.
 pub fn spec_of_config(config_json: &Path) -> Result<ModelSpec, LoadError> {
     let bytes = weights::read_small(config_json, CONFIG_BYTES_MAX)?;
-    families::from_config(&Fields::parse(config_json, &bytes)?)
+    let config = Fields::parse(config_json, &bytes)?;
+    Container::read(&config, None)?;
+    Ok(families::from_config(&config)?.spec)
 }
 
 /// A model without its tokenizer; see [`ModelFiles`] for the fields.
@@ -89,6 +98,8 @@ pub struct Wordless {
     pub eos: Vec<u32>,
     /// What in the files has no effect, for the operator.
     pub notes: Vec<String>,
+    /// What adapters have to fit; `None` where none can be read for it.
+    pub adapter_base: Option<AdapterBase>,
 }
 
 impl Wordless {
@@ -119,12 +130,13 @@ impl Wordless {
             spec: self.spec,
             weights: self.weights,
             weight_bytes: self.weight_bytes,
-            weight_type: weights::format_name(self.format),
+            weight_type: self.format.name().to_owned(),
             auto_precision,
             auto_cache,
             defaults: self.defaults,
             eos: self.eos,
             notes: self.notes,
+            adapter_base: self.adapter_base,
             text,
         })
     }
@@ -159,36 +171,45 @@ pub(crate) struct Folder<'a> {
     pub(crate) path: &'a Path,
     pub(crate) config: &'a [u8],
     pub(crate) generation: Option<&'a [u8]>,
+    /// What names a quantized container where config.json does not.
+    pub(crate) quantization: Option<Fields>,
 }
 
 impl Folder<'_> {
     /// The model that the configuration describes, checked against its weights.
-    pub(crate) fn model(self, weights: HubWeights) -> Result<Wordless, LoadError> {
+    pub(crate) fn model(self, tensors: Tensors) -> Result<Wordless, LoadError> {
         let config = Fields::parse(&self.path.join("config.json"), self.config)?;
-        let spec = families::from_config(&config)?;
+        let container = Container::read(&config, self.quantization.as_ref())?;
+        let described = families::from_config(&config)?;
+        let weights = HubWeights::new(tensors, container, &described);
+        let spec = &described.spec;
         let mut eos = Ends::default();
-        eos.add(&spec, config.ids("eos_token_id")?, |problem| {
+        eos.add(spec, config.ids("eos_token_id")?, |problem| {
             config.wrong("eos_token_id", problem)
         })?;
         let mut generation = Generation::default();
         if let Some(bytes) = self.generation {
             let file = Fields::parse(&self.path.join("generation_config.json"), bytes)?;
             generation = generation::read(&file)?;
-            eos.add(&spec, std::mem::take(&mut generation.eos), |problem| {
+            eos.add(spec, std::mem::take(&mut generation.eos), |problem| {
                 file.wrong("eos_token_id", problem)
             })?;
         }
-        let found = weights::check(&spec, &weights)?;
-        weights.check_unused(&spec)?;
+        let found = weights::check(spec, &weights)?;
+        let mut notes = weights.check_unused(&described)?;
+        notes.extend(described.notes);
+        notes.extend(generation.notes);
+        let adapter_base = AdapterBase::new(described.spec.clone(), described.hub_source);
         Ok(Wordless {
             path: self.path.to_path_buf(),
-            spec,
+            spec: described.spec,
             weights: Box::new(weights),
             weight_bytes: found.bytes,
             format: found.format,
             defaults: generation.defaults,
             eos: eos.0,
-            notes: generation.notes,
+            notes,
+            adapter_base: Some(adapter_base),
         })
     }
 }
@@ -224,8 +245,9 @@ fn open_folder(path: &Path) -> Result<Wordless, LoadError> {
     } else {
         None
     };
-    let folder = Folder { path, config: &config, generation: generation.as_deref() };
-    folder.model(HubWeights::open(path)?)
+    let quantization = containers::beside(path, CONFIG_BYTES_MAX)?;
+    let folder = Folder { path, config: &config, generation: generation.as_deref(), quantization };
+    folder.model(Tensors::open(path)?)
 }
 
 /// What to do about a folder without config.json.
@@ -240,25 +262,30 @@ fn no_config(path: &Path) -> String {
 
 fn open_gguf(path: &Path) -> Result<(Wordless, GgufVocab), LoadError> {
     let header = Gguf::open(path)?;
-    let spec = families::from_header(&header)?;
-    let found = weights::check(&spec, &header)?;
-    header.check_unused(&spec)?;
-    let vocab = vocab(&header, &spec)?;
+    let described = families::from_header(&header)?;
+    let weights = GgufWeights::new(header, &described);
+    let found = weights::check(&described.spec, &weights)?;
+    let mut notes = weights.check_unused(&described)?;
+    notes.extend(described.notes);
+    let (spec, header) = (described.spec, weights.file());
+    let vocab = vocab(header, &spec)?;
     let mut eos = Ends::default();
     for kind in ["eos", "eot", "eom"] {
         let key = format!("tokenizer.ggml.{kind}_token_id");
-        let id = id(&header, &key)?;
+        let id = id(header, &key)?;
         eos.add(&spec, id.into_iter().collect(), |problem| header.wrong(&key, problem))?;
     }
     let model = Wordless {
         path: path.to_path_buf(),
         spec,
-        weights: Box::new(header),
+        weights: Box::new(weights),
         weight_bytes: found.bytes,
         format: found.format,
         defaults: GenerationDefaults::default(),
         eos: eos.0,
-        notes: Vec::new(),
+        notes,
+        // Converters reorder rows that an adapter was trained on.
+        adapter_base: None,
     };
     Ok((model, vocab))
 }
@@ -285,6 +312,7 @@ fn vocab(header: &Gguf, spec: &ModelSpec) -> Result<GgufVocab, LoadError> {
     let tokens = header.list(&key("tokens"), spec.vocab, "strings", string)?;
     let score = |item: Item<'_>| number(item).map(|score| score as f32);
     let kind = |item: Item<'_>| number(item).map(|kind| kind as i32);
+    let byte = |item: Item<'_>| number(item).map(|byte| byte as i64 as u8);
     Ok(GgufVocab {
         model: header.need_text(&key("model"))?.to_owned(),
         pre: header.text(&key("pre"))?.map(str::to_owned),
@@ -296,9 +324,22 @@ fn vocab(header: &Gguf, spec: &ModelSpec) -> Result<GgufVocab, LoadError> {
         eos: id(header, &key("eos_token_id"))?,
         unk: id(header, &key("unknown_token_id"))?,
         pad: id(header, &key("padding_token_id"))?,
+        sep: id(header, &key("seperator_token_id"))?,
+        cls: id(header, &key("cls_token_id"))?,
+        mask: id(header, &key("mask_token_id"))?,
         add_bos: flag("add_bos_token")?,
         add_eos: flag("add_eos_token")?,
+        add_sep: flag("add_sep_token")?,
         add_space_prefix: flag("add_space_prefix")?,
+        remove_extra_whitespaces: flag("remove_extra_whitespaces")?,
+        precompiled_charsmap: header.list(
+            &key("precompiled_charsmap"),
+            CHARSMAP_BYTES_MAX,
+            "bytes",
+            byte,
+        )?,
+        lowercase: flag("normalizer.lowercase")?,
+        strip_accents: flag("normalizer.strip_accents")?,
         chat_template: header.text("tokenizer.chat_template")?.map(str::to_owned),
     })
 }

@@ -3,7 +3,7 @@
 //! It is printed at start and then kept: the loop claims nothing. It knows sizes only, neither
 //! the device nor who will send requests.
 
-use kernels::{CacheElement, CacheShape, Precision};
+use kernels::{CacheElement, CacheShape, CacheValues, Precision};
 
 use crate::model::{Dtype, ModelFiles};
 use crate::spec::ModelSpec;
@@ -170,16 +170,11 @@ fn for_spec(
     if left == 0 {
         return Err(PlanError::Weights { weights, activations, available });
     }
-    let attention = &spec.layers[0].attention;
     let mut cache = CacheShape {
-        layers: spec.layers.len(),
-        pages: 0,
-        page_tokens: PAGE_TOKENS,
-        kv_heads: attention.kv_heads,
-        head_dim: attention.head_dim,
         element,
         slots: options.rows_max,
         pages_per_slot: context.div_ceil(PAGE_TOKENS),
+        ..cache_shape(spec)
     };
     let page = cache.page_bytes() as u64;
     let one = cache.pages_per_slot as u64;
@@ -214,6 +209,23 @@ fn for_spec(
         cache_bytes: pages * page,
         activation_bytes: activations,
     })
+}
+
+/// The shape of a model's cache, of no pages and slots yet.
+pub(crate) fn cache_shape(spec: &ModelSpec) -> CacheShape {
+    let attention = &spec.layers[0].attention;
+    let in_keys = |latent: crate::spec::LatentSpec| CacheValues::InKeys { dim: latent.latent };
+    CacheShape {
+        layers: spec.layers.len(),
+        pages: 0,
+        page_tokens: PAGE_TOKENS,
+        kv_heads: attention.cache_heads(),
+        head_dim: attention.cache_dim(),
+        values: attention.latent.map_or(CacheValues::Own, in_keys),
+        element: CacheElement::F32,
+        slots: 0,
+        pages_per_slot: 0,
+    }
 }
 
 fn checked_context(spec: &ModelSpec, options: &PlanOptions) -> Result<usize, PlanError> {

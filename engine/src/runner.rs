@@ -14,6 +14,7 @@ use scheduler::types::{
     Batch, Engine, Fault, Logits, PageGrant, Row, RowStart, Sampling, StepOutput, Token,
 };
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::plan::Plan;
 use crate::transformer::Transformer;
 
@@ -45,6 +46,8 @@ struct Slot {
     prompt: Vec<Token>,
     /// Alternatives wanted for each drawn token.
     logprobs: Option<u32>,
+    /// The sequence's adapter; 0 is none.
+    adapter: u32,
 }
 
 /// What a step in flight was asked for.
@@ -107,13 +110,29 @@ impl<C: Compute> Runner<C> {
         self.model.weight_bytes(&self.compute)
     }
 
+    /// Puts an adapter on the device under `number`, from 1. Sequences that carry the number use
+    /// it from the next step on.
+    ///
+    /// # Errors
+    /// It does not fit the model or the device; nothing of it stays then.
+    pub fn set_adapter(&mut self, number: u32, adapter: &Adapter) -> Result<(), AdapterError> {
+        self.model.set_adapter(&mut self.compute, number, adapter)
+    }
+
+    /// Lets an adapter go. No sequence may carry its number any more.
+    pub fn drop_adapter(&mut self, number: u32) {
+        self.model.drop_adapter(number);
+    }
+
     /// A sequence takes a slot.
     fn start(&mut self, start: &RowStart) {
-        let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from } = start;
+        let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from, adapter } =
+            start;
         let kept = &mut self.slots[*slot as usize];
         kept.prompt.clear();
         kept.prompt.extend_from_slice(&tokens[..*prompt_len as usize]);
         kept.logprobs = sampling.logprobs;
+        kept.adapter = *adapter;
         fill_sampler(&mut self.sampler, sampling);
         self.sampler.banned.clear();
         self.sampler.banned.extend_from_slice(stop_tokens);
@@ -126,8 +145,9 @@ impl<C: Compute> Runner<C> {
         self.segments.clear();
         for row in rows {
             let Row { slot, first, len, tokens_at, late, logits } = *row;
-            self.segments.push(Segment { slot, first, len, row: tokens_at, late });
             let kept = &self.slots[slot as usize];
+            let adapter = kept.adapter;
+            self.segments.push(Segment { slot, first, len, row: tokens_at, late, adapter });
             let draws = match logits {
                 Logits::No => false,
                 Logits::Sample => true,
@@ -185,7 +205,7 @@ impl<C: Compute> Engine for Runner<C> {
             // Slots and grants only: the device takes note of them, there is nothing to compute.
             self.compute.begin(step, &mut self.cache);
         } else {
-            self.model.forward(&mut self.compute, &mut self.cache, step, None);
+            self.model.forward(&mut self.compute, &mut self.cache, step, &[], None);
             self.draw(&asked);
         }
         self.compute.end();
@@ -240,7 +260,7 @@ impl Asked {
 }
 
 /// Greedy, everything off.
-fn plain_sampler() -> Sampler {
+pub(crate) fn plain_sampler() -> Sampler {
     Sampler {
         temperature: 0.0,
         top_p: 1.0,

@@ -4,14 +4,25 @@
 //! ragged: rows of prompts and single decode rows go through the same products, side by side.
 //! It knows neither rows' owners nor why they are computed: that is the runner's business.
 
-use kernels::{Attention, CacheShape, Compute, Projection, Step};
+use kernels::{Compute, Head, Norm, Step};
 
+use crate::adapter::{Adapter, AdapterError};
 use crate::plan::Plan;
-use crate::spec::ModelSpec;
+use crate::spec::{ModelSpec, NormSpec, Order};
 use crate::start::StartError;
 use crate::weights::Weights;
 
+mod attend;
+mod latent;
+mod linear;
 mod load;
+mod mix;
+mod shape;
+
+use attend::{Attend, AttendWork};
+use linear::Linear;
+use mix::{Mix, MixWork};
+use shape::Shapes;
 
 /// Bytes of logits computed at once. Large enough that a device reads the head a few times per
 /// step at most, small enough to be a detail of the memory plan for vocabularies of 2^18.
@@ -27,15 +38,11 @@ pub fn logits_rows_max(vocab: usize, rows_max: usize) -> usize {
 /// Bytes of all activations that a transformer claims for steps of `step_tokens_max` tokens.
 #[must_use]
 pub fn activation_bytes(spec: &ModelSpec, step_tokens_max: usize, rows_max: usize) -> u64 {
-    let widths = Widths::of(spec);
-    let per_token = 3 * spec.hidden
-        + widths.qkv
-        + widths.attended
-        + 3 * widths.mlp
-        + spec.ropes.iter().map(|rope| 2 * rope.inv_freq.len()).sum::<usize>();
-    let per_logits_row = spec.hidden + spec.vocab;
-    let logits_rows = logits_rows_max(spec.vocab, rows_max);
-    4 * (step_tokens_max * per_token + logits_rows * per_logits_row) as u64
+    let logits = match spec.head {
+        Some(_) => logits_rows_max(spec.vocab, rows_max) * (spec.hidden + spec.vocab),
+        None => 0,
+    };
+    Shapes::of(spec).bytes(step_tokens_max) + 4 * logits as u64
 }
 
 /// Called with the device, k and the hidden states after layer k (0: the embedding; the last:
@@ -45,66 +52,68 @@ pub type Tap<'a, C> = &'a mut dyn FnMut(&mut C, usize, &<C as Compute>::Tensor);
 /// A model on a device.
 pub struct Transformer<C: Compute> {
     spec: ModelSpec,
-    embedding: C::Matrix,
-    /// `None`: the embedding table is the head.
+    embedding: Embedding<C>,
+    /// `None`: the embedding table is the head, or there is none.
     head: Option<C::Matrix>,
-    final_norm: C::Vector,
+    head_bias: Option<C::Vector>,
+    final_norm: Option<NormWeights<C>>,
     layers: Vec<Layer<C>>,
     work: Work<C>,
 }
 
-/// A projection: `matrix * x + bias`.
-struct Linear<C: Compute> {
-    matrix: C::Matrix,
+/// From ids to the residual stream.
+struct Embedding<C: Compute> {
+    tokens: C::Matrix,
+    positions: Option<C::Matrix>,
+    types: Option<C::Matrix>,
+    norm: Option<NormWeights<C>>,
+}
+
+/// The weights of one norm.
+struct NormWeights<C: Compute> {
+    weight: C::Vector,
     bias: Option<C::Vector>,
 }
 
-/// The weights of one decoder layer. Products that read the same input are one matrix.
+impl<C: Compute> NormWeights<C> {
+    fn how(&self, spec: NormSpec) -> Norm<'_, C::Vector> {
+        Norm { kind: spec.kind, weight: &self.weight, bias: self.bias.as_ref(), eps: spec.eps }
+    }
+}
+
+/// The weights of one layer. Which norms it has follows from its order.
 struct Layer<C: Compute> {
-    attention_norm: C::Vector,
-    qkv: Linear<C>,
-    q_norm: Option<C::Vector>,
-    k_norm: Option<C::Vector>,
-    out: Linear<C>,
-    mlp_norm: C::Vector,
-    gate_up: Linear<C>,
-    down: Linear<C>,
+    attention_norm: Option<NormWeights<C>>,
+    attention_post: Option<NormWeights<C>>,
+    mlp_norm: Option<NormWeights<C>>,
+    mlp_post: Option<NormWeights<C>>,
+    attend: Attend<C>,
+    mix: Mix<C>,
 }
 
 /// Activations of one step, reused by every layer and every step.
 struct Work<C: Compute> {
+    stream: Stream<C>,
+    attend: AttendWork<C>,
+    mix: MixWork<C>,
+    /// One table of cosines and sines per rope of the spec.
+    ropes: Vec<C::Tensor>,
+    /// Rows of the position and type tables, of each row of the step.
+    positions: Vec<u32>,
+    types: Vec<u32>,
+    /// Selected rows and their logits; `None` without a head.
+    logits: Option<(C::Tensor, C::Tensor)>,
+    logits_rows_max: usize,
+}
+
+/// The residual stream and what is added to it.
+struct Stream<C: Compute> {
     residual: C::Tensor,
     /// What a block adds to the residual stream. Added together with the next norm.
     delta: C::Tensor,
     normed: C::Tensor,
-    qkv: C::Tensor,
-    attended: C::Tensor,
-    gate_up: C::Tensor,
-    gated: C::Tensor,
-    /// One table of cosines and sines per rope of the spec.
-    ropes: Vec<C::Tensor>,
-    selected: C::Tensor,
-    logits: C::Tensor,
-    logits_rows_max: usize,
-}
-
-/// Widths of the activations that all layers share.
-struct Widths {
-    qkv: usize,
-    attended: usize,
-    mlp: usize,
-}
-
-impl Widths {
-    fn of(spec: &ModelSpec) -> Self {
-        let layer = &spec.layers[0];
-        let attention = &layer.attention;
-        Self {
-            qkv: (attention.heads + 2 * attention.kv_heads) * attention.head_dim,
-            attended: attention.heads * attention.head_dim,
-            mlp: layer.mlp.width,
-        }
-    }
+    /// A block's output behind its norm; `None` where no layer has one.
+    behind: Option<C::Tensor>,
 }
 
 impl<C: Compute> Transformer<C> {
@@ -137,19 +146,52 @@ impl<C: Compute> Transformer<C> {
     /// Bytes of the weights in the device's layout.
     #[must_use]
     pub fn weight_bytes(&self, compute: &C) -> usize {
-        let of_layer = |layer: &Layer<C>| {
-            [&layer.qkv, &layer.out, &layer.gate_up, &layer.down]
-                .map(|linear| compute.matrix_bytes(&linear.matrix))
-                .into_iter()
-                .sum::<usize>()
+        let of = |matrix: &Option<C::Matrix>| {
+            matrix.as_ref().map_or(0, |matrix| compute.matrix_bytes(matrix))
         };
-        compute.matrix_bytes(&self.embedding)
-            + self.head.as_ref().map_or(0, |head| compute.matrix_bytes(head))
-            + self.layers.iter().map(of_layer).sum::<usize>()
+        let Embedding { tokens, positions, types, .. } = &self.embedding;
+        let layers = self.layers.iter();
+        compute.matrix_bytes(tokens)
+            + of(positions)
+            + of(types)
+            + of(&self.head)
+            + layers.map(|l| l.attend.bytes(compute) + l.mix.bytes(compute)).sum::<usize>()
+    }
+
+    /// Puts a low-rank adapter beside the weights under `number`, from 1; rows of segments with
+    /// that number are computed with it from the next step on. Nothing may run under the number.
+    ///
+    /// # Errors
+    /// It changes parts that the model does not have, or the device cannot hold it; nothing of it
+    /// stays then.
+    pub fn set_adapter(
+        &mut self,
+        compute: &mut C,
+        number: u32,
+        adapter: &Adapter,
+    ) -> Result<(), AdapterError> {
+        let mut result = Ok(());
+        for (index, layer) in self.layers.iter_mut().enumerate() {
+            for linear in layer.linears() {
+                result = result.and_then(|()| linear.patch(compute, number, adapter, index));
+            }
+        }
+        if result.is_err() {
+            self.drop_adapter(number);
+        }
+        result
+    }
+
+    /// Lets an adapter go. Nothing may run under the number.
+    pub fn drop_adapter(&mut self, number: u32) {
+        for layer in &mut self.layers {
+            layer.linears().for_each(|linear| linear.unpatch(number));
+        }
     }
 
     /// Runs all layers over the step's tokens, from `begin` on: afterwards
     /// [`Transformer::logits`] can be asked for any of its rows. The caller ends the step.
+    /// `types` is the token type of each row, for models that have a table of them.
     ///
     /// A block's output is added to the residual stream by the norm that follows it, so hidden
     /// states are complete, and shown to the tap, one norm later than they are made.
@@ -158,108 +200,175 @@ impl<C: Compute> Transformer<C> {
         compute: &mut C,
         cache: &mut C::Cache,
         step: Step<'_>,
+        types: &[u32],
         mut tap: Option<Tap<'_, C>>,
     ) {
         compute.begin(step, cache);
+        self.embed(compute, step, types);
         let Self { spec, work, .. } = self;
-        let eps = spec.norm_eps;
-        compute.embed(&self.embedding, spec.embedding_scale, &mut work.residual);
         for (rope, table) in spec.ropes.iter().zip(&mut work.ropes) {
             compute.rope_table(rope, table);
         }
+        // What the layer before has left to be added, and its scale.
+        let mut pending = None;
         for (index, layer) in self.layers.iter().enumerate() {
-            let norm = &layer.attention_norm;
-            let Work { residual, delta, normed, .. } = work;
-            if index == 0 {
-                compute.rms_norm(residual, norm, eps, normed);
-            } else {
-                compute.add_rms_norm(residual, delta, norm, eps, normed);
-            }
+            layer.enter(compute, spec, index, &mut work.stream, pending.take());
             if let Some(tap) = &mut tap {
-                tap(compute, index, residual);
+                tap(compute, index, &work.stream.residual);
             }
-            layer.attend(compute, cache, spec, index, work);
-            layer.mix(compute, eps, work);
+            pending = layer.run(compute, cache, spec, index, work);
         }
-        // All rows, although only some are selected: the pass is small beside one product, and
-        // it adds the last block's output, which selected rows need too.
-        let Work { residual, delta, normed, .. } = work;
-        compute.add_rms_norm(residual, delta, &self.final_norm, eps, normed);
+        let Stream { residual, delta, normed, .. } = &mut work.stream;
+        match (&self.final_norm, pending) {
+            (Some(norm), Some(scale)) => {
+                compute.add_norm(residual, delta, scale, &norm.how(spec.norm), normed);
+            }
+            (Some(norm), None) => compute.norm(residual, &norm.how(spec.norm), normed),
+            (None, pending) => {
+                if let Some(scale) = pending {
+                    compute.add(residual, delta, scale);
+                }
+                std::mem::swap(residual, normed);
+            }
+        }
         if let Some(tap) = &mut tap {
-            tap(compute, self.layers.len(), normed);
+            tap(compute, self.layers.len(), &work.stream.normed);
         }
+    }
+
+    /// The residual stream of the step's tokens.
+    fn embed(&mut self, compute: &mut C, step: Step<'_>, types: &[u32]) {
+        let Self { spec, work, embedding, .. } = self;
+        let Work { stream, positions, .. } = work;
+        compute.embed(&embedding.tokens, spec.embedding.scale, &mut stream.residual);
+        if let (Some(table), Some(how)) = (&embedding.positions, spec.embedding.positions) {
+            positions.clear();
+            for segment in step.segments {
+                let first = segment.first + how.offset as u32;
+                positions.extend(first..first + segment.len);
+            }
+            compute.embed_add(table, positions, &mut stream.residual);
+        }
+        if let Some(table) = &embedding.types {
+            let known = types.iter().copied().chain(std::iter::repeat(0));
+            work.types.clear();
+            work.types.extend(known.take(step.tokens.len()));
+            compute.embed_add(table, &work.types, &mut stream.residual);
+        }
+        if let Some(norm) = &embedding.norm {
+            compute.norm(&stream.residual, &norm.how(spec.norm), &mut stream.normed);
+            std::mem::swap(&mut stream.residual, &mut stream.normed);
+        }
+    }
+
+    /// What the last [`Transformer::forward`] left: the hidden states behind the final norm.
+    #[must_use]
+    pub fn hidden(&self) -> &C::Tensor {
+        &self.work.stream.normed
     }
 
     /// Logits of these rows of the step, at most [`Transformer::logits_rows_max`] of them: row i
     /// of the result belongs to `rows[i]`. Valid until the next call.
     ///
     /// # Panics
-    /// More rows than the buffer holds.
+    /// More rows than the buffer holds, or a model without a head.
     pub fn logits(&mut self, compute: &mut C, rows: &[u32]) -> &mut C::Tensor {
         let work = &mut self.work;
         assert!(rows.len() <= work.logits_rows_max, "{} rows of logits at once", rows.len());
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        compute.select(&work.normed, rows, &mut work.selected);
-        compute.logits(&work.selected, rows.len(), head, &mut work.logits);
-        &mut work.logits
+        let spec = self.spec.head.as_ref().expect("a model with a head");
+        let (selected, logits) = work.logits.as_mut().expect("claimed with the head");
+        let matrix = self.head.as_ref().unwrap_or(&self.embedding.tokens);
+        let how =
+            Head { bias: self.head_bias.as_ref(), scale: spec.scale, soft_cap: spec.soft_cap };
+        compute.select(&work.stream.normed, rows, selected);
+        compute.logits(selected, rows.len(), matrix, &how, logits);
+        logits
     }
 }
 
 impl<C: Compute> Layer<C> {
-    /// The attention block: from `normed` to `delta`.
-    fn attend(
+    fn linears(&mut self) -> impl Iterator<Item = &mut Linear<C>> {
+        self.attend.linears().chain(self.mix.linears())
+    }
+
+    /// Adds what the layer before left, and makes `normed` for attention where a norm stands
+    /// before it.
+    fn enter(
+        &self,
+        compute: &mut C,
+        spec: &ModelSpec,
+        index: usize,
+        stream: &mut Stream<C>,
+        pending: Option<f32>,
+    ) {
+        let Stream { residual, delta, normed, .. } = stream;
+        let norm = self.attention_norm.as_ref().map(|norm| norm.how(spec.norm));
+        debug_assert!(index > 0 || pending.is_none(), "nothing stands before the first layer");
+        match (norm, pending) {
+            (Some(norm), Some(scale)) => compute.add_norm(residual, delta, scale, &norm, normed),
+            (Some(norm), None) => compute.norm(residual, &norm, normed),
+            (None, Some(scale)) => compute.add(residual, delta, scale),
+            (None, None) => {}
+        }
+    }
+
+    /// Both blocks. `Some(scale)`: `delta` is left to be added.
+    fn run(
         &self,
         compute: &mut C,
         cache: &mut C::Cache,
         spec: &ModelSpec,
         index: usize,
         work: &mut Work<C>,
-    ) {
-        let how = &spec.layers[index].attention;
-        let projection = Projection {
-            heads: how.heads,
-            kv_heads: how.kv_heads,
-            head_dim: how.head_dim,
-            q_norm: self.q_norm.as_ref(),
-            k_norm: self.k_norm.as_ref(),
-            norm_eps: spec.norm_eps,
-            rope: how.rope.map(|rope| &work.ropes[rope]),
-            interleaved: how.rope.is_some_and(|rope| spec.ropes[rope].interleaved),
-        };
-        let attention = Attention {
-            heads: how.heads,
-            kv_heads: how.kv_heads,
-            head_dim: how.head_dim,
-            scale: how.scale,
-            window: how.window,
-            soft_cap: None,
-        };
-        self.qkv.apply(compute, &work.normed, &mut work.qkv);
-        compute.project(&mut work.qkv, &projection, cache, index);
-        compute.attention(&work.qkv, &attention, cache, index, &mut work.attended);
-        self.out.apply(compute, &work.attended, &mut work.delta);
-    }
+    ) -> Option<f32> {
+        let layer = &spec.layers[index];
+        let (order, scale) = (layer.order, layer.residual_scale);
+        let Work { stream, attend, mix, ropes, .. } = work;
+        let Stream { residual, delta, normed, behind } = stream;
+        let norm = |norm| required(norm, spec);
 
-    /// The MLP block: adds the attention block's `delta` to the stream, makes its own.
-    fn mix(&self, compute: &mut C, eps: f32, work: &mut Work<C>) {
-        let Work { residual, delta, normed, gate_up, gated, .. } = work;
-        compute.add_rms_norm(residual, delta, &self.mlp_norm, eps, normed);
-        self.gate_up.apply(compute, normed, gate_up);
-        compute.silu_mul(gate_up, gated);
-        self.down.apply(compute, gated, delta);
+        let input = if self.attention_norm.is_some() { &*normed } else { &*residual };
+        self.attend.run(compute, cache, (spec, index, ropes), input, attend, delta);
+        if let (Order::Sandwich | Order::After, Some(behind)) = (order, &mut *behind) {
+            compute.norm(delta, &norm(&self.attention_post), behind);
+            std::mem::swap(delta, behind);
+        }
+        match order {
+            Order::Pre | Order::Sandwich => {
+                let norm = norm(&self.mlp_norm);
+                compute.add_norm(residual, delta, scale, &norm, normed);
+            }
+            Order::After | Order::Parallel => compute.add(residual, delta, scale),
+            Order::Post => {
+                let norm = norm(&self.attention_post);
+                compute.add_norm(residual, delta, scale, &norm, normed);
+                std::mem::swap(residual, normed);
+            }
+        }
+
+        let input = if matches!(order, Order::After | Order::Post) { &*residual } else { &*normed };
+        self.mix.run(compute, spec, index, input, mix, delta);
+        match (order, behind) {
+            (Order::Sandwich | Order::After, Some(behind)) => {
+                compute.norm(delta, &norm(&self.mlp_post), behind);
+                std::mem::swap(delta, behind);
+            }
+            (Order::Post, _) => {
+                let norm = norm(&self.mlp_post);
+                compute.add_norm(residual, delta, scale, &norm, normed);
+                std::mem::swap(residual, normed);
+                return None;
+            }
+            _ => {}
+        }
+        Some(scale)
     }
 }
 
-impl<C: Compute> Linear<C> {
-    fn apply(&self, compute: &mut C, x: &C::Tensor, out: &mut C::Tensor) {
-        compute.matmul(x, &self.matrix, self.bias.as_ref(), out);
-    }
-}
-
-/// Whether a model's layers fit one KV cache of this shape.
-pub(crate) fn cache_fits(spec: &ModelSpec, cache: &CacheShape) -> bool {
-    cache.layers == spec.layers.len()
-        && spec.layers.iter().all(|layer| {
-            layer.attention.kv_heads == cache.kv_heads && layer.attention.head_dim == cache.head_dim
-        })
+/// A norm that the layer's order has.
+fn required<'a, C: Compute>(
+    norm: &'a Option<NormWeights<C>>,
+    spec: &ModelSpec,
+) -> Norm<'a, C::Vector> {
+    norm.as_ref().expect("loaded by the same order").how(spec.norm)
 }

@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use engine::open::open_weights;
-use loading_kit::{Folder, Gguf, fixture, read_safetensors, safetensors};
+use loading_kit::{Folder, Gguf, Meta, fixture, read_safetensors, safetensors};
 
 /// What opening may take beside the size of the files: error texts, paths, the spec of up to a
 /// thousand layers, JSON values of a small file.
@@ -246,6 +246,77 @@ fn configurations() {
     }
 }
 
+/// Quantized checkpoints: settings, headers, and the data that says how the rest is read.
+#[test]
+fn quantized_checkpoints() {
+    for (name, seeds) in [
+        ("llama_gptq_w4g128", 300),
+        ("llama_awq_w4g128", 150),
+        ("llama_fp8_block", 150),
+        ("llama_ct_int4", 300),
+    ] {
+        let folder = Folder::copy_of(name, &["config.json", "model.safetensors"]);
+        let config = fs::read(fixture(name).join("config.json")).unwrap();
+        let settings = find(&config, b"quantization_config");
+        let weights = fs::read(fixture(name).join("model.safetensors")).unwrap();
+        let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize + 8;
+        let mut opened = 0;
+        for seed in 0..seeds {
+            let mut random = Random(seed);
+            let (mut config, mut weights) = (config.clone(), weights.clone());
+            match seed % 3 {
+                0 => {
+                    let mut end = config.split_off(settings);
+                    let reach = find(&end, b"}").max(1);
+                    mutate(&mut end, reach, &mut random);
+                    config.extend(end);
+                }
+                1 => mutate(&mut weights, header, &mut random),
+                _ => {
+                    let at = header + random.below(weights.len() - header - 64);
+                    weights[at..at + 64].fill(random.next() as u8);
+                }
+            }
+            folder.write("config.json", config);
+            folder.write("model.safetensors", weights);
+            opened += usize::from(check(&folder.0, &folder.0, &format!("{name}, seed {seed}")));
+        }
+        assert!((1..seeds as usize).contains(&opened), "{name}: {opened} of {seeds} opened");
+    }
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> usize {
+    bytes.windows(what.len()).position(|window| window == what).expect("it is there")
+}
+
+#[test]
+fn split_gguf_headers() {
+    let folder = Folder::new();
+    let mut first = Gguf::tiny("llama");
+    let mut second = Gguf { keys: Vec::new(), tensors: Vec::new(), ..first.clone() };
+    second.tensors = first.tensors.split_off(5);
+    for (number, part) in [&mut first, &mut second].into_iter().enumerate() {
+        part.set("split.no", Meta::U32(number as u32));
+        part.set("split.count", Meta::U32(2));
+        part.set("split.tensors.count", Meta::U32(11));
+    }
+    let parts = [first.bytes(), second.bytes()];
+    let names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    let mut opened = 0;
+    for seed in 0..1000 {
+        let mut random = Random(seed);
+        let mut bytes = parts.clone().map(|(bytes, _)| bytes);
+        let part = random.below(2);
+        mutate(&mut bytes[part], parts[part].1, &mut random);
+        for (name, bytes) in names.iter().zip(&bytes) {
+            folder.write(name, bytes);
+        }
+        let path = folder.0.join(names[random.below(2)]);
+        opened += usize::from(check(&folder.0, &path, &format!("seed {seed}")));
+    }
+    assert!((30..970).contains(&opened), "{opened} opened");
+}
+
 /// Puts something else in the place of one value of a flat JSON file.
 fn replace_value(bytes: &mut Vec<u8>, random: &mut Random) {
     const VALUES: [&str; 16] = [
@@ -289,11 +360,11 @@ fn opening_reads_no_weights() {
     for (need, name) in spec.tensors().iter().zip([
         "model.embed_tokens.weight",
         "model.layers.0.input_layernorm.weight",
+        "model.layers.0.post_attention_layernorm.weight",
         "model.layers.0.self_attn.q_proj.weight",
         "model.layers.0.self_attn.k_proj.weight",
         "model.layers.0.self_attn.v_proj.weight",
         "model.layers.0.self_attn.o_proj.weight",
-        "model.layers.0.post_attention_layernorm.weight",
         "model.layers.0.mlp.gate_proj.weight",
         "model.layers.0.mlp.up_proj.weight",
         "model.layers.0.mlp.down_proj.weight",

@@ -38,7 +38,13 @@ const fn dense(name: &'static str, f16: (f32, f32), bf16: (f32, f32)) -> Rounded
     Rounded { name, f16, bf16 }
 }
 
-const DENSE: [Rounded; 7] = [
+/// In a model of experts a rounding difference sends a token to another expert now and then, so
+/// only the mean says something.
+const fn experts(name: &'static str, f16: f32, bf16: f32) -> Rounded {
+    dense(name, (f16, f32::INFINITY), (bf16, f32::INFINITY))
+}
+
+const PLAIN: [Rounded; 16] = [
     dense("llama_gqa", (0.0079, 0.066), (0.064, 0.57)),
     dense("llama_tied", (0.0076, 0.072), (0.06, 0.5)),
     dense("llama_rope_llama3", (0.008, 0.1), (0.063, 0.62)),
@@ -46,7 +52,29 @@ const DENSE: [Rounded; 7] = [
     dense("mistral_swa", (0.0074, 0.052), (0.064, 0.58)),
     dense("qwen2", (0.007, 0.061), (0.051, 0.43)),
     dense("qwen3", (0.0049, 0.036), (0.038, 0.32)),
+    dense("gemma2", (0.0054, 0.038), (0.044, 0.28)),
+    dense("gemma3_text", (0.0038, 0.036), (0.031, 0.24)),
+    dense("granite", (0.0035, 0.037), (0.029, 0.21)),
+    dense("olmo2", (0.0036, 0.027), (0.029, 0.2)),
+    dense("phi3_longrope", (0.0091, 0.098), (0.071, 0.84)),
+    experts("qwen3_moe", 0.03, 0.25),
+    experts("mixtral", 0.03, 0.25),
+    experts("deepseek_v3", 0.03, 0.25),
+    experts("gpt_oss", 0.03, 0.25),
 ];
+
+/// Quantized by a method whose products take 8-bit activations here: mean and largest difference.
+/// The oracle's own 8-bit activations gave 0.076 and 0.53 (groups of 32, as ours).
+const BYTES: [(&str, Difference); 4] = [
+    ("llama_gptq_w4g128", Difference { mean: 1.5 * 0.076, max: 0.53 }),
+    ("llama_awq_w4g128", Difference { mean: 1.5 * 0.076, max: 0.53 }),
+    ("llama_ct_int4", Difference { mean: 1.5 * 0.076, max: 0.53 }),
+    ("gpt_oss_mxfp4", Difference { mean: 0.25, max: f32::INFINITY }),
+];
+
+/// Quantized to 8-bit floats, which multiply activations that are not rounded: what is left is
+/// the rounding of the cache.
+const FLOATS: [&str; 3] = ["llama_fp8_block", "llama_fp8_tensor", "llama_ct_fp8"];
 
 fn open(reference: &Reference) -> ModelFiles {
     engine::open(&reference.model).unwrap_or_else(|error| panic!("{}: {error}", reference.name))
@@ -85,7 +113,7 @@ fn check_float32(reference: &Reference) {
             let label = format!("{} p{index} in {} stretches", reference.name, stretches.len());
             let stored = reference.tensors.floats(&format!("p{index}.last_logits"));
             let mut diff = largest(&logits[len - 1], &stored);
-            if index < 3 {
+            if index < 2 {
                 let stored = reference.tensors.floats(&format!("p{index}.logits"));
                 diff = diff.max(largest(&logits[..len].concat(), &stored));
             }
@@ -186,8 +214,15 @@ fn check_rounded(reference: &Reference, dtype: Dtype, limit: Difference) {
 
 #[test]
 fn float32_gives_the_numbers_the_authors_define() {
-    for model in &DENSE {
+    for model in &PLAIN {
         check_float32(&Reference::folder(model.name));
+    }
+}
+
+#[test]
+fn float32_widens_quantized_weights_exactly() {
+    for name in BYTES.iter().map(|(name, _)| *name).chain(FLOATS) {
+        check_float32(&Reference::folder(name));
     }
 }
 
@@ -200,14 +235,14 @@ fn float32_gives_the_same_from_gguf_files() {
 
 #[test]
 fn bfloat16_rounds_no_more_than_transformers_does() {
-    for model in &DENSE {
+    for model in &PLAIN {
         check_rounded(&Reference::folder(model.name), Dtype::Bfloat16, model.bf16);
     }
 }
 
 #[test]
 fn float16_rounds_no_more_than_transformers_does() {
-    for model in &DENSE {
+    for model in &PLAIN {
         check_rounded(&Reference::folder(model.name), Dtype::Float16, model.f16);
     }
 }
@@ -218,5 +253,12 @@ fn float16_rounds_no_more_than_transformers_does() {
 fn quantized_weights_with_8_bit_activations_stay_close() {
     for reference in Reference::all_gguf() {
         check_rounded(&reference, Dtype::Auto, Difference { mean: 1.5 * 0.076, max: 0.53 });
+    }
+    for (name, limit) in BYTES {
+        check_rounded(&Reference::folder(name), Dtype::Auto, limit);
+    }
+    for name in FLOATS {
+        let limit = Difference { mean: 0.012, max: 0.1 };
+        check_rounded(&Reference::folder(name), Dtype::Auto, limit);
     }
 }

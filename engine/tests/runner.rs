@@ -10,7 +10,7 @@ use engine::runner::Runner;
 use engine::spec::ModelSpec;
 use engine::start::{load, scheduler_config};
 use engine::transformer::Transformer;
-use kernels::{CacheElement, CacheShape, Compute, Fault as DeviceFault, Precision};
+use kernels::{CacheElement, CacheShape, CacheValues, Compute, Fault as DeviceFault, Precision};
 use scheduler::types::{
     Batch, Engine, Fault, Logits, PageGrant, Row, RowStart, Sampling, StepOutput,
 };
@@ -26,6 +26,7 @@ fn plan(rows_max: usize, step_tokens_max: usize) -> Plan {
         page_tokens: 16,
         kv_heads: 2,
         head_dim: 8,
+        values: CacheValues::Own,
         element: CacheElement::F32,
         slots: rows_max,
         pages_per_slot: 16,
@@ -55,7 +56,7 @@ fn runner(rows_max: usize, depth: usize) -> (Runner<Fake>, Rc<RefCell<Script>>) 
 fn start(slot: u32, prompt: &[u32], sampling: Sampling) -> RowStart {
     let prompt_len = prompt.len() as u32;
     let (tokens, stop_from) = (prompt.to_vec(), prompt_len + 2);
-    RowStart { slot, tokens, prompt_len, sampling, stop_tokens: vec![5], stop_from }
+    RowStart { slot, tokens, prompt_len, sampling, stop_tokens: vec![5], stop_from, adapter: 0 }
 }
 
 /// One row per slot, each of one token at `first`.
@@ -263,7 +264,7 @@ fn a_device_without_memory_says_which_part_of_the_plan_did_not_fit() {
 #[test]
 fn layers_of_different_shapes_are_refused_by_name() {
     let mut spec = small_spec(2);
-    spec.layers[1].mlp.width += 8;
+    spec.layers[1].attention.heads += 2;
     let text = failure(None, &spec);
-    assert_eq!(text, "this model cannot be run: layer 1 has other widths than layer 0");
+    assert_eq!(text, "this model cannot be run: layer 1 has other attention widths than layer 0");
 }

@@ -2,6 +2,7 @@
 //! each sampling option does, against logits of the same model computed one step at a time.
 
 use engine::model::{Dtype, ModelFiles};
+use hearth_tests::fixtures;
 use scheduler::types::{Finish, Request, Token};
 
 mod common;
@@ -60,7 +61,7 @@ fn bits(answer: &Answer) -> Vec<(Token, u32)> {
 
 #[test]
 fn a_seed_gives_the_same_text_whatever_else_runs() {
-    let quantized = common::data().join("reference/gguf_llama/llama-q4_k_m.gguf");
+    let quantized = fixtures::reference("gguf_llama/llama-q4_k_m.gguf");
     let quantized = engine::open(&quantized).unwrap_or_else(|error| panic!("{error}"));
     let files = files();
     let kinds = [

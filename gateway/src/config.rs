@@ -15,8 +15,8 @@ use std::time::Duration;
 use clap::parser::ArgMatches;
 use clap::{Arg, ArgAction, Command};
 
-pub use source::{ModelChoice, ModelSource};
-pub use values::{Device, Dtype, LogFormat, Secret};
+pub use source::{AdapterChoice, ModelChoice, ModelSource};
+pub use values::{Device, Dtype, LogFormat, Secret, Task};
 
 use options::{OPTIONS, Opt};
 
@@ -39,6 +39,8 @@ pub struct Config {
     pub drain: Duration,
     /// Where models run.
     pub device: Device,
+    /// What models are there for.
+    pub task: Task,
     /// Arithmetic.
     pub dtype: Dtype,
     /// CPU threads; `None`: the physical cores that this process may use.
@@ -57,6 +59,12 @@ pub struct Config {
     pub queue_max: usize,
     /// File that replaces the models' own chat template.
     pub chat_template: Option<PathBuf>,
+    /// Adapters to load at start.
+    pub adapters: Vec<AdapterChoice>,
+    /// Where adapters may be loaded from while serving; `None`: from nowhere.
+    pub adapters_folder: Option<PathBuf>,
+    /// Adapters that a model holds at once.
+    pub adapters_max: u32,
     /// How logs are written.
     pub log_format: LogFormat,
     /// What is logged.
@@ -107,6 +115,7 @@ impl Config {
             request_timeout: Duration::ZERO,
             drain: Duration::ZERO,
             device: Device::Auto,
+            task: Task::Auto,
             dtype: Dtype::Auto,
             threads: None,
             context: None,
@@ -116,6 +125,9 @@ impl Config {
             target_inter_token: Duration::ZERO,
             queue_max: 0,
             chat_template: None,
+            adapters: Vec::new(),
+            adapters_folder: None,
+            adapters_max: 0,
             log_format: LogFormat::Text,
             log_level: String::new(),
         };

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use gateway::cli::{bench, chat, completions, doctor, exit, plan, pull, serve};
+use gateway::cli::{bench, chat, completions, doctor, exit, inspect, plan, pull, quantize, serve};
 use gateway::config::reference;
 
 /// Serves language models on your own machines.
@@ -25,6 +25,10 @@ enum Command {
     Pull(pull::Args),
     /// Say what a model will take, without loading it
     Plan(plan::Args),
+    /// Describe a model: family, size, formats, tokenizer, what it will take
+    Inspect(inspect::Args),
+    /// Write a smaller GGUF file of a model
+    Quantize(quantize::Args),
     /// Measure a server
     Bench(bench::Args),
     /// Check this machine and say what to do
@@ -52,6 +56,8 @@ fn main() -> ExitCode {
         Command::Chat(args) => chat::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),

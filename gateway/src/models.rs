@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::backend::Model;
 use crate::backend::local::EngineState;
+use crate::backend::{Model, PoolModel};
 
 /// The set of models. Handlers read it, the loader adds to it.
 #[derive(Default)]
@@ -15,6 +15,7 @@ pub struct Models {
 #[derive(Default)]
 struct State {
     models: Vec<Arc<Model>>,
+    pools: Vec<Arc<PoolModel>>,
     loaded: bool,
 }
 
@@ -26,8 +27,35 @@ impl Models {
     }
 
     /// A model is loaded. The first one added answers requests that name no model.
-    pub fn add(&self, model: Model) {
-        self.write().models.push(Arc::new(model));
+    pub fn add(&self, model: Model) -> Arc<Model> {
+        let model = Arc::new(model);
+        self.write().models.push(Arc::clone(&model));
+        model
+    }
+
+    /// Adds a model unless its name is taken; `false`: it is.
+    pub fn add_new(&self, model: Model) -> bool {
+        let mut state = self.write();
+        if state.models.iter().any(|known| known.id == model.id) {
+            return false;
+        }
+        state.models.push(Arc::new(model));
+        true
+    }
+
+    /// Takes an adapter off the list; open requests keep it until they end. `false`: there is no
+    /// adapter of this name.
+    pub fn remove_adapter(&self, id: &str) -> bool {
+        let mut state = self.write();
+        let at = state.models.iter().position(|m| m.id == id && m.adapter.is_some());
+        let removed = at.map(|at| state.models.remove(at));
+        drop(state);
+        removed.is_some()
+    }
+
+    /// As [`Models::add`], for a model that makes vectors or scores.
+    pub fn add_pool(&self, model: PoolModel) {
+        self.write().pools.push(Arc::new(model));
     }
 
     /// All models that were asked for are loaded.
@@ -53,6 +81,18 @@ impl Models {
         self.read().models.clone()
     }
 
+    /// The model of this name that makes vectors or scores.
+    #[must_use]
+    pub fn pool(&self, id: &str) -> Option<Arc<PoolModel>> {
+        self.read().pools.iter().find(|model| model.id == id).map(Arc::clone)
+    }
+
+    /// All models that make vectors or scores, in the order of the configuration.
+    #[must_use]
+    pub fn pools(&self) -> Vec<Arc<PoolModel>> {
+        self.read().pools.clone()
+    }
+
     /// For `/ready`: all models are loaded and all their engines take requests.
     ///
     /// # Errors
@@ -62,8 +102,10 @@ impl Models {
         if !state.loaded {
             return Err("models are being loaded".to_owned());
         }
-        for model in &state.models {
-            match model.engine.state() {
+        let generating = state.models.iter().map(|model| model.engine.state());
+        let pooling = state.pools.iter().map(|model| model.engine.state());
+        for state in generating.chain(pooling) {
+            match state {
                 EngineState::Ready => {}
                 EngineState::Draining => return Err("the server is shutting down".to_owned()),
                 EngineState::Stopped(why) => return Err(why),

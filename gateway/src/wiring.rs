@@ -5,16 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use engine::embed::{CpuEmbedder, DeviceFault, Input, Pooler};
 use engine::model::{Dtype as EngineDtype, GenerationDefaults, ModelFiles};
 use engine::plan::{Plan, PlanError, PlanOptions};
 use engine::start::StartError;
-use scheduler::types::Sampling;
+use scheduler::types::{Fault, Sampling};
 
 pub use engine::plan::memory_available;
 
-use crate::backend::Model;
-use crate::backend::local::{LocalEngine, Options};
-use crate::config::{Config, Device, Dtype, ModelChoice, ModelSource};
+pub mod inspect;
+pub mod quantize;
+
+use crate::backend::adapters::Adapters;
+use crate::backend::embed::{self, LocalEmbedder};
+use crate::backend::local::{AdapterFiles, LocalEngine, Options};
+use crate::backend::{self, Model, PoolModel};
+use crate::config::{Config, Device, Dtype, ModelChoice, ModelSource, Task};
 use crate::machine;
 use crate::metrics::Metrics;
 use crate::pull::{Hub, PullError};
@@ -49,6 +55,8 @@ pub enum WiringError {
 pub struct Planned {
     choice: ModelChoice,
     files: ModelFiles,
+    /// What stands behind a model that does not generate.
+    pooler: Option<Pooler>,
     plan: Plan,
 }
 
@@ -145,8 +153,18 @@ fn plan_files(
         rows_max: config.rows_max,
         step_tokens_max: config.step_tokens.max(config.rows_max + 1),
     };
-    let plan = engine::plan::plan(&opened, &options, memory_available())?;
-    Ok(Planned { choice, files: opened, plan })
+    let asked = match config.task {
+        Task::Auto => None,
+        Task::Generate => Some(engine::embed::Task::Generate),
+        Task::Embed => Some(engine::embed::Task::Embed),
+        Task::Rerank => Some(engine::embed::Task::Rerank),
+    };
+    let pooler = engine::embed::describe(&mut opened, asked).map_err(files)?;
+    let plan = match &pooler {
+        Some(pooler) => engine::embed::plan(&opened, pooler, &options, memory_available())?,
+        None => engine::plan::plan(&opened, &options, memory_available())?,
+    };
+    Ok(Planned { choice, files: opened, pooler, plan })
 }
 
 impl Planned {
@@ -163,10 +181,23 @@ impl Planned {
         plan["model"] = self.choice.id.clone().into();
         plan["family"] = self.files.spec.family.into();
         plan["weight_type"] = self.files.weight_type.clone().into();
+        plan["task"] = self.task().into();
         plan
     }
 
-    /// One line: name, family, kind of weights, where from.
+    /// What it does: `generate`, `embed` or `rerank`.
+    #[must_use]
+    pub fn task(&self) -> &'static str {
+        self.pooler.as_ref().map_or("generate", |pooler| task(pooler).name())
+    }
+
+    /// It makes vectors or scores: start it with [`Planned::start_pool`].
+    #[must_use]
+    pub fn pools(&self) -> bool {
+        self.pooler.is_some()
+    }
+
+    /// One line: name, family, kind of weights, what it does, where from.
     #[must_use]
     pub fn title(&self) -> String {
         let Self { choice, files, .. } = self;
@@ -174,14 +205,14 @@ impl Planned {
             ModelSource::Demo => "built in".to_owned(),
             _ => files.path.display().to_string(),
         };
-        format!("{}  ({}, {}, {from})", choice.id, files.spec.family, files.weight_type)
+        let (family, weights) = (files.spec.family, &files.weight_type);
+        format!("{}  ({family}, {weights}, {}, {from})", choice.id, self.task())
     }
 
     /// What in the model's files has no effect here.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let template = self.files.text.chat_template_error().map(ToString::to_string);
-        self.files.notes.iter().cloned().chain(template).collect()
+        self.files.notes.clone()
     }
 
     /// Loads it: claims the memory, reads the weights, starts the thread. Takes its time; call it
@@ -190,7 +221,8 @@ impl Planned {
     /// # Errors
     /// The device refuses.
     pub fn start(self, config: &Config, metrics: &Metrics) -> Result<Model, WiringError> {
-        let Self { choice, files, plan } = self;
+        let Self { choice, files, plan, pooler } = self;
+        assert!(pooler.is_none(), "this model does not generate");
         let runner = engine::start::start_cpu(&files, &plan)?;
         let mut limits = engine::start::scheduler_config(&plan);
         limits.waiting_max = config.queue_max;
@@ -198,6 +230,10 @@ impl Planned {
         let context = limits.sequence_max();
         let options =
             Options { name: choice.id.clone(), request_timeout: Some(config.request_timeout) };
+        let prefix = files.spec.prefix_rule();
+        let adapters = files
+            .adapter_base
+            .map(|base| Arc::new(Adapters::new(AdapterFiles::new(base), config.adapters_max)));
         let engine = LocalEngine::start(runner, limits, options, metrics.model(&choice.id))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Model {
@@ -209,6 +245,72 @@ impl Planned {
             defaults: sampling(&files.defaults),
             eos: files.eos,
             engine,
+            prefix,
+            adapters,
+            adapter: None,
+        })
+    }
+}
+
+impl Planned {
+    /// As [`Planned::start`], for a model that makes vectors or scores.
+    ///
+    /// # Errors
+    /// The device refuses.
+    ///
+    /// # Panics
+    /// It generates.
+    pub fn start_pool(self, config: &Config, metrics: &Metrics) -> Result<PoolModel, WiringError> {
+        let Self { choice, files, plan, pooler } = self;
+        let pooler = pooler.expect("a model that does not generate");
+        let (task, size, normalises) = (task(&pooler), pooler.size, pooler.normalises());
+        let engine::embed::Reads { prompts, default_prompt, include_prompt, lower_case, pair } =
+            pooler.reads.clone();
+        let model = engine::embed::start_cpu(&files, pooler, &plan)?;
+        let options = embed::Options {
+            name: choice.id.clone(),
+            queue_max: config.queue_max,
+            request_timeout: Some(config.request_timeout),
+        };
+        let engine = LocalEmbedder::start(OnCpu(model), options, metrics.model(&choice.id))?;
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(PoolModel {
+            id: choice.id,
+            created: now.map_or(0, |time| time.as_secs()),
+            task,
+            context: plan.context,
+            size,
+            normalises,
+            text: Arc::new(files.text),
+            reads: backend::Reads { prompts, default_prompt, include_prompt, lower_case, pair },
+            engine,
+        })
+    }
+}
+
+fn task(pooler: &Pooler) -> backend::Task {
+    match pooler.task {
+        engine::embed::Task::Rerank => backend::Task::Rerank,
+        engine::embed::Task::Embed | engine::embed::Task::Generate => backend::Task::Embed,
+    }
+}
+
+/// The engine's embedder in the backend's words.
+struct OnCpu(CpuEmbedder);
+
+impl embed::Embed for OnCpu {
+    fn step_tokens(&self) -> usize {
+        self.0.step_tokens_max()
+    }
+
+    fn embed(&mut self, inputs: &[&embed::Input]) -> Result<Vec<Vec<f32>>, Fault> {
+        let all: Vec<Input<'_>> = inputs
+            .iter()
+            .map(|input| Input { ids: &input.ids, types: &input.types, skip: input.skip })
+            .collect();
+        self.0.embed(&all).map_err(|fault| match fault {
+            DeviceFault::Step(why) => Fault::Step(why),
+            DeviceFault::Lost(why) => Fault::Dead(why),
         })
     }
 }

@@ -34,6 +34,7 @@ async fn the_demo_model_answers_twice_the_same() {
             priority: 0,
             tenant: 0,
             salt: 0,
+            adapter: 0,
             deadline: None,
         };
         let mut generation = model.submit(request, std::time::Instant::now()).unwrap();

@@ -32,6 +32,8 @@ struct Counting {
     pending: Option<StepOutput>,
 }
 
+impl gateway::backend::local::Adapts for Counting {}
+
 impl Engine for Counting {
     fn depth(&self) -> usize {
         1
@@ -127,6 +129,7 @@ fn request(max_tokens: u32, choices: u32) -> Request {
         priority: 0,
         tenant: 0,
         salt: 0,
+        adapter: 0,
         deadline: None,
     }
 }
@@ -134,9 +137,7 @@ fn request(max_tokens: u32, choices: u32) -> Request {
 static TEXT: LazyLock<Arc<text::TextModel>> = LazyLock::new(|| {
     let text = text::TextModel::from_bytes(text::TextFiles {
         tokenizer_json: include_bytes!("../../engine/models/demo/tokenizer.json"),
-        tokenizer_config: None,
-        special_tokens_map: None,
-        chat_template: None,
+        ..text::TextFiles::default()
     });
     Arc::new(text.unwrap())
 });
@@ -165,6 +166,9 @@ impl Case {
             max_tokens_default: None,
             eos: Vec::new(),
             engine: self.engine.clone(),
+            prefix: gateway::backend::local::PrefixRule::Any,
+            adapters: None,
+            adapter: None,
         };
         model.submit(request, Instant::now())
     }

@@ -5,294 +5,20 @@
 //! claimed at set-up; no op allocates. Shapes are checked by asserts: a wrong shape is a bug in
 //! the caller, never an input. Device trouble during a step is reported by `collect`.
 
-use crate::format::Format;
+mod attention;
+mod memory;
+mod mlp;
+mod sampling;
+mod step;
 
-/// Setting up failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// The device cannot hold it.
-    #[error("out of memory: {wanted} bytes for {what}")]
-    OutOfMemory {
-        /// What did not fit.
-        what: &'static str,
-        /// Its size in bytes.
-        wanted: usize,
-    },
-    /// The device has no kernel for this.
-    #[error("not supported on this device: {0}")]
-    Unsupported(String),
-    /// A matrix part whose bytes do not fit its shape and format.
-    #[error("matrix data has {found} bytes, its shape needs {wanted}")]
-    MatrixBytes {
-        /// Bytes that rows x columns in this format take.
-        wanted: usize,
-        /// Bytes given.
-        found: usize,
-    },
-}
-
-/// A step failed on the device.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
-    /// Nothing was lost; the step can be run again.
-    #[error("step failed: {0}")]
-    Step(String),
-    /// The device's memory is gone and the process must set it up anew.
-    #[error("device lost: {0}")]
-    Lost(String),
-}
-
-/// Arithmetic of the matrix products. Sums are always kept in f32 (or exact integers).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// Weights widened to f32, activations f32: the numbers that the model's authors define.
-    Float32,
-    /// Activations rounded to bf16 for products with 16-bit weights; 8-bit integers for products
-    /// with quantized weights.
-    Bfloat16,
-    /// Activations kept in f32 (CPU) or rounded to f16 (CUDA) for products with 16-bit weights;
-    /// 8-bit integers for products with quantized weights.
-    Float16,
-}
-
-/// Rows of a weight matrix `[rows, cols]`, row-major in one storage format, as files hold them.
-#[derive(Debug, Clone, Copy)]
-pub struct MatrixPart<'a> {
-    /// Element or block format of `bytes`.
-    pub format: Format,
-    /// Output features.
-    pub rows: usize,
-    /// Input features: the same for all parts of a matrix, a multiple of the block length.
-    pub cols: usize,
-    /// `rows * format.row_bytes(cols)` bytes, little endian.
-    pub bytes: &'a [u8],
-}
-
-/// Element type of the KV cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CacheElement {
-    /// 4 bytes.
-    F32,
-    /// 2 bytes.
-    Bf16,
-    /// 2 bytes.
-    F16,
-}
-
-impl CacheElement {
-    /// Bytes of one element.
-    #[must_use]
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::Bf16 | Self::F16 => 2,
-        }
-    }
-}
-
-/// Size of a paged KV cache. A page holds the keys and values of [`CacheShape::page_tokens`]
-/// positions of every layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CacheShape {
-    /// Decoder layers.
-    pub layers: usize,
-    /// Pages in the pool, shared by all slots.
-    pub pages: usize,
-    /// Positions in a page; 16.
-    pub page_tokens: usize,
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Elements per head.
-    pub head_dim: usize,
-    /// Element type.
-    pub element: CacheElement,
-    /// Row slots, each with a block table.
-    pub slots: usize,
-    /// Entries of one block table.
-    pub pages_per_slot: usize,
-}
-
-impl CacheShape {
-    /// Bytes of one page: keys and values of all layers.
-    #[must_use]
-    pub fn page_bytes(&self) -> usize {
-        2 * self.layers * self.page_tokens * self.kv_heads * self.head_dim * self.element.bytes()
-    }
-}
-
-/// A stretch of one slot's positions that is computed in this step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Segment {
-    /// The slot whose block table and history it uses.
-    pub slot: u32,
-    /// Position of its first token.
-    pub first: u32,
-    /// Tokens, at least 1.
-    pub len: u32,
-    /// Its first row in the step's activations.
-    pub row: u32,
-    /// Its (single) token is the one that this slot drew in the step before.
-    pub late: bool,
-}
-
-/// Entry `index` of a slot's block table becomes `page`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grant {
-    /// The slot.
-    pub slot: u32,
-    /// Place in its table.
-    pub index: u32,
-    /// Page number.
-    pub page: u32,
-}
-
-/// What one step works on. `tokens.len()` is the number of activation rows of every op until the
-/// next `begin`.
-#[derive(Debug, Clone, Copy)]
-pub struct Step<'a> {
-    /// `[rows]` input ids, segment after segment.
-    pub tokens: &'a [u32],
-    /// `[segments]`, in the order of their rows.
-    pub segments: &'a [Segment],
-    /// Block table entries added before this step.
-    pub grants: &'a [Grant],
-}
-
-/// Rotary position embedding: angle of pair i at position p is `p * inv_freq[i]`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// `[rotated / 2]` inverse frequencies.
-    pub inv_freq: Vec<f32>,
-    /// Multiplies cos and sin (yarn, longrope); 1 otherwise.
-    pub magnitude: f32,
-    /// Pairs are neighbours (2i, 2i+1) rather than halves (i, i + rotated/2).
-    pub interleaved: bool,
-}
-
-/// How a layer turns a fused projection row `[q heads | k heads | v heads] x head_dim` into a
-/// rotated query and a cache entry.
-#[derive(Debug)]
-pub struct Projection<'a, V, T> {
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads.
-    pub kv_heads: usize,
-    /// Elements per head.
-    pub head_dim: usize,
-    /// RMS norm of each query head `[head_dim]`.
-    pub q_norm: Option<&'a V>,
-    /// RMS norm of each key head `[head_dim]`.
-    pub k_norm: Option<&'a V>,
-    /// Epsilon of both.
-    pub norm_eps: f32,
-    /// This step's `[rows, rotated]` cos and sin from [`Compute::rope_table`]: `rotated / 2`
-    /// cosines, then as many sines. `None` leaves positions unrotated.
-    pub rope: Option<&'a T>,
-    /// Pairing, as in [`Rope::interleaved`].
-    pub interleaved: bool,
-}
-
-/// Causal attention over a slot's pages.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Attention {
-    /// Query heads.
-    pub heads: usize,
-    /// Key/value heads; query head h reads key/value head `h * kv_heads / heads`.
-    pub kv_heads: usize,
-    /// Elements per head.
-    pub head_dim: usize,
-    /// Multiplies the scores.
-    pub scale: f32,
-    /// `Some(w)`: position i sees only positions j with i - w < j <= i.
-    pub window: Option<u32>,
-    /// `Some(c)`: scores become `c * tanh(score / c)`.
-    pub soft_cap: Option<f32>,
-}
-
-/// How a slot draws. See `scheduler::Sampling` for what the numbers mean; all ranges are checked
-/// by the caller.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Sampler {
-    /// 0 is greedy.
-    pub temperature: f32,
-    /// 1 is off.
-    pub top_p: f32,
-    /// 0 is off.
-    pub top_k: u32,
-    /// 0 is off.
-    pub min_p: f32,
-    /// 1 is off.
-    pub typical_p: f32,
-    /// 1 is off.
-    pub repetition_penalty: f32,
-    /// 0 is off.
-    pub presence_penalty: f32,
-    /// 0 is off.
-    pub frequency_penalty: f32,
-    /// Added to single logits.
-    pub logit_bias: Vec<(u32, f32)>,
-    /// With the position, the only source of randomness.
-    pub seed: u64,
-    /// Tokens that cannot be drawn at positions below `banned_until`.
-    pub banned: Vec<u32>,
-    /// See `banned`; compared with the position that the drawn token will take.
-    pub banned_until: u32,
-}
-
-/// A logits row to draw from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SampleRow {
-    /// The slot whose sampler and history apply. The drawn token joins its history.
-    pub slot: u32,
-    /// Position that the drawn token will take.
-    pub position: u32,
-    /// `Some(k)`: also report log-probabilities with k alternatives.
-    pub logprobs: Option<u32>,
-}
-
-/// A logits row whose next token is known (a prompt's): only its log-probabilities are wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogprobRow {
-    /// The slot, for the caller's book-keeping.
-    pub slot: u32,
-    /// Position of `token`.
-    pub position: u32,
-    /// The token that stands there.
-    pub token: u32,
-    /// Alternatives wanted.
-    pub top: u32,
-}
-
-/// What a step drew, in the order of the calls. Reused between steps.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Drawn {
-    /// One per [`SampleRow`]: slot and token; `None` when the row held a NaN or +inf, or nothing
-    /// could be drawn.
-    pub tokens: Vec<(u32, Option<u32>)>,
-    /// One per row that asked: slot, position, log-probability and rank (from 1) of the token
-    /// that stands there, and the most probable tokens, best first, ties by the smaller id. A row
-    /// that gave no token, or held a NaN, has an entry with rank 0, a NaN and no alternatives.
-    pub logprobs: Vec<Scored>,
-    /// Device time of the step in microseconds.
-    pub elapsed_us: u64,
-}
-
-/// Log-probabilities of one position, over the full vocabulary, before penalties and temperature.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Scored {
-    /// The slot.
-    pub slot: u32,
-    /// Position of the token.
-    pub position: u32,
-    /// The token drawn or given.
-    pub token: u32,
-    /// Natural logarithm of its probability.
-    pub logprob: f32,
-    /// 1 for the most probable.
-    pub rank: u32,
-    /// Alternatives.
-    pub top: Vec<(u32, f32)>,
-}
+pub use attention::{
+    Attention, Beyond, Head, HeadBlocks, HeadNorm, LatentProjection, Norm, NormKind, Projection,
+    Rope,
+};
+pub use memory::{CacheElement, CacheShape, CacheValues, Error, Fault, MatrixPart, Precision};
+pub use mlp::{Activation, Router, RouterGroups, RouterScore};
+pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored};
+pub use step::{Grant, Segment, Step};
 
 /// Computes the ops of a decoder on one device.
 pub trait Compute {
@@ -304,6 +30,12 @@ pub trait Compute {
     type Tensor;
     /// Paged keys and values with the block tables.
     type Cache;
+    /// The matrices of all experts of a layer, of one shape.
+    type Experts;
+    /// Which rows go to which experts, with what weight.
+    type Routes;
+    /// A low-rank addition to a matrix.
+    type LowRank;
 
     /// One line for people: device, instruction sets or compute capability, threads.
     fn describe(&self) -> String;
@@ -314,6 +46,31 @@ pub trait Compute {
     /// # Errors
     /// No memory, no kernel for the format, or bytes that do not fit the shape.
     fn load_matrix(&mut self, parts: &[MatrixPart<'_>]) -> Result<Self::Matrix, Error>;
+
+    /// Joins the matrices of a layer's experts, all `[out, in]`, in the order of the experts.
+    ///
+    /// # Errors
+    /// No memory.
+    fn load_experts(&mut self, matrices: Vec<Self::Matrix>) -> Result<Self::Experts, Error>;
+
+    /// Puts a low-rank addition `scale * up * (down * x)` on the device: `down` is `[rank, in]`,
+    /// `up` `[out, rank]`, row-major.
+    ///
+    /// # Errors
+    /// No memory.
+    fn load_low_rank(
+        &mut self,
+        down: &[f32],
+        up: &[f32],
+        rank: usize,
+        scale: f32,
+    ) -> Result<Self::LowRank, Error>;
+
+    /// Claims routes for steps of up to `rows` rows that choose `top_k` of `experts`.
+    ///
+    /// # Errors
+    /// No memory.
+    fn routes(&mut self, rows: usize, top_k: usize, experts: usize) -> Result<Self::Routes, Error>;
 
     /// Puts a vector on the device.
     ///
@@ -336,6 +93,9 @@ pub trait Compute {
     /// Bytes that a loaded matrix takes on the device.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
 
+    /// Bytes that the matrices of a layer's experts take on the device.
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize;
+
     /// A slot starts: its token history becomes `tokens` (of which the first `prompt_len` are the
     /// prompt) and it draws as `sampler` says.
     fn start_slot(&mut self, slot: u32, tokens: &[u32], prompt_len: u32, sampler: &Sampler);
@@ -352,27 +112,24 @@ pub trait Compute {
     /// Cosines and sines of this step's positions into `out` `[rows, 2 * inv_freq.len()]`.
     fn rope_table(&mut self, rope: &Rope, out: &mut Self::Tensor);
 
-    /// `out[r] = x[r] / rms(x[r]) * weight`.
-    fn rms_norm(
-        &mut self,
-        x: &Self::Tensor,
-        weight: &Self::Vector,
-        eps: f32,
-        out: &mut Self::Tensor,
-    );
+    /// `out[r] += table[rows[r]]`: learned positions and token types, one index per row.
+    fn embed_add(&mut self, table: &Self::Matrix, rows: &[u32], out: &mut Self::Tensor);
 
-    /// `residual += delta; out = rms_norm(residual)` in one pass.
-    fn add_rms_norm(
+    /// `out[r] = norm(x[r])`.
+    fn norm(&mut self, x: &Self::Tensor, how: &Norm<'_, Self::Vector>, out: &mut Self::Tensor);
+
+    /// `residual += scale * delta; out = norm(residual)` in one pass.
+    fn add_norm(
         &mut self,
         residual: &mut Self::Tensor,
         delta: &Self::Tensor,
-        weight: &Self::Vector,
-        eps: f32,
+        scale: f32,
+        how: &Norm<'_, Self::Vector>,
         out: &mut Self::Tensor,
     );
 
-    /// `x += delta`.
-    fn add(&mut self, x: &mut Self::Tensor, delta: &Self::Tensor);
+    /// `x += scale * delta`.
+    fn add(&mut self, x: &mut Self::Tensor, delta: &Self::Tensor, scale: f32);
 
     /// `out[r] = w * x[r] + bias`, all rows of the step.
     fn matmul(
@@ -380,6 +137,26 @@ pub trait Compute {
         x: &Self::Tensor,
         w: &Self::Matrix,
         bias: Option<&Self::Vector>,
+        out: &mut Self::Tensor,
+    );
+
+    /// `out[r] += low_rank(x[r])` into the columns from `first` on, for rows whose segment has
+    /// adapter n and `pairs[n - 1]` is there.
+    fn adapt(
+        &mut self,
+        x: &Self::Tensor,
+        pairs: &[Option<Self::LowRank>],
+        first: usize,
+        out: &mut Self::Tensor,
+    );
+
+    /// Block-diagonal product: head h of `out[r]` is block h of `w` by head h of `x[r]`. `w` is
+    /// `[heads * block_out, block_in]`.
+    fn heads_matmul(
+        &mut self,
+        x: &Self::Tensor,
+        w: &Self::Matrix,
+        blocks: HeadBlocks,
         out: &mut Self::Tensor,
     );
 
@@ -393,29 +170,82 @@ pub trait Compute {
         layer: usize,
     );
 
-    /// `out` `[rows, heads * head_dim]` from the queries that `project` left in `qkv` and the
-    /// slots' pages.
+    /// Latent attention, per row: norms the latent of `kv` `[rows, latent + rotated]`, rotates
+    /// its rest and writes both to the slot's pages of `layer`; rotates the last `rotated`
+    /// elements of each head of `q` `[rows, heads * (plain + rotated)]` into the last `rotated`
+    /// of each head of `out` `[rows, heads * (latent + rotated)]`, whose first `latent` come from
+    /// [`Compute::heads_matmul`].
+    fn project_latent(
+        &mut self,
+        q: &Self::Tensor,
+        kv: &Self::Tensor,
+        how: &LatentProjection<'_, Self::Vector, Self::Tensor>,
+        cache: &mut Self::Cache,
+        layer: usize,
+        out: &mut Self::Tensor,
+    );
+
+    /// `out` `[rows, heads * value_dim]` from queries, which are the first `heads * head_dim`
+    /// columns of `q`, and the slots' pages.
     fn attention(
         &mut self,
-        qkv: &Self::Tensor,
-        how: &Attention,
+        q: &Self::Tensor,
+        how: &Attention<'_, Self::Vector>,
         cache: &Self::Cache,
         layer: usize,
         out: &mut Self::Tensor,
     );
 
-    /// `out[r][i] = silu(gate_up[r][i]) * gate_up[r][width + i]`; `gate_up` is `[rows, 2 width]`.
-    fn silu_mul(&mut self, gate_up: &Self::Tensor, out: &mut Self::Tensor);
+    /// `out[r][i] = f(x[r][i])`, or, gated, `f(x[r][i]) * x[r][width + i]` for `x` of twice the
+    /// width, over `copies` rows for each row of the step (routed rows have `top_k`).
+    fn activate(
+        &mut self,
+        x: &Self::Tensor,
+        f: Activation,
+        gated: bool,
+        copies: usize,
+        out: &mut Self::Tensor,
+    );
+
+    /// `x[r] *= sigmoid(gate[r][0])`.
+    fn gate_rows(&mut self, x: &mut Self::Tensor, gate: &Self::Tensor);
+
+    /// Every row of `logits` `[rows, experts]` chooses its experts.
+    fn route(
+        &mut self,
+        logits: &Self::Tensor,
+        how: &Router<'_, Self::Vector>,
+        routes: &mut Self::Routes,
+    );
+
+    /// Products of rows with their experts' matrices. `spread`: `x` is `[rows, in]` and each row
+    /// goes to its `top_k` experts; otherwise `x` is `[rows * top_k, in]` as another call left
+    /// it. `out` is `[rows * top_k, out]` in an order that is the device's own business; `bias`
+    /// is `[experts * out]`.
+    fn expert_matmul(
+        &mut self,
+        x: &Self::Tensor,
+        w: &Self::Experts,
+        bias: Option<&Self::Vector>,
+        routes: &Self::Routes,
+        spread: bool,
+        out: &mut Self::Tensor,
+    );
+
+    /// `out[r]` = the weighted sum of row r's experts in `x` `[rows * top_k, width]`, in the
+    /// order in which they were chosen.
+    fn combine(&mut self, x: &Self::Tensor, routes: &Self::Routes, out: &mut Self::Tensor);
 
     /// `out[i] = x[rows[i]]`: the rows that need logits, gathered.
     fn select(&mut self, x: &Self::Tensor, rows: &[u32], out: &mut Self::Tensor);
 
-    /// `logits[i] = head * x[i]` for the first `rows` rows of a selected tensor.
+    /// `logits[i]` = the head's of `x[i]`, for the first `rows` rows of a selected tensor.
     fn logits(
         &mut self,
         x: &Self::Tensor,
         rows: usize,
         head: &Self::Matrix,
+        how: &Head<'_, Self::Vector>,
         logits: &mut Self::Tensor,
     );
 

@@ -10,10 +10,13 @@
 pub mod compute;
 pub mod cpu;
 pub mod format;
+pub mod quantize;
 pub mod reference;
 
 pub use compute::{
-    Attention, CacheElement, CacheShape, Compute, Drawn, Error, Fault, Grant, LogprobRow,
-    MatrixPart, Precision, Projection, Rope, SampleRow, Sampler, Segment, Step,
+    Activation, Attention, Beyond, CacheElement, CacheShape, CacheValues, Compute, Drawn, Error,
+    Fault, Grant, Head, HeadBlocks, HeadNorm, LatentProjection, LogprobRow, MatrixPart, Norm,
+    NormKind, Precision, Projection, Rope, Router, RouterGroups, RouterScore, SampleRow, Sampler,
+    Segment, Step,
 };
-pub use format::Format;
+pub use format::{Format, Group};

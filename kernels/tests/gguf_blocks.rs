@@ -29,6 +29,18 @@ fn blocks_are_dequantized_as_gguf_py_does() {
         ("Q4_K", Format::Q4K),
         ("Q5_K", Format::Q5K),
         ("Q6_K", Format::Q6K),
+        ("IQ2_XXS", Format::Iq2Xxs),
+        ("IQ2_XS", Format::Iq2Xs),
+        ("IQ2_S", Format::Iq2S),
+        ("IQ3_XXS", Format::Iq3Xxs),
+        ("IQ3_S", Format::Iq3S),
+        ("IQ1_S", Format::Iq1S),
+        ("IQ1_M", Format::Iq1M),
+        ("IQ4_NL", Format::Iq4Nl),
+        ("IQ4_XS", Format::Iq4Xs),
+        ("TQ1_0", Format::Tq1_0),
+        ("TQ2_0", Format::Tq2_0),
+        ("MXFP4", Format::Mxfp4),
         ("BF16", Format::Bf16),
     ];
     for (name, format) in formats {
@@ -38,7 +50,8 @@ fn blocks_are_dequantized_as_gguf_py_does() {
             .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
             .collect();
         let (rows, cols) = (4, wanted.len() / 4);
-        let part = MatrixPart { format, rows, cols, bytes: raw };
+        assert_eq!(format.name(), name.to_lowercase());
+        let part = MatrixPart { format, rows, cols, bytes: raw, order: None };
         let matrix = Matrix::pack(&[part], Precision::Float32, Isa::detect(), &Pool::new(1))
             .expect("a sound matrix");
         let (mut plain, mut packed) = (vec![0.0; cols], vec![0.0; cols]);

@@ -121,6 +121,7 @@ impl Core {
                 prompt_len,
                 limit: length_limit(&live.request, prompt_len, self.config.sequence_max()),
                 stop_from: prompt_len.saturating_add(live.request.min_tokens),
+                adapter: live.request.adapter,
                 stop_tokens: live.request.stop_tokens.as_slice().into(),
                 computed: 0,
                 settled: 0,

@@ -233,6 +233,7 @@ impl Core {
                     sampling: sampling_of(request, seq.choice),
                     stop_tokens: request.stop_tokens.clone(),
                     stop_from: seq.stop_from,
+                    adapter: seq.adapter,
                 });
             }
             flight.rows.push(write_row(batch, seq, number, len));

@@ -65,6 +65,7 @@ pub(crate) struct Sequence {
     pub(crate) limit: u32,
     /// Length from which stop tokens end it.
     pub(crate) stop_from: u32,
+    pub(crate) adapter: u32,
     pub(crate) stop_tokens: Box<[Token]>,
     /// Positions computed, steps in flight included.
     pub(crate) computed: u32,

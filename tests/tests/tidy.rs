@@ -228,8 +228,16 @@ const BANNED: &[(&str, &[&str], &str)] = &[
     ),
     (
         "engine::",
-        &["engine/", "tests/", "benches/", "gateway/src/backend/local.rs", "gateway/src/wiring.rs"],
-        "the gateway knows the engine in two files",
+        &[
+            "engine/",
+            "tests/",
+            "benches/",
+            "gateway/src/backend/local.rs",
+            "gateway/src/wiring.rs",
+            // Commands that look at files or write them; each is a part of the wiring.
+            "gateway/src/wiring/",
+        ],
+        "the gateway knows the engine in two places",
     ),
     (
         "HashMap",

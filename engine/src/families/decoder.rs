@@ -1,14 +1,17 @@
-//! [`Decoder`]: a decoder whose layers differ at most in their window, and the limits of its
-//! numbers. The readers of both file formats fill it in; the families adjust it.
+//! [`Sizes`] to a plain decoder, and the limits of its numbers. The readers of both file formats
+//! fill it in; the families change what differs.
 
-use kernels::Rope;
+use kernels::{Activation, HeadNorm, NormKind, Rope};
 
-use crate::spec::{AttentionSpec, LayerSpec, MlpSpec, ModelSpec};
+use crate::spec::{
+    AttentionSpec, DenseSpec, EmbeddingSpec, HeadNormSpec, HeadSpec, LayerSpec, MlpSpec, ModelSpec,
+    NormSpec, Order,
+};
 
 /// More than twice the widest published model (53,248 between projections, 16,384 hidden). These
 /// limits are chosen so that no product of two of them overflows 64 bits.
 pub(super) const HIDDEN_MAX: usize = 1 << 18;
-/// Published vocabularies end at about 262,000.
+/// Published vocabularies end at about 290,000.
 pub(super) const VOCAB_MAX: usize = 1 << 24;
 /// Published models have at most 128 layers or so; a thousand is absurd.
 pub(super) const LAYERS_MAX: usize = 1000;
@@ -18,9 +21,12 @@ pub(super) const HEADS_MAX: usize = 1 << 12;
 pub(super) const HEAD_DIM_MAX: usize = 1 << 12;
 /// Positions are 32-bit, and ten million is the longest published context.
 pub(super) const CONTEXT_MAX: usize = 1 << 28;
+/// Published layers have at most 512 experts. With [`LAYERS_MAX`] it bounds the list of tensors
+/// that a configuration of a few bytes can ask for.
+pub(super) const EXPERTS_MAX: usize = 1 << 12;
 
-/// The numbers of one decoder.
-pub(super) struct Decoder {
+/// The numbers of a decoder.
+pub(super) struct Sizes {
     pub(super) family: &'static str,
     pub(super) hidden: usize,
     pub(super) vocab: usize,
@@ -30,46 +36,83 @@ pub(super) struct Decoder {
     pub(super) kv_heads: usize,
     pub(super) head_dim: usize,
     pub(super) width: usize,
-    pub(super) norm_eps: f32,
+    pub(super) activation: Activation,
+    pub(super) norm: NormSpec,
     pub(super) rope: Rope,
-    /// One per layer.
-    pub(super) windows: Vec<Option<u32>>,
-    pub(super) qk_norm: bool,
-    pub(super) qkv_bias: bool,
-    pub(super) out_bias: bool,
-    pub(super) mlp_bias: bool,
-    pub(super) tied_head: bool,
+    pub(super) tied: bool,
 }
 
-impl Decoder {
-    /// The spec. The readers have checked every number.
-    pub(super) fn build(self) -> ModelSpec {
-        assert_eq!(self.windows.len(), self.layers, "one window per layer");
+impl Sizes {
+    /// A decoder as Llama's: norms before both blocks, a gated MLP, no biases, windows or head
+    /// norms. The readers have checked every number.
+    pub(super) fn decoder(self) -> ModelSpec {
         assert_eq!(self.heads % self.kv_heads, 0, "checked by the readers");
-        let layer = |window: &Option<u32>| LayerSpec {
+        let layer = LayerSpec {
+            order: Order::Pre,
+            attention_norm: true,
+            residual_scale: 1.0,
             attention: AttentionSpec {
                 heads: self.heads,
                 kv_heads: self.kv_heads,
                 head_dim: self.head_dim,
                 scale: (self.head_dim as f32).sqrt().recip(),
-                window: *window,
+                window: None,
                 rope: Some(0),
-                qk_norm: self.qk_norm,
-                qkv_bias: self.qkv_bias,
-                out_bias: self.out_bias,
+                soft_cap: None,
+                sinks: false,
+                qk_norm: None,
+                qkv_bias: false,
+                out_bias: false,
+                latent: None,
             },
-            mlp: MlpSpec { width: self.width, bias: self.mlp_bias },
+            mlp: MlpSpec::Dense(DenseSpec {
+                width: self.width,
+                activation: self.activation,
+                gated: true,
+                bias: false,
+            }),
         };
         ModelSpec {
             family: self.family,
             hidden: self.hidden,
             vocab: self.vocab,
             context: self.context,
-            embedding_scale: 1.0,
-            norm_eps: self.norm_eps,
-            layers: self.windows.iter().map(layer).collect(),
+            embedding: EmbeddingSpec { scale: 1.0, positions: None, types: None, norm: false },
+            norm: self.norm,
             ropes: vec![self.rope],
-            tied_head: self.tied_head,
+            layers: vec![layer; self.layers],
+            final_norm: true,
+            head: Some(HeadSpec { tied: self.tied, bias: false, scale: 1.0, soft_cap: None }),
+            causal: true,
+            vision: None,
         }
     }
+}
+
+/// A norm as the residual stream's on each query and key head, with one weight for all heads.
+pub(super) fn each_head(norm: &NormSpec) -> HeadNormSpec {
+    HeadNormSpec {
+        reach: HeadNorm::Each,
+        kind: norm.kind,
+        own_weights: false,
+        eps: norm.eps,
+        offset: norm.offset,
+    }
+}
+
+/// A norm as the residual stream's on all query heads together, and on all key heads.
+pub(super) fn whole(norm: &NormSpec) -> HeadNormSpec {
+    HeadNormSpec { reach: HeadNorm::Whole, ..each_head(norm) }
+}
+
+/// Gives every layer a norm of queries and keys, made from the residual stream's.
+pub(super) fn set_qk_norm(spec: &mut ModelSpec, made: fn(&NormSpec) -> HeadNormSpec) {
+    for layer in &mut spec.layers {
+        layer.attention.qk_norm = Some(made(&spec.norm));
+    }
+}
+
+/// A layer norm of the residual stream.
+pub(super) const fn layer_norm(eps: f32, bias: bool) -> NormSpec {
+    NormSpec { kind: NormKind::Layer, eps, offset: 0.0, bias }
 }

@@ -1,97 +1,105 @@
-//! What the families read from a `config.json` in the same way: sizes, norms, windows, and the
-//! options that would change the computation and are refused by name.
+//! What the families read from a `config.json` in the same way: sizes, norms, activations,
+//! windows and layer types.
 //!
-//! Field names and defaults are those of the transformers library's configuration classes.
+//! Field names and defaults are those of the transformers library's configuration classes. What
+//! an unread field means is decided in `keys`.
 
-use serde_json::Value;
+use kernels::{Activation, NormKind};
 
 use super::decoder::{
-    CONTEXT_MAX, Decoder, HEAD_DIM_MAX, HEADS_MAX, HIDDEN_MAX, LAYERS_MAX, VOCAB_MAX,
+    CONTEXT_MAX, HEAD_DIM_MAX, HEADS_MAX, HIDDEN_MAX, LAYERS_MAX, Sizes, VOCAB_MAX,
 };
-use super::rope;
+use super::rope::{self, Base};
 use crate::config::Fields;
+use crate::spec::{DenseSpec, LayerSpec, MlpSpec, ModelSpec, NormSpec};
 use crate::weights::{LoadError, shown};
 
-/// What an absent field means; differs between families.
-pub(super) struct Defaults {
+/// How a family spells what all of them have, and what an absent field means.
+pub(super) struct Spelling {
     /// `max_position_embeddings`.
     pub(super) context: usize,
     /// `num_key_value_heads`; `None`: as many as query heads.
     pub(super) kv_heads: Option<usize>,
-    /// `head_dim`; `None`: `hidden_size / num_attention_heads`.
-    pub(super) head_dim: Option<usize>,
+    /// Field with the elements of a head that may turn, and its default; `None`:
+    /// `hidden_size / num_attention_heads`.
+    pub(super) head_dim: (&'static str, Option<usize>),
+    /// `rope_theta`.
+    pub(super) theta: f64,
+    /// `partial_rotary_factor`.
+    pub(super) rotary: f64,
+    /// Kind of the norms, and whether they have a bias.
+    pub(super) norm: (NormKind, bool),
+    /// Field with the norms' epsilon, and its default.
+    pub(super) eps: (&'static str, f64),
+    /// Field with the activation, and its default.
+    pub(super) activation: (&'static str, Activation),
+    /// `tie_word_embeddings`.
+    pub(super) tied: bool,
 }
 
-/// Options of other families and of formats to come. They change what is computed, so anything
-/// but absent, null, false, zero or empty is refused.
-const MUST_BE_OFF: [&str; 36] = [
-    "add_cross_attention",
-    "alibi",
-    "attention_chunk_size",
-    "attention_multiplier",
-    "attention_sinks",
-    "attn_logit_softcapping",
-    "audio_config",
-    "clip_qkv",
-    "compression_config",
-    "cross_attention_layers",
-    "final_logit_softcapping",
-    "is_encoder_decoder",
-    "kv_lora_rank",
-    "lm_head_bias",
-    "logit_softcapping",
-    "moe_intermediate_size",
-    "n_routed_experts",
-    "no_rope_layer_interval",
-    "no_rope_layers",
-    "num_experts",
-    "num_local_experts",
-    "num_nextn_predict_layers",
-    "parallel_residual",
-    "q_lora_rank",
-    "qk_layernorm",
-    "qk_norm",
-    "query_pre_attn_scalar",
-    "rope_interleaved",
-    "scale_embeddings",
-    "text_config",
-    "use_alibi",
-    "use_mrope",
-    "use_parallel_residual",
-    "use_qk_norm",
-    "vision_config",
-    "yarn",
-];
+/// Llama's, which most others repeat.
+pub(super) const LLAMA: Spelling = Spelling {
+    context: 2048,
+    kv_heads: None,
+    head_dim: ("head_dim", None),
+    theta: rope::THETA_DEFAULT,
+    rotary: 1.0,
+    norm: (NormKind::Rms, false),
+    eps: ("rms_norm_eps", 1e-6),
+    activation: ("hidden_act", Activation::Silu),
+    tied: false,
+};
 
-/// Factors of other families: absent, null or 1.
-const MUST_BE_ONE: [&str; 8] = [
-    "embedding_multiplier",
-    "embedding_scale",
-    "logit_scale",
-    "logits_scaling",
-    "partial_rotary_factor",
-    "residual_multiplier",
-    "rotary_emb_fraction",
-    "rotary_pct",
-];
-
-/// A decoder without windows, biases or head norms; the family adds its own.
+/// A decoder without windows, biases or head norms; the family changes what differs.
 pub(super) fn decoder(
     config: &Fields,
     family: &'static str,
-    defaults: &Defaults,
-) -> Result<Decoder, LoadError> {
-    refuse(config)?;
+    spelling: &Spelling,
+) -> Result<ModelSpec, LoadError> {
     let hidden = config.need("hidden_size", HIDDEN_MAX)?;
-    let layers = config.need("num_hidden_layers", LAYERS_MAX)?;
     let heads = config.need("num_attention_heads", HEADS_MAX)?;
     let kv_heads = config.count("num_key_value_heads", HEADS_MAX)?;
-    let kv_heads = kv_heads.or(defaults.kv_heads).unwrap_or(heads);
+    let kv_heads = kv_heads.or(spelling.kv_heads).unwrap_or(heads);
     if !heads.is_multiple_of(kv_heads) {
         let problem = format!("{kv_heads} does not divide num_attention_heads, {heads}");
         return Err(config.wrong("num_key_value_heads", &problem));
     }
-    let head_dim = match config.count("head_dim", HEAD_DIM_MAX)?.or(defaults.head_dim) {
+    let head_dim = head_dim(config, spelling, hidden, heads)?;
+    let context = config.count("max_position_embeddings", CONTEXT_MAX)?;
+    let context = context.unwrap_or(spelling.context);
+    let rope = rope::from_config(config, &base(spelling, head_dim, context))?;
+    let context = rope::reach(config, context)?;
+    let sizes = Sizes {
+        family,
+        hidden,
+        vocab: config.need("vocab_size", VOCAB_MAX)?,
+        context,
+        layers: config.need("num_hidden_layers", LAYERS_MAX)?,
+        heads,
+        kv_heads,
+        head_dim,
+        width: config.need("intermediate_size", HIDDEN_MAX)?,
+        activation: activation(config, spelling.activation.0)?.unwrap_or(spelling.activation.1),
+        norm: norm(config, spelling)?,
+        rope,
+        tied: config.flag("tie_word_embeddings")?.unwrap_or(spelling.tied),
+    };
+    Ok(sizes.decoder())
+}
+
+/// What a family's rotations start from.
+pub(super) fn base(spelling: &Spelling, head_dim: usize, context: usize) -> Base {
+    Base { head_dim, theta: spelling.theta, rotary: spelling.rotary, context }
+}
+
+fn head_dim(
+    config: &Fields,
+    spelling: &Spelling,
+    hidden: usize,
+    heads: usize,
+) -> Result<usize, LoadError> {
+    let (field, default) = spelling.head_dim;
+    let head_dim = match config.count(field, HEAD_DIM_MAX)?.or(default) {
         Some(head_dim) => head_dim,
         None if hidden.is_multiple_of(heads) && hidden / heads <= HEAD_DIM_MAX => hidden / heads,
         None => {
@@ -101,134 +109,189 @@ pub(super) fn decoder(
     };
     if !head_dim.is_multiple_of(2) {
         let problem = format!("heads of {head_dim} elements cannot be rotated, which needs pairs");
-        return Err(config.wrong("head_dim", &problem));
+        return Err(config.wrong(field, &problem));
     }
-    let norm_eps = config.number("rms_norm_eps", 0.0, 1.0)?.unwrap_or(1e-6);
-    Ok(Decoder {
-        family,
-        hidden,
-        vocab: config.need("vocab_size", VOCAB_MAX)?,
-        context: config.count("max_position_embeddings", CONTEXT_MAX)?.unwrap_or(defaults.context),
-        layers,
-        heads,
-        kv_heads,
-        head_dim,
-        width: config.need("intermediate_size", HIDDEN_MAX)?,
-        norm_eps: norm_eps as f32,
-        rope: rope::from_config(config, head_dim)?,
-        windows: vec![None; layers],
-        qk_norm: false,
-        qkv_bias: false,
-        out_bias: false,
-        mlp_bias: false,
-        tied_head: config.flag("tie_word_embeddings")?.unwrap_or(false),
-    })
+    Ok(head_dim)
 }
 
-fn refuse(config: &Fields) -> Result<(), LoadError> {
-    if let Some(quantization) = config.object("quantization_config")? {
-        let method = quantization.word("quant_method")?.unwrap_or("without a name");
-        let problem = format!(
-            "quantization method {} is not supported; use the unquantized model or a GGUF file",
-            shown(method)
-        );
-        return Err(config.wrong("quantization_config", &problem));
-    }
-    match config.word("hidden_act")? {
-        None | Some("silu" | "swish") => {}
-        Some(other) => {
-            let problem = format!("{} is not supported; silu is", shown(other));
-            return Err(config.wrong("hidden_act", &problem));
+/// The norms of the residual stream.
+pub(super) fn norm(config: &Fields, spelling: &Spelling) -> Result<NormSpec, LoadError> {
+    let (field, default) = spelling.eps;
+    let eps = config.number(field, 0.0, 1.0)?.unwrap_or(default) as f32;
+    let (kind, bias) = spelling.norm;
+    Ok(NormSpec { kind, eps, offset: 0.0, bias })
+}
+
+/// The activation that a field names, by the names of the transformers library.
+pub(super) fn activation(config: &Fields, field: &str) -> Result<Option<Activation>, LoadError> {
+    let Some(name) = config.word(field)? else { return Ok(None) };
+    Ok(Some(match name {
+        "silu" | "swish" => Activation::Silu,
+        "gelu" | "gelu_python" => Activation::Gelu,
+        "gelu_new" | "gelu_fast" | "gelu_pytorch_tanh" | "gelu_accurate" => Activation::GeluTanh,
+        "relu" => Activation::Relu,
+        "relu2" => Activation::ReluSquared,
+        other => {
+            let problem = format!(
+                "{} is not supported; silu, gelu, gelu_new, gelu_pytorch_tanh, relu and relu2 are",
+                shown(other)
+            );
+            return Err(config.wrong(field, &problem));
         }
+    }))
+}
+
+/// Marks fields that the family's files have and that change nothing in it.
+pub(super) fn idle(config: &Fields, fields: &[&str]) {
+    for field in fields {
+        let _ = config.get(field);
     }
-    if config.object("auto_map")?.is_some_and(|map| map.get("AutoModelForCausalLM").is_some()) {
-        let problem = "the model brings code of its own, which is not run here";
-        return Err(config.wrong("auto_map.AutoModelForCausalLM", problem));
-    }
-    for key in MUST_BE_OFF {
-        if config.get(key).is_some_and(|value| !is_off(value)) {
-            return Err(config.wrong(key, "this option is not supported"));
-        }
-    }
-    for key in MUST_BE_ONE {
-        if config.get(key).is_some_and(|value| value.as_f64() != Some(1.0)) {
-            return Err(config.wrong(key, "this option is not supported with a value other than 1"));
-        }
+}
+
+/// A flag that is off unless set.
+pub(super) fn flag(config: &Fields, field: &str) -> Result<bool, LoadError> {
+    Ok(config.flag(field)?.unwrap_or(false))
+}
+
+/// A factor, 1 unless set.
+pub(super) fn factor(config: &Fields, field: &str) -> Result<f32, LoadError> {
+    Ok(config.number(field, 1e-6, 1e6)?.unwrap_or(1.0) as f32)
+}
+
+/// A soft cap; the transformers library takes 0 for none.
+pub(super) fn cap(config: &Fields, field: &str) -> Result<Option<f32>, LoadError> {
+    Ok(config.number(field, 0.0, 1e6)?.filter(|&cap| cap > 0.0).map(|cap| cap as f32))
+}
+
+/// `attention_bias`: on all four projections of every layer.
+pub(super) fn attention_bias(
+    config: &Fields,
+    spec: &mut ModelSpec,
+    default: bool,
+) -> Result<(), LoadError> {
+    let bias = config.flag("attention_bias")?.unwrap_or(default);
+    for layer in &mut spec.layers {
+        layer.attention.qkv_bias = bias;
+        layer.attention.out_bias = bias;
     }
     Ok(())
 }
 
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
+/// Changes the dense MLP of every layer.
+pub(super) fn each_mlp(spec: &mut ModelSpec, change: impl Fn(&mut DenseSpec)) {
+    for layer in &mut spec.layers {
+        if let MlpSpec::Dense(dense) = &mut layer.mlp {
+            change(dense);
+        }
     }
 }
 
-/// `sliding_window`, in positions.
+/// `sliding_window`, in positions; zero counts as none.
 pub(super) fn window(config: &Fields) -> Result<Option<u32>, LoadError> {
+    if config.whole("sliding_window")? == Some(0) {
+        return Ok(None);
+    }
     Ok(config.count("sliding_window", CONTEXT_MAX)?.map(|window| window as u32))
 }
 
+/// Which layers have windows by `layer_types`, where the file lists them.
+pub(super) fn listed(config: &Fields, layers: usize) -> Result<Option<Vec<bool>>, LoadError> {
+    let Some(types) = config.words("layer_types")? else { return Ok(None) };
+    if types.len() != layers {
+        let problem = format!("has {} entries for {layers} layers", types.len());
+        return Err(config.wrong("layer_types", &problem));
+    }
+    let windowed = types.iter().map(|kind| match *kind {
+        "full_attention" => Ok(false),
+        "sliding_attention" => Ok(true),
+        other => {
+            let problem = format!(
+                "{} is not supported; full_attention and sliding_attention are",
+                shown(other)
+            );
+            Err(config.wrong("layer_types", &problem))
+        }
+    });
+    windowed.collect::<Result<_, _>>().map(Some)
+}
+
+/// Gives `window` to the layers that `layer_types` lists, or, where the file has no such list, to
+/// those for which `usual` holds.
+pub(super) fn windows(
+    config: &Fields,
+    spec: &mut ModelSpec,
+    window: Option<u32>,
+    usual: impl Fn(usize) -> bool,
+) -> Result<(), LoadError> {
+    let listed = listed(config, spec.layers.len())?;
+    for (index, layer) in spec.layers.iter_mut().enumerate() {
+        let windowed = listed.as_ref().map_or_else(|| usual(index), |listed| listed[index]);
+        if windowed && window.is_none() {
+            return Err(config.wrong("sliding_window", "is missing; layer_types needs it"));
+        }
+        layer.attention.window = window.filter(|_| windowed);
+    }
+    Ok(())
+}
+
+/// For a family whose layers have the window of the file, or none has one.
+pub(super) fn one_window(
+    config: &Fields,
+    spec: &mut ModelSpec,
+    window: Option<u32>,
+) -> Result<(), LoadError> {
+    for layer in &mut spec.layers {
+        layer.attention.window = window;
+    }
+    check_listed(config, &spec.layers)
+}
+
 /// For a family that has none.
-pub(super) fn no_window(config: &Fields) -> Result<(), LoadError> {
+pub(super) fn no_window(config: &Fields, spec: &ModelSpec) -> Result<(), LoadError> {
     if window(config)?.is_some() {
         return Err(config.wrong("sliding_window", "this family has no windows"));
     }
-    let layers = config.count("num_hidden_layers", LAYERS_MAX)?.unwrap_or(0);
-    check_layer_types(config, &vec![None; layers])
+    check_listed(config, &spec.layers)
 }
 
 /// The rule of the Qwen families: windows only when `use_sliding_window` is on, in the layers
 /// from `max_window_layers` up, unless `layer_types` lists them.
-pub(super) fn upper_windows(config: &Fields, layers: usize) -> Result<Vec<Option<u32>>, LoadError> {
-    if !config.flag("use_sliding_window")?.unwrap_or(false) {
-        let windows = vec![None; layers];
-        check_layer_types(config, &windows)?;
-        return Ok(windows);
-    }
-    let window = if config.spells("sliding_window") { window(config)? } else { Some(4096) };
-    if let Some(types) = config.words("layer_types")? {
-        let windows = types.iter().map(|kind| match *kind {
-            "sliding_attention" => window,
-            _ => None,
-        });
-        let windows: Vec<_> = windows.collect();
-        check_layer_types(config, &windows)?;
-        if windows.len() == layers {
-            return Ok(windows);
-        }
-        let problem = format!("has {} entries for {layers} layers", windows.len());
-        return Err(config.wrong("layer_types", &problem));
-    }
+pub(super) fn upper_windows(config: &Fields, spec: &mut ModelSpec) -> Result<(), LoadError> {
     let first = config.whole("max_window_layers")?.unwrap_or(28) as usize;
-    Ok((0..layers).map(|layer| window.filter(|_| layer >= first)).collect())
+    let spelled = config.spells("sliding_window");
+    let window = if spelled { window(config)? } else { Some(4096) };
+    if !flag(config, "use_sliding_window")? {
+        return check_listed(config, &spec.layers);
+    }
+    windows(config, spec, window, |layer| window.is_some() && layer >= first)
 }
 
 /// Where a config lists `layer_types`, it must say the same as the windows that follow from its
 /// other fields.
-pub(super) fn check_layer_types(config: &Fields, windows: &[Option<u32>]) -> Result<(), LoadError> {
-    let Some(types) = config.words("layer_types")? else { return Ok(()) };
-    if types.len() != windows.len() {
-        let problem = format!("has {} entries for {} layers", types.len(), windows.len());
-        return Err(config.wrong("layer_types", &problem));
-    }
-    for (layer, (kind, window)) in types.iter().zip(windows).enumerate() {
-        let agrees = match *kind {
-            "full_attention" => window.is_none(),
-            "sliding_attention" => window.is_some(),
-            _ => false,
-        };
-        if !agrees {
+fn check_listed(config: &Fields, layers: &[LayerSpec]) -> Result<(), LoadError> {
+    let Some(listed) = listed(config, layers.len())? else { return Ok(()) };
+    for (index, (windowed, layer)) in listed.iter().zip(layers).enumerate() {
+        let window = layer.attention.window;
+        if *windowed != window.is_some() {
+            let kind = if *windowed { "sliding_attention" } else { "full_attention" };
             let said = window.map_or("no window".to_owned(), |w| format!("a window of {w}"));
-            let problem =
-                format!("layer {layer} is {}, but by the other fields it has {said}", shown(kind));
+            let problem = format!("layer {index} is {kind}, but by the other fields it has {said}");
             return Err(config.wrong("layer_types", &problem));
         }
     }
     Ok(())
+}
+
+/// A decoder that was made a reranker has a score where its head was.
+pub(super) fn score_for_head(config: &Fields, spec: &mut ModelSpec) -> Result<(), LoadError> {
+    let names = config.words("architectures")?.unwrap_or_default();
+    if names.iter().any(|name| name.ends_with("ForSequenceClassification")) {
+        spec.head = None;
+    }
+    Ok(())
+}
+
+/// That score, which is computed behind the model.
+pub(super) fn is_score(spec: &ModelSpec, name: &str) -> bool {
+    spec.head.is_none() && name == "score.weight"
 }

@@ -1,32 +1,35 @@
 //! Qwen 2 and 2.5: Llama with biases on q, k and v, and windows in the upper layers when the
 //! config turns them on (arXiv 2407.10671).
 
-use super::hub::Defaults;
-use super::{Family, header, hub};
+use super::header::{self, Header};
+use super::hub::Spelling;
+use super::{Family, USUAL, hub};
 use crate::config::Fields;
 use crate::spec::ModelSpec;
 use crate::weights::LoadError;
-use crate::weights::gguf::Gguf;
 
 pub(super) const FAMILY: Family = Family {
     name: "qwen2",
-    architecture: "Qwen2ForCausalLM",
-    gguf: "qwen2",
+    architectures: &["Qwen2ForCausalLM"],
+    model_types: &["qwen2"],
+    gguf: &["qwen2"],
     from_config,
     from_header,
+    ..USUAL
 };
 
 fn from_config(config: &Fields) -> Result<ModelSpec, LoadError> {
-    let defaults = Defaults { context: 32_768, kv_heads: Some(32), head_dim: None };
-    let mut decoder = hub::decoder(config, FAMILY.name, &defaults)?;
-    decoder.qkv_bias = true;
-    decoder.windows = hub::upper_windows(config, decoder.layers)?;
-    Ok(decoder.build())
+    let spelling = Spelling { context: 32_768, kv_heads: Some(32), ..hub::LLAMA };
+    let mut spec = hub::decoder(config, FAMILY.name, &spelling)?;
+    for layer in &mut spec.layers {
+        layer.attention.qkv_bias = true;
+    }
+    hub::upper_windows(config, &mut spec)?;
+    Ok(spec)
 }
 
-fn from_header(header: &Gguf) -> Result<ModelSpec, LoadError> {
-    let mut decoder = header::decoder(header, FAMILY.name)?;
-    decoder.qkv_bias = true;
+fn from_header(header: &Header<'_>) -> Result<ModelSpec, LoadError> {
+    let spec = header::decoder(header, FAMILY.name, &header::HALVES)?;
     header::no_window(header)?;
-    Ok(decoder.build())
+    Ok(spec)
 }

@@ -1,36 +1,42 @@
-//! Qwen 3: an RMS norm on each query and key head, no biases, its own head size
-//! (arXiv 2505.09388).
+//! Qwen 3: an RMS norm on each query and key head, its own head size (arXiv 2505.09388).
 
-use super::hub::Defaults;
-use super::{Family, header, hub};
+use super::decoder::{each_head, set_qk_norm};
+use super::header::{self, Header};
+use super::hub::Spelling;
+use super::{Family, USUAL, hub};
 use crate::config::Fields;
 use crate::spec::ModelSpec;
 use crate::weights::LoadError;
-use crate::weights::gguf::Gguf;
 
 pub(super) const FAMILY: Family = Family {
     name: "qwen3",
-    architecture: "Qwen3ForCausalLM",
-    gguf: "qwen3",
+    architectures: &["Qwen3ForCausalLM", "Qwen3ForSequenceClassification"],
+    model_types: &["qwen3"],
+    gguf: &["qwen3"],
     from_config,
     from_header,
+    spare: hub::is_score,
+    ..USUAL
 };
 
 fn from_config(config: &Fields) -> Result<ModelSpec, LoadError> {
-    let defaults = Defaults { context: 32_768, kv_heads: Some(32), head_dim: Some(128) };
-    let mut decoder = hub::decoder(config, FAMILY.name, &defaults)?;
-    let attention_bias = config.flag("attention_bias")?.unwrap_or(false);
-    decoder.qkv_bias = attention_bias;
-    decoder.out_bias = attention_bias;
-    decoder.qk_norm = true;
-    decoder.windows = hub::upper_windows(config, decoder.layers)?;
-    Ok(decoder.build())
+    let spelling = Spelling {
+        context: 32_768,
+        kv_heads: Some(32),
+        head_dim: ("head_dim", Some(128)),
+        ..hub::LLAMA
+    };
+    let mut spec = hub::decoder(config, FAMILY.name, &spelling)?;
+    hub::attention_bias(config, &mut spec, false)?;
+    hub::upper_windows(config, &mut spec)?;
+    set_qk_norm(&mut spec, each_head);
+    hub::score_for_head(config, &mut spec)?;
+    Ok(spec)
 }
 
-fn from_header(header: &Gguf) -> Result<ModelSpec, LoadError> {
-    let mut decoder = header::decoder(header, FAMILY.name)?;
-    decoder.qk_norm = true;
-    header::biases(header, &mut decoder);
+fn from_header(header: &Header<'_>) -> Result<ModelSpec, LoadError> {
+    let mut spec = header::decoder(header, FAMILY.name, &header::HALVES)?;
     header::no_window(header)?;
-    Ok(decoder.build())
+    set_qk_norm(&mut spec, each_head);
+    Ok(spec)
 }

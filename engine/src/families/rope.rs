@@ -1,12 +1,9 @@
 //! Rotary frequencies: the plain geometric series and its published stretchings.
 //!
 //! Computed in f32 in the order of operations that the transformers library uses, since the
-//! models were trained with those very numbers. yarn, longrope and dynamic are refused by name.
+//! models were trained with those very numbers. `rope_read` finds the parameters in a file.
 
-use kernels::Rope;
-
-use crate::config::Fields;
-use crate::weights::{LoadError, shown};
+use kernels::{Beyond, Rope};
 
 /// The base of the original paper (arXiv 2104.09864) and of every config that names none.
 pub(super) const THETA_DEFAULT: f64 = 10_000.0;
@@ -15,13 +12,17 @@ pub(super) const THETA_MAX: f64 = 1e15;
 /// Published stretching factors end at 64.
 pub(super) const FACTOR_MAX: f64 = 1e6;
 
+pub(super) use super::rope_read::{Base, from_config, latent_scale, local, reach};
+
+/// `theta^(2i / dim)` for i below `dim / 2`.
+fn powers(theta: f64, dim: usize) -> impl Iterator<Item = f32> {
+    (0..dim / 2).map(move |i| (theta as f32).powf((2 * i) as f32 / dim as f32))
+}
+
 /// `theta^(-2i / dim)` for i below `dim / 2`.
 pub(super) fn plain(theta: f64, dim: usize) -> Rope {
-    let inv_freq = (0..dim / 2).map(|i| {
-        let exponent = (2 * i) as f32 / dim as f32;
-        (theta as f32).powf(exponent).recip()
-    });
-    Rope { inv_freq: inv_freq.collect(), magnitude: 1.0, interleaved: false }
+    let inv_freq = powers(theta, dim).map(f32::recip).collect();
+    Rope { inv_freq, magnitude: 1.0, interleaved: false, beyond: None }
 }
 
 /// Positions divided by `factor` (arXiv 2306.15595).
@@ -32,82 +33,20 @@ pub(super) fn linear(mut rope: Rope, factor: f64) -> Rope {
     rope
 }
 
-/// Reads the rotation of a config.json in both spellings: `rope_theta` with `rope_scaling`, and
-/// `rope_parameters`.
-pub(super) fn from_config(config: &Fields, head_dim: usize) -> Result<Rope, LoadError> {
-    let old = config.object("rope_scaling")?;
-    let new = config.object("rope_parameters")?;
-    if old.is_some() && new.is_some() && config.get("rope_scaling") != config.get("rope_parameters")
-    {
-        return Err(config.wrong("rope_scaling", "contradicts rope_parameters; keep one of them"));
-    }
-    let top_theta = config.number("rope_theta", 1.0, THETA_MAX)?;
-    let Some(rope) = new.or(old) else {
-        return Ok(plain(top_theta.unwrap_or(THETA_DEFAULT), head_dim));
-    };
-    let inner_theta = rope.number("rope_theta", 1.0, THETA_MAX)?;
-    if let (Some(top), Some(inner)) = (top_theta, inner_theta)
-        && (top - inner).abs() > 0.0
-    {
-        return Err(rope.wrong("rope_theta", &format!("{inner} contradicts rope_theta {top}")));
-    }
-    let theta = inner_theta.or(top_theta).unwrap_or(THETA_DEFAULT);
-    stretched(&rope, plain(theta, head_dim))
+/// Llama 3.1's parameters.
+pub(super) struct Llama3 {
+    pub(super) factor: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+    pub(super) original: f64,
 }
 
-fn stretched(rope: &Fields, base: Rope) -> Result<Rope, LoadError> {
-    let kind = match (rope.word("rope_type")?, rope.word("type")?) {
-        (Some(new), Some(old)) if new != old => {
-            let problem = format!("{} contradicts rope_type {}", shown(old), shown(new));
-            return Err(rope.wrong("type", &problem));
-        }
-        (new, old) => new.or(old).unwrap_or("default"),
-    };
-    let known: &[&str] = match kind {
-        "default" => &[],
-        "linear" => &["factor"],
-        "llama3" => {
-            &["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"]
-        }
-        other => {
-            let problem =
-                format!("{} is not supported; default, linear and llama3 are", shown(other));
-            return Err(rope.wrong("rope_type", &problem));
-        }
-    };
-    for key in rope.keys() {
-        let common = ["rope_type", "type", "rope_theta"].contains(&key);
-        let neutral = key == "partial_rotary_factor"
-            && rope.get(key).and_then(serde_json::Value::as_f64) == Some(1.0);
-        if !common && !neutral && !known.contains(&key) {
-            let problem = format!("is not an option of rope type {kind}");
-            return Err(rope.wrong(&shown(key), &problem));
-        }
-    }
-    match kind {
-        "linear" => Ok(linear(base, need(rope, "factor", 1.0, FACTOR_MAX)?)),
-        "llama3" => llama3(rope, base),
-        _ => Ok(base),
-    }
-}
-
-fn need(rope: &Fields, key: &str, least: f64, most: f64) -> Result<f64, LoadError> {
-    rope.number(key, least, most)?.ok_or_else(|| rope.wrong(key, "is missing"))
-}
-
-/// Llama 3.1: long wavelengths are stretched by the factor, short ones kept, and those between
-/// are blended.
-fn llama3(rope: &Fields, mut base: Rope) -> Result<Rope, LoadError> {
-    let factor = need(rope, "factor", 1.0, FACTOR_MAX)? as f32;
-    let low = need(rope, "low_freq_factor", 1e-3, FACTOR_MAX)? as f32;
-    let high = need(rope, "high_freq_factor", 1e-3, FACTOR_MAX)? as f32;
-    if low >= high {
-        let problem = format!("{low} is not below high_freq_factor, {high}");
-        return Err(rope.wrong("low_freq_factor", &problem));
-    }
-    let original = need(rope, "original_max_position_embeddings", 1.0, 1e9)? as f32;
+/// Long wavelengths are stretched by the factor, short ones kept, and those between are blended.
+pub(super) fn llama3(mut rope: Rope, by: &Llama3) -> Rope {
+    let [factor, low, high, original] =
+        [by.factor, by.low, by.high, by.original].map(|number| number as f32);
     let (low_wavelength, high_wavelength) = (original / low, original / high);
-    for freq in &mut base.inv_freq {
+    for freq in &mut rope.inv_freq {
         let wavelength = 2.0 * std::f32::consts::PI / *freq;
         if wavelength > low_wavelength {
             *freq /= factor;
@@ -116,55 +55,84 @@ fn llama3(rope: &Fields, mut base: Rope) -> Result<Rope, LoadError> {
             *freq = (1.0 - smooth) * *freq / factor + smooth * *freq;
         }
     }
-    Ok(base)
+    rope
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
+/// yarn's parameters (arXiv 2309.00071).
+pub(super) struct Yarn {
+    pub(super) theta: f64,
+    pub(super) dim: usize,
+    pub(super) factor: f64,
+    /// Tokens that the model was trained with before it was stretched.
+    pub(super) original: f64,
+    pub(super) beta_fast: f64,
+    pub(super) beta_slow: f64,
+    /// The borders of the ramp are rounded outwards.
+    pub(super) truncate: bool,
+    pub(super) magnitude: f64,
+}
 
-    fn read(json: &str, head_dim: usize) -> Result<Rope, String> {
-        let config = Fields::parse(Path::new("config.json"), json.as_bytes()).unwrap();
-        from_config(&config, head_dim).map_err(|e| e.problem)
+/// Frequencies that turn often within the original length are kept, those that hardly turn are
+/// divided by the factor, and a ramp lies between.
+pub(super) fn yarn(by: &Yarn) -> Rope {
+    let dim = by.dim as f64;
+    let border = |turns: f64| {
+        let log = (by.original / (turns * 2.0 * std::f64::consts::PI)).ln();
+        dim * log / (2.0 * by.theta.ln())
+    };
+    let (mut low, mut high) = (border(by.beta_fast), border(by.beta_slow));
+    if by.truncate {
+        (low, high) = (low.floor(), high.ceil());
     }
+    let (low, mut high) = (low.max(0.0), high.min(dim - 1.0));
+    if low.total_cmp(&high).is_eq() {
+        high += 0.001;
+    }
+    let factor = by.factor as f32;
+    let freq = |(i, power): (usize, f32)| {
+        let ramp = ((i as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0);
+        let kept = 1.0 - ramp;
+        (factor * power).recip() * (1.0 - kept) + power.recip() * kept
+    };
+    Rope {
+        inv_freq: powers(by.theta, by.dim).enumerate().map(freq).collect(),
+        magnitude: by.magnitude as f32,
+        interleaved: false,
+        beyond: None,
+    }
+}
 
-    #[test]
-    fn both_spellings_mean_the_same() {
-        let old = r#"{"rope_theta": 5e5, "rope_scaling": {"type": "linear", "factor": 4.0}}"#;
-        let new = r#"{"rope_parameters":
-            {"rope_theta": 500000, "rope_type": "linear", "factor": 4}}"#;
-        assert_eq!(read(old, 64).unwrap(), read(new, 64).unwrap());
-        let rope = read(old, 4).unwrap();
-        assert_eq!(rope.inv_freq, [0.25, 5e5_f32.sqrt().recip() / 4.0]);
-    }
+/// What yarn multiplies cos and sin by: `0.1 * scale * ln(factor) + 1`.
+pub(super) fn yarn_magnitude(factor: f64, scale: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { 0.1 * scale * factor.ln() + 1.0 }
+}
 
-    /// Expected values were computed by hand from the published rule for theta 10000, dim 8:
-    /// wavelengths 6.28, 62.8, 628 and 6283 against limits of 100 (low) and 25 (high).
-    #[test]
-    fn llama3_keeps_blends_and_stretches() {
-        let json = r#"{"rope_scaling": {"rope_type": "llama3", "factor": 8.0,
-            "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 100}}"#;
-        let freqs = read(json, 8).unwrap().inv_freq;
-        let smooth = (100.0 / (2.0 * std::f32::consts::PI / 0.1) - 1.0) / 3.0;
-        let blended = (1.0 - smooth) * 0.1 / 8.0 + smooth * 0.1;
-        for (found, wanted) in freqs.iter().zip([1.0, blended, 0.01 / 8.0, 0.001 / 8.0]) {
-            assert!((found / wanted - 1.0).abs() < 1e-6, "{freqs:?}");
-        }
-    }
+/// longrope's parameters (arXiv 2402.13753); each frequency has its own factor.
+pub(super) struct Long {
+    pub(super) theta: f64,
+    pub(super) dim: usize,
+    /// Factors of sequences up to `limit` tokens.
+    pub(super) short: Vec<f32>,
+    /// Factors of longer ones.
+    pub(super) long: Vec<f32>,
+    pub(super) limit: u32,
+    pub(super) magnitude: f64,
+}
 
-    #[test]
-    fn what_is_not_computed_is_refused_by_name() {
-        let problem =
-            |scaling: &str| read(&format!(r#"{{"rope_scaling": {scaling}}}"#), 64).unwrap_err();
-        for kind in ["dynamic", "yarn", "longrope", "su"] {
-            let text = problem(&format!(r#"{{"type": "{kind}", "factor": 2.0}}"#));
-            assert!(text.contains(kind) && text.contains("rope_scaling"), "{text}");
-        }
-        assert!(problem(r#"{"type": "linear", "factor": 0.5}"#).contains("factor"));
-        assert!(problem(r#"{"type": "linear"}"#).contains("factor: is missing"));
-        assert!(problem(r#"{"type": "linear", "factor": 2, "beta": 1}"#).contains("beta"));
-        assert!(problem(r#"{"type": "default", "rope_type": "linear"}"#).contains("contradicts"));
+/// Frequencies divided by factors of their own.
+pub(super) fn long(by: &Long) -> Rope {
+    let divided = |factors: &[f32]| -> Vec<f32> {
+        factors.iter().zip(powers(by.theta, by.dim)).map(|(f, p)| (f * p).recip()).collect()
+    };
+    Rope {
+        inv_freq: divided(&by.short),
+        magnitude: by.magnitude as f32,
+        interleaved: false,
+        beyond: Some(Beyond::Long { limit: by.limit, inv_freq: divided(&by.long) }),
     }
+}
+
+/// What longrope multiplies cos and sin by, for a context stretched by `factor`.
+pub(super) fn long_magnitude(factor: f64, original: f64) -> f64 {
+    if factor <= 1.0 { 1.0 } else { (1.0 + factor.ln() / original.ln()).sqrt() }
 }

@@ -5,7 +5,7 @@ use crate::families;
 
 fn spec(json: &str) -> ModelSpec {
     let config = crate::config::Fields::parse(std::path::Path::new("config.json"), json.as_bytes());
-    families::from_config(&config.unwrap()).unwrap()
+    families::from_config(&config.unwrap()).unwrap().spec
 }
 
 /// Llama 3.1 8B: 131,072 bytes of bf16 KV a token... times 16 in a page.

@@ -4,49 +4,97 @@
 //! file is opened; lookups afterwards cannot leave the file. The parser does not know families:
 //! they ask it for keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::gguf_header::{self, Header, Tensor};
-use super::gguf_value::{Cursor, Value};
-use super::{FileBytes, LoadError, TensorView, Weights, check_overlap, names, shape_text, shown};
-use crate::spec::{ModelSpec, Role};
+use kernels::Format;
 
-/// An opened file.
+use super::gguf_header::{self, Header, Tensor};
+use super::gguf_split as split;
+use super::gguf_value::{Cursor, Value};
+use super::matrix::{Opened, Stored};
+use super::{FileBytes, LoadError, TensorView, check_overlap, shape_text, shown, widen};
+
+/// An opened model: one file, or all parts of a split one.
 pub struct Gguf {
+    /// The first part, which has the keys.
     path: PathBuf,
-    bytes: FileBytes,
+    files: Vec<(PathBuf, FileBytes)>,
     arch: String,
     values: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, Tensor>,
+    /// By name: the place in `files`, and what the header says.
+    tensors: BTreeMap<String, (usize, Tensor)>,
 }
 
 impl Gguf {
-    /// Maps a file and checks its header.
+    /// Maps a file, or all parts of a split model given any of them, and checks the headers.
     ///
     /// # Errors
-    /// Not a GGUF file, another version or byte order, one part of a split model, tensors of a
-    /// type that is not supported, or anything that does not fit the file.
+    /// Not a GGUF file, another version or byte order, a missing part, tensors of a type that is
+    /// not supported, or anything that does not fit the file.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let bytes = FileBytes::map(path)?;
-        let header =
-            gguf_header::parse(bytes.get()).map_err(|problem| LoadError::new(path, problem))?;
-        let places = header.tensors.iter().map(|(name, tensor)| {
-            (tensor.place.start as u64, tensor.place.end as u64, name.as_str())
-        });
-        check_overlap(path, places.collect())?;
-        let (path, Header { values, tensors }) = (path.to_path_buf(), header);
-        let mut gguf = Self { path, bytes, arch: String::new(), values, tensors };
-        gguf.arch = gguf.text("general.architecture")?.unwrap_or_default().to_owned();
-        let parts = gguf.number("split.count", 0.0, f64::MAX)?.unwrap_or(0.0);
-        if parts > 1.0 {
-            let problem = "one part of a split model; merge the parts with llama-gguf-split";
-            return Err(gguf.wrong("split.count", problem));
+        let wrong = |problem: String| LoadError::new(path, problem);
+        let (bytes, header) = map(path)?;
+        let Some((number, count)) = split::part(&header).map_err(wrong)? else {
+            return Self::join(vec![(path.to_path_buf(), bytes, header)]);
+        };
+        drop(bytes);
+        let paths = split::paths(path, number, count).map_err(wrong)?;
+        let mut parts = Vec::new();
+        for (wanted, path) in (0..).zip(paths) {
+            let (bytes, header) = map(&path)?;
+            let found = split::part(&header).map_err(|problem| LoadError::new(&path, problem))?;
+            if found != Some((wanted, count)) {
+                let problem = format!("is not part {} of {count}, as its name says", wanted + 1);
+                return Err(LoadError::new(&path, problem));
+            }
+            parts.push((path, bytes, header));
         }
-        Ok(gguf)
+        Self::join(parts)
     }
 
-    /// Where the file is.
+    fn join(parts: Vec<(PathBuf, FileBytes, Header)>) -> Result<Self, LoadError> {
+        let (mut files, mut tensors) = (Vec::new(), BTreeMap::new());
+        let (mut keys, mut stated) = (None, None);
+        for (path, bytes, header) in parts {
+            let wrong = |problem: String| LoadError::new(&path, problem);
+            if files.is_empty() {
+                stated = split::tensor_count(&header).map_err(wrong)?;
+            }
+            for (name, tensor) in header.tensors {
+                if tensors.contains_key(&name) {
+                    return Err(wrong(format!("tensor {} stands in two parts", shown(&name))));
+                }
+                tensors.insert(name, (files.len(), tensor));
+            }
+            keys.get_or_insert_with(|| (path.clone(), header.values));
+            files.push((path, bytes));
+        }
+        let (path, values) = keys.unwrap_or_default();
+        let mut gguf = Self { path, files, arch: String::new(), values, tensors };
+        gguf.arch = gguf.text("general.architecture")?.unwrap_or_default().to_owned();
+        if ["clip", "mmproj"].contains(&gguf.arch.as_str()) {
+            let problem = "is the part of a model that sees images (mmproj), which is not \
+                           supported; give the file of the language model";
+            return Err(LoadError::new(&gguf.path, problem));
+        }
+        let found = gguf.tensors.len() as u64;
+        match stated.filter(|&stated| stated != found && gguf.files.len() > 1) {
+            None => Ok(gguf),
+            Some(stated) => {
+                let problem = format!("says {stated}, but all parts have {found} tensors");
+                Err(gguf.wrong("split.tensors.count", &problem))
+            }
+        }
+    }
+
+    /// The part that has the keys.
+    fn bytes(&self) -> &[u8] {
+        self.files.first().map_or(&[], |(_, bytes)| bytes.get())
+    }
+
+    /// Where the file is; of several, the first.
     pub(crate) fn file(&self) -> &Path {
         &self.path
     }
@@ -67,7 +115,7 @@ impl Gguf {
     }
 
     fn not(&self, key: &str, wanted: &str, found: &Value) -> LoadError {
-        let found = found.describe(self.bytes.get());
+        let found = found.describe(self.bytes());
         self.wrong(key, &format!("wanted {wanted}, found {found}"))
     }
 
@@ -103,7 +151,7 @@ impl Gguf {
     pub(crate) fn text(&self, key: &str) -> Result<Option<&str>, LoadError> {
         let Some(value) = self.values.get(key) else { return Ok(None) };
         let Value::Text(place) = value else { return Err(self.not(key, "a string", value)) };
-        let text = std::str::from_utf8(&self.bytes.get()[place.clone()]);
+        let text = std::str::from_utf8(&self.bytes()[place.clone()]);
         text.map(Some).map_err(|_| self.wrong(key, "is not UTF-8"))
     }
 
@@ -128,7 +176,7 @@ impl Gguf {
             let problem = format!("has {count} entries, more than the {most} that are possible");
             return Err(self.wrong(key, &problem));
         }
-        let bytes = self.bytes.get();
+        let bytes = self.bytes();
         let mut cursor = Cursor { bytes: &bytes[..place.end], at: place.start };
         let mut out = Vec::with_capacity(*count);
         for (index, element) in cursor.elements(*kind, *count).enumerate() {
@@ -147,79 +195,114 @@ impl Gguf {
         Ok(Some(out))
     }
 
-    /// Dimensions of the tensor that plays a role, outermost first.
-    pub(crate) fn shape(&self, role: Role) -> Option<&[u64]> {
-        self.tensors.get(&names::gguf(role)).map(|tensor| tensor.dims.as_slice())
+    /// Names of all tensors.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
     }
 
-    /// What `rope_freqs.weight` divides each of `count` rotary frequencies by.
-    pub(crate) fn rope_factors(&self, count: usize) -> Result<Option<Vec<f32>>, LoadError> {
-        const NAME: &str = "rope_freqs.weight";
-        if !self.tensors.contains_key(NAME) {
+    /// Says that bytes of a tensor are about to be read; see [`FileBytes::reading`].
+    pub(super) fn reading(&self, name: &str, bytes: &[u8]) {
+        if let Some((file, _)) = self.tensors.get(name) {
+            self.files[*file].1.reading(bytes);
+        }
+    }
+
+    /// Dimensions of a tensor, outermost first.
+    pub(crate) fn dims(&self, name: &str) -> Option<&[u64]> {
+        self.tensors.get(name).map(|(_, tensor)| tensor.dims.as_slice())
+    }
+
+    /// A tensor of `count` positive plain numbers (factors of rotary frequencies).
+    pub(crate) fn factors(&self, name: &str, count: usize) -> Result<Option<Vec<f32>>, LoadError> {
+        if !self.tensors.contains_key(name) {
             return Ok(None);
         }
-        let view = self.named(NAME, &[count as u64])?;
-        let factors = super::widen(view).unwrap_or_default();
+        let view = Opened::Stored(self.stored(name, &[count as u64])?)
+            .view(std::slice::from_ref(&(0..count)), 1)?;
+        let factors = widen(&view).unwrap_or_default();
         if factors.len() != count || factors.iter().any(|f| !f.is_finite() || *f < 1e-6) {
-            let problem = format!("tensor {NAME} does not hold {count} positive plain numbers");
+            let problem = format!("tensor {name} does not hold {count} positive plain numbers");
             return Err(LoadError::new(&self.path, problem));
         }
         Ok(Some(factors))
     }
 
-    /// Refuses tensors that no part of the model uses: computing without them would be silently
-    /// wrong.
-    pub(crate) fn check_unused(&self, spec: &ModelSpec) -> Result<(), LoadError> {
-        let used: std::collections::BTreeSet<String> =
-            spec.tensors().iter().map(|need| names::gguf(need.role)).collect();
-        for name in self.tensors.keys() {
-            // Old converters stored rotary tables; they follow from the header.
-            let harmless = name == "rope_freqs.weight" || name.ends_with("attn_rot_embd.weight");
-            if !harmless && !used.contains(name) {
-                let (name, family) = (shown(name), spec.family);
-                let problem = format!("tensor {name} has no place in a {family} model");
-                return Err(LoadError::new(&self.path, problem));
-            }
-        }
-        Ok(())
-    }
-
-    fn named(&self, name: &str, wanted: &[u64]) -> Result<TensorView<'_>, LoadError> {
-        let Some(tensor) = self.tensors.get(name) else {
+    /// A tensor of exactly these dimensions: of a stack all rows, of a vector a row per element.
+    pub(super) fn stored(&self, name: &str, wanted: &[u64]) -> Result<Stored<'_>, LoadError> {
+        let Some((file, tensor)) = self.tensors.get(name) else {
             return Err(LoadError::new(&self.path, format!("tensor {name} is missing")));
         };
-        if tensor.dims != wanted {
+        let (path, bytes) = &self.files[*file];
+        let wrong = |problem: String| Err(LoadError::new(path, format!("tensor {name} {problem}")));
+        if !super::fits(&tensor.dims, wanted) {
             let (wanted, found) = (shape_text(wanted), shape_text(&tensor.dims));
-            let problem = format!("tensor {name} is {found}; the header asks for {wanted}");
-            return Err(LoadError::new(&self.path, problem));
+            return wrong(format!("is {found}; the header asks for {wanted}"));
         }
-        let cols = wanted.last().map_or(1, |&cols| cols as usize);
-        let rows = wanted.iter().rev().skip(1).product::<u64>() as usize;
-        let bytes = &self.bytes.get()[tensor.place.clone()];
-        Ok(TensorView { format: tensor.format, rows, cols, bytes })
+        let (rows, cols) = match wanted {
+            [stack @ .., cols] if wanted.len() > 1 => (stack.iter().product::<u64>(), *cols),
+            other => (other.iter().product(), 1),
+        };
+        // Blocks run along rows, and a vector has rows of one element.
+        if cols == 1 && tensor.format.is_quantized() {
+            let format = tensor.format.name();
+            return wrong(format!("is a vector in {format}, wanted plain numbers"));
+        }
+        let bytes = &bytes.get()[tensor.place.clone()];
+        let (rows, cols) = (rows as usize, cols as usize);
+        Ok(Stored { format: tensor.format, bytes, rows, cols, transposed: false })
     }
+}
+
+/// For writing another file of it.
+impl Gguf {
+    /// All keys in their order, each with its type and value as they are spelled.
+    pub(crate) fn raw_keys(&self) -> Result<Vec<(String, Vec<u8>)>, LoadError> {
+        let wrong = |problem: String| LoadError::new(&self.path, problem);
+        // Magic number, version, number of tensors.
+        let mut cursor = Cursor { bytes: self.bytes(), at: 16 };
+        let mut keys = Vec::new();
+        for _ in 0..cursor.u64().map_err(wrong)? {
+            let key = cursor.text().map_err(wrong)?.to_owned();
+            let start = cursor.at;
+            cursor.value().map_err(wrong)?;
+            keys.push((key, self.bytes()[start..cursor.at].to_vec()));
+        }
+        Ok(keys)
+    }
+
+    /// All tensors: name, dimensions (outermost first), format.
+    pub(crate) fn all_tensors(&self) -> impl Iterator<Item = (&str, &[u64], Format)> {
+        let tensors = self.tensors.iter();
+        tensors.map(|(name, (_, tensor))| (name.as_str(), tensor.dims.as_slice(), tensor.format))
+    }
+
+    /// A tensor with all of its rows, whatever it is for.
+    pub(crate) fn whole(&self, name: &str) -> Result<TensorView<'_>, LoadError> {
+        let Some((file, tensor)) = self.tensors.get(name) else {
+            return Err(LoadError::new(&self.path, format!("tensor {name} is missing")));
+        };
+        let bytes = &self.files[*file].1.get()[tensor.place.clone()];
+        let cols = tensor.dims.last().map_or(1, |&cols| cols as usize);
+        let rows = bytes.len() / tensor.format.row_bytes(cols).max(1);
+        let (format, bytes) = (tensor.format, Cow::Borrowed(bytes));
+        Ok(TensorView { format, rows, cols, bytes, order: None })
+    }
+}
+
+fn map(path: &Path) -> Result<(FileBytes, Header), LoadError> {
+    let bytes = FileBytes::map(path)?;
+    let header =
+        gguf_header::parse(bytes.get()).map_err(|problem| LoadError::new(path, problem))?;
+    let places = header
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (tensor.place.start as u64, tensor.place.end as u64, name.as_str()));
+    check_overlap(path, places.collect())?;
+    Ok((bytes, header))
 }
 
 /// One entry of a list.
 pub(crate) enum Item<'a> {
     Number(f64),
     Text(&'a str),
-}
-
-impl Weights for Gguf {
-    fn tensor(&self, role: Role, rows: usize, cols: usize) -> Result<TensorView<'_>, LoadError> {
-        let wanted = [rows as u64, cols as u64];
-        let wanted = if role.is_vector() { &wanted[1..] } else { &wanted[..] };
-        self.named(&names::gguf(role), wanted)
-    }
-
-    fn vector(&self, role: Role, len: usize) -> Result<Vec<f32>, LoadError> {
-        let view = self.tensor(role, 1, len)?;
-        super::widen(view).ok_or_else(|| {
-            let name = names::gguf(role);
-            let format = super::format_name(view.format);
-            let problem = format!("tensor {name} is a vector in {format}, wanted plain numbers");
-            LoadError::new(&self.path, problem)
-        })
-    }
 }

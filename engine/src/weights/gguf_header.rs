@@ -149,33 +149,6 @@ impl RawTensor {
 
 /// A tensor type by its number in ggml.
 fn format(number: u32) -> Result<Format, String> {
-    const OTHERS: [(u32, &str); 25] = [
-        (9, "Q8_1"),
-        (15, "Q8_K"),
-        (16, "IQ2_XXS"),
-        (17, "IQ2_XS"),
-        (18, "IQ3_XXS"),
-        (19, "IQ1_S"),
-        (20, "IQ4_NL"),
-        (21, "IQ3_S"),
-        (22, "IQ2_S"),
-        (23, "IQ4_XS"),
-        (24, "I8"),
-        (25, "I16"),
-        (26, "I32"),
-        (27, "I64"),
-        (28, "F64"),
-        (29, "IQ1_M"),
-        (31, "Q4_0_4_4"),
-        (32, "Q4_0_4_8"),
-        (33, "Q4_0_8_8"),
-        (34, "TQ1_0"),
-        (35, "TQ2_0"),
-        (36, "IQ4_NL_4_4"),
-        (37, "IQ4_NL_4_8"),
-        (38, "IQ4_NL_8_8"),
-        (39, "MXFP4"),
-    ];
     Ok(match number {
         0 => Format::F32,
         1 => Format::F16,
@@ -189,14 +162,43 @@ fn format(number: u32) -> Result<Format, String> {
         12 => Format::Q4K,
         13 => Format::Q5K,
         14 => Format::Q6K,
+        16 => Format::Iq2Xxs,
+        17 => Format::Iq2Xs,
+        18 => Format::Iq3Xxs,
+        19 => Format::Iq1S,
+        20 => Format::Iq4Nl,
+        21 => Format::Iq3S,
+        22 => Format::Iq2S,
+        23 => Format::Iq4Xs,
+        29 => Format::Iq1M,
         30 => Format::Bf16,
-        other => {
-            let named = OTHERS.iter().find(|(number, _)| *number == other);
-            let name =
-                named.map_or_else(|| format!("number {other}"), |(_, name)| name.to_string());
-            return Err(format!(
-                "type {name} is not supported; take a file in Q4_K_M, Q5_K_M, Q6_K, Q8_0 or F16"
-            ));
-        }
+        34 => Format::Tq1_0,
+        35 => Format::Tq2_0,
+        39 => Format::Mxfp4,
+        other => return Err(not_a_weight(other)),
     })
+}
+
+/// Why a type is not read, and what to take instead.
+fn not_a_weight(number: u32) -> String {
+    let name = match number {
+        4 => "Q4_2 (retired)",
+        5 => "Q4_3 (retired)",
+        9 => "Q8_1",
+        15 => "Q8_K",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        31 => "Q4_0_4_4 (retired)",
+        32 => "Q4_0_4_8 (retired)",
+        33 => "Q4_0_8_8 (retired)",
+        36 => "IQ4_NL_4_4 (retired)",
+        37 => "IQ4_NL_4_8 (retired)",
+        38 => "IQ4_NL_8_8 (retired)",
+        40 => "NVFP4",
+        other => return format!("type number {other} is not known; convert the model again"),
+    };
+    format!("type {name} is not supported; take a file in Q4_K_M, Q5_K_M, Q6_K, Q8_0 or F16")
 }

@@ -4,21 +4,30 @@
 //! nothing in a file can make it panic or allocate more than the file's own size. Sources know
 //! file formats and tensor names; they do not know what a family computes.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use kernels::{Format, MatrixPart};
 
 use crate::spec::{ModelSpec, Role};
 
+pub(crate) mod containers;
 pub mod gguf;
 mod gguf_header;
+mod gguf_split;
 mod gguf_value;
+pub(crate) mod gguf_weights;
+pub(crate) mod hub;
 mod map;
-mod names;
+mod matrix;
+pub(crate) mod names;
+mod plain;
 pub mod safetensors;
-pub mod shards;
+pub(crate) mod shards;
+mod source;
 
 pub(crate) use map::{FileBytes, read_small};
+pub use source::{Pick, Slab, Source};
 
 /// A file cannot be loaded. Says which file, which tensor or offset, what was wanted and found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,9 +46,10 @@ impl LoadError {
     }
 }
 
-/// A tensor as it lies in its file: row-major, `rows * format.row_bytes(cols)` bytes. A vector
-/// has one row.
-#[derive(Debug, Clone, Copy)]
+/// A tensor as the device takes it: row-major, `rows * format.row_bytes(cols)` bytes. A vector has
+/// one row. Borrowed from the mapped file where it lies there like that; owned where a container
+/// had to be transcoded.
+#[derive(Debug, Clone)]
 pub struct TensorView<'a> {
     /// Element or block format.
     pub format: Format,
@@ -48,30 +58,66 @@ pub struct TensorView<'a> {
     /// Columns (input features).
     pub cols: usize,
     /// The data, little endian.
-    pub bytes: &'a [u8],
+    pub bytes: Cow<'a, [u8]>,
+    /// Stored column j belongs to input element `order[j]` (GPTQ's act-order).
+    pub order: Option<Vec<u32>>,
 }
 
-impl<'a> TensorView<'a> {
+impl TensorView<'_> {
     /// The same data as a part of a device matrix.
     #[must_use]
-    pub fn part(self) -> MatrixPart<'a> {
-        MatrixPart { format: self.format, rows: self.rows, cols: self.cols, bytes: self.bytes }
+    pub fn part(&self) -> MatrixPart<'_> {
+        let Self { format, rows, cols, bytes, order } = self;
+        let (format, rows, cols) = (*format, *rows, *cols);
+        MatrixPart { format, rows, cols, bytes, order: order.as_deref() }
     }
+}
+
+/// What a tensor is, without its data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    /// The format that [`Weights::tensor`] will hand out.
+    pub format: Format,
+    /// Bytes that its share of the files takes.
+    pub bytes: u64,
 }
 
 /// Tensors by role.
 pub trait Weights {
-    /// The tensor that plays `role`, with exactly this shape (`rows` is 1 for vectors).
+    /// Looks up the tensor that plays `role` and checks its shape and type; reads no data.
     ///
     /// # Errors
     /// It is missing, has another shape, or a type that is not supported.
+    fn look(&self, role: Role, rows: usize, cols: usize) -> Result<Look, LoadError>;
+
+    /// The tensor that plays `role`, with exactly this shape (`rows` is 1 for vectors).
+    ///
+    /// # Errors
+    /// As [`Weights::look`], or its data makes no sense.
     fn tensor(&self, role: Role, rows: usize, cols: usize) -> Result<TensorView<'_>, LoadError>;
 
     /// A vector widened to f32.
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    fn vector(&self, role: Role, len: usize) -> Result<Vec<f32>, LoadError>;
+    fn vector(&self, role: Role, len: usize) -> Result<Vec<f32>, LoadError> {
+        let view = self.tensor(role, 1, len)?;
+        widen(&view).ok_or_else(|| self.not_plain(role, view.format))
+    }
+
+    /// The error for a vector that is stored in blocks.
+    fn not_plain(&self, role: Role, format: Format) -> LoadError;
+}
+
+/// Whether a stored shape, outermost dimension first, is the wanted one. Heads may be kept apart:
+/// norms as `[heads, dim]`, matrices as `[heads, rows, cols]`.
+fn fits(stored: &[u64], wanted: &[u64]) -> bool {
+    let product = |dims: &[u64]| dims.iter().try_fold(1_u64, |all, &dim| all.checked_mul(dim));
+    match (stored, wanted) {
+        (heads, [len]) => product(heads) == Some(*len),
+        ([heads @ .., last], [rows, cols]) => last == cols && product(heads) == Some(*rows),
+        _ => stored == wanted,
+    }
 }
 
 /// What checking all of a model's tensors found.
@@ -87,11 +133,10 @@ pub(crate) struct Found {
 pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, LoadError> {
     let mut by_format: Vec<(Format, u64)> = Vec::new();
     for need in spec.tensors() {
-        let view = weights.tensor(need.role, need.rows, need.cols)?;
-        let bytes = view.bytes.len() as u64;
-        match by_format.iter_mut().find(|(format, _)| *format == view.format) {
+        let Look { format, bytes } = weights.look(need.role, need.rows, need.cols)?;
+        match by_format.iter_mut().find(|(known, _)| *known == format) {
             Some((_, sum)) => *sum += bytes,
-            None => by_format.push((view.format, bytes)),
+            None => by_format.push((format, bytes)),
         }
     }
     let bytes = by_format.iter().map(|(_, sum)| sum).sum();
@@ -99,20 +144,8 @@ pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, Lo
     Ok(Found { bytes, format })
 }
 
-/// A format's usual name in lower case.
-pub(crate) fn format_name(format: Format) -> String {
-    match format {
-        Format::Q2K => "q2_k".to_owned(),
-        Format::Q3K => "q3_k".to_owned(),
-        Format::Q4K => "q4_k".to_owned(),
-        Format::Q5K => "q5_k".to_owned(),
-        Format::Q6K => "q6_k".to_owned(),
-        plain => format!("{plain:?}").to_lowercase(),
-    }
-}
-
 /// Plain elements as f32; `None` for quantized formats.
-pub(crate) fn widen(view: TensorView<'_>) -> Option<Vec<f32>> {
+pub(crate) fn widen(view: &TensorView<'_>) -> Option<Vec<f32>> {
     let halves = || view.bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
     Some(match view.format {
         Format::F32 => {
@@ -123,6 +156,13 @@ pub(crate) fn widen(view: TensorView<'_>) -> Option<Vec<f32>> {
         Format::Bf16 => halves().map(|pair| half::bf16::from_le_bytes(pair).to_f32()).collect(),
         _ => return None,
     })
+}
+
+/// What to tell the operator about tensors that a family's files hold beside the model.
+fn spare_note(names: &[&str]) -> Option<String> {
+    let first = names.first()?;
+    let (count, first) = (names.len(), shown(first));
+    Some(format!("{count} tensors beside the model are not used, such as {first}"))
 }
 
 /// A shape for people: `384 x 64`.

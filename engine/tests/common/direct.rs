@@ -59,5 +59,6 @@ fn start(prompt: &[Token], sampling: &Sampling) -> RowStart {
         sampling: sampling.clone(),
         stop_tokens: Vec::new(),
         stop_from: 0,
+        adapter: 0,
     }
 }

@@ -5,12 +5,16 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use engine::spec::{AttentionSpec, LayerSpec, MlpSpec, ModelSpec, Role};
-use engine::weights::{LoadError, TensorView, Weights};
+use engine::spec::{
+    AttentionSpec, DenseSpec, EmbeddingSpec, HeadNormSpec, HeadSpec, LayerSpec, MlpSpec, ModelSpec,
+    NormSpec, Order, Role,
+};
+use engine::weights::{LoadError, Look, TensorView, Weights};
 use kernels::compute::Scored;
 use kernels::{
-    Attention, CacheShape, Compute, Drawn, Error, Fault, Format, LogprobRow, MatrixPart,
-    Projection, Rope, SampleRow, Sampler, Step,
+    Activation, Attention, CacheShape, Compute, Drawn, Error, Fault, Format, Head, HeadBlocks,
+    HeadNorm, LatentProjection, LogprobRow, MatrixPart, Norm, NormKind, Projection, Rope, Router,
+    SampleRow, Sampler, Step,
 };
 
 /// What the device does, shared with the test that drives it.
@@ -83,6 +87,9 @@ impl Compute for Fake {
     type Vector = usize;
     type Tensor = Shape;
     type Cache = CacheShape;
+    type Experts = Vec<Shape>;
+    type Routes = Shape;
+    type LowRank = Shape;
 
     fn describe(&self) -> String {
         "fake".to_owned()
@@ -92,6 +99,26 @@ impl Compute for Fake {
         assert!(parts.iter().all(|part| part.cols == parts[0].cols), "columns");
         self.claim("matrix", 1000)?;
         Ok(Shape(parts.iter().map(|part| part.rows).sum(), parts[0].cols))
+    }
+
+    fn load_experts(&mut self, matrices: Vec<Shape>) -> Result<Vec<Shape>, Error> {
+        assert!(matrices.iter().all(|matrix| *matrix == matrices[0]), "experts of one shape");
+        Ok(matrices)
+    }
+
+    fn load_low_rank(
+        &mut self,
+        down: &[f32],
+        up: &[f32],
+        rank: usize,
+        _scale: f32,
+    ) -> Result<Shape, Error> {
+        self.claim("adapter", 4 * (down.len() + up.len()))?;
+        Ok(Shape(up.len() / rank, down.len() / rank))
+    }
+
+    fn routes(&mut self, rows: usize, top_k: usize, _experts: usize) -> Result<Shape, Error> {
+        Ok(Shape(rows, top_k))
     }
 
     fn load_vector(&mut self, values: &[f32]) -> Result<usize, Error> {
@@ -110,6 +137,10 @@ impl Compute for Fake {
 
     fn matrix_bytes(&self, matrix: &Shape) -> usize {
         matrix.0 * matrix.1
+    }
+
+    fn experts_bytes(&self, experts: &Vec<Shape>) -> usize {
+        experts.iter().map(|matrix| matrix.0 * matrix.1).sum()
     }
 
     fn start_slot(&mut self, slot: u32, tokens: &[u32], prompt_len: u32, sampler: &Sampler) {
@@ -150,28 +181,48 @@ impl Compute for Fake {
         self.fits(&[(*out, 2 * rope.inv_freq.len())]);
     }
 
-    fn rms_norm(&mut self, x: &Shape, weight: &usize, _eps: f32, out: &mut Shape) {
-        self.fits(&[(*x, *weight), (*out, *weight)]);
+    fn embed_add(&mut self, table: &Shape, rows: &[u32], out: &mut Shape) {
+        self.fits(&[(*out, table.1)]);
+        assert_eq!(rows.len(), self.rows, "an index for each row");
+        assert!(rows.iter().all(|row| (*row as usize) < table.0), "rows of a table");
     }
 
-    fn add_rms_norm(
+    fn norm(&mut self, x: &Shape, how: &Norm<'_, usize>, out: &mut Shape) {
+        self.fits(&[(*x, *how.weight), (*out, *how.weight)]);
+        assert!(how.bias.is_none_or(|len| len == how.weight), "bias");
+    }
+
+    fn add_norm(
         &mut self,
         residual: &mut Shape,
         delta: &Shape,
-        weight: &usize,
-        _eps: f32,
+        _scale: f32,
+        how: &Norm<'_, usize>,
         out: &mut Shape,
     ) {
-        self.fits(&[(*residual, *weight), (*delta, *weight), (*out, *weight)]);
+        self.fits(&[(*residual, *how.weight), (*delta, *how.weight), (*out, *how.weight)]);
     }
 
-    fn add(&mut self, x: &mut Shape, delta: &Shape) {
+    fn add(&mut self, x: &mut Shape, delta: &Shape, _scale: f32) {
         self.fits(&[(*x, delta.1)]);
     }
 
     fn matmul(&mut self, x: &Shape, w: &Shape, bias: Option<&usize>, out: &mut Shape) {
         self.fits(&[(*x, w.1), (*out, w.0)]);
         assert!(bias.is_none_or(|len| *len == w.0), "bias");
+    }
+
+    fn adapt(&mut self, x: &Shape, pairs: &[Option<Shape>], first: usize, out: &mut Shape) {
+        for Shape(rows, cols) in pairs.iter().flatten() {
+            self.fits(&[(*x, *cols)]);
+            assert!(first + rows <= out.1, "columns of an adapter");
+        }
+    }
+
+    fn heads_matmul(&mut self, x: &Shape, w: &Shape, blocks: HeadBlocks, out: &mut Shape) {
+        self.fits(&[(*x, x.1), (*out, out.1)]);
+        let HeadBlocks { heads, x_stride, out_stride } = blocks;
+        assert!(w.0.is_multiple_of(heads) && w.1 <= x_stride && w.0 / heads <= out_stride, "heads");
     }
 
     fn project(
@@ -186,20 +237,71 @@ impl Compute for Fake {
         assert_eq!((how.kv_heads, how.head_dim), (cache.kv_heads, cache.head_dim), "heads");
     }
 
+    fn project_latent(
+        &mut self,
+        q: &Shape,
+        kv: &Shape,
+        how: &LatentProjection<'_, usize, Shape>,
+        cache: &mut CacheShape,
+        layer: usize,
+        out: &mut Shape,
+    ) {
+        let rotated = how.rope.1;
+        self.fits(&[
+            (*q, how.heads * (how.plain + rotated)),
+            (*kv, how.latent + rotated),
+            (*out, how.heads * (how.latent + rotated)),
+        ]);
+        assert!(layer < cache.layers, "layer");
+        assert_eq!((1, how.latent + rotated), (cache.kv_heads, cache.head_dim), "heads");
+    }
+
     fn attention(
         &mut self,
-        qkv: &Shape,
-        how: &Attention,
-        _cache: &CacheShape,
+        q: &Shape,
+        how: &Attention<'_, usize>,
+        cache: &CacheShape,
         _layer: usize,
         out: &mut Shape,
     ) {
-        let width = how.heads * how.head_dim;
-        self.fits(&[(*qkv, width + 2 * how.kv_heads * how.head_dim), (*out, width)]);
+        self.fits(&[(*q, q.1), (*out, how.heads * cache.value_dim())]);
+        assert!(how.heads * how.head_dim <= q.1, "queries");
+        assert!(how.sinks.is_none_or(|len| *len == how.heads), "sinks");
     }
 
-    fn silu_mul(&mut self, gate_up: &Shape, out: &mut Shape) {
-        self.fits(&[(*gate_up, 2 * out.1)]);
+    fn activate(&mut self, x: &Shape, _f: Activation, gated: bool, copies: usize, out: &mut Shape) {
+        assert!(self.rows * copies <= x.0 && self.rows * copies <= out.0, "rows");
+        assert_eq!(x.1, if gated { 2 * out.1 } else { out.1 }, "width");
+    }
+
+    fn gate_rows(&mut self, x: &mut Shape, gate: &Shape) {
+        self.fits(&[(*x, x.1), (*gate, 1)]);
+    }
+
+    fn route(&mut self, logits: &Shape, how: &Router<'_, usize>, routes: &mut Shape) {
+        self.fits(&[(*logits, logits.1)]);
+        assert_eq!(how.top_k, routes.1, "experts of a row");
+        assert!(how.correction.is_none_or(|len| *len == logits.1), "correction");
+    }
+
+    fn expert_matmul(
+        &mut self,
+        x: &Shape,
+        w: &Vec<Shape>,
+        bias: Option<&usize>,
+        routes: &Shape,
+        spread: bool,
+        out: &mut Shape,
+    ) {
+        let copies = self.rows * routes.1;
+        assert!(x.0 >= if spread { self.rows } else { copies } && out.0 >= copies, "rows");
+        assert_eq!((x.1, out.1), (w[0].1, w[0].0), "shape of an expert");
+        assert!(bias.is_none_or(|len| *len == w.len() * w[0].0), "bias");
+    }
+
+    fn combine(&mut self, x: &Shape, routes: &Shape, out: &mut Shape) {
+        assert!(x.0 >= self.rows * routes.1, "rows");
+        self.fits(&[(*out, x.1)]);
     }
 
     fn select(&mut self, x: &Shape, rows: &[u32], out: &mut Shape) {
@@ -207,7 +309,15 @@ impl Compute for Fake {
         assert!(rows.iter().all(|row| (*row as usize) < self.rows), "selected rows");
     }
 
-    fn logits(&mut self, x: &Shape, rows: usize, head: &Shape, logits: &mut Shape) {
+    fn logits(
+        &mut self,
+        x: &Shape,
+        rows: usize,
+        head: &Shape,
+        how: &Head<'_, usize>,
+        logits: &mut Shape,
+    ) {
+        assert!(how.bias.is_none_or(|len| *len == head.0), "bias of the head");
         assert!(rows <= x.0 && rows <= logits.0, "rows of logits");
         assert_eq!((x.1, logits.1), (head.1, head.0), "shape of the head");
     }
@@ -275,20 +385,29 @@ pub(crate) struct NoWeights {
 impl NoWeights {
     /// Enough zeros for this model.
     pub(crate) fn of(spec: &ModelSpec) -> Self {
-        let rows = spec.vocab.max(4 * spec.layers[0].mlp.width).max(4 * spec.hidden);
-        let cols = spec.hidden.max(spec.layers[0].mlp.width);
+        let width = spec.layers[0].mlp.width();
+        let rows = spec.vocab.max(4 * width).max(4 * spec.hidden);
+        let cols = spec.hidden.max(width);
         Self { zeros: vec![0; 4 * rows * cols] }
     }
 }
 
 impl Weights for NoWeights {
+    fn look(&self, _role: Role, rows: usize, cols: usize) -> Result<Look, LoadError> {
+        Ok(Look { format: Format::F32, bytes: 4 * (rows * cols) as u64 })
+    }
+
     fn tensor(&self, _role: Role, rows: usize, cols: usize) -> Result<TensorView<'_>, LoadError> {
-        let bytes = &self.zeros[..4 * rows * cols];
-        Ok(TensorView { format: Format::F32, rows, cols, bytes })
+        let bytes = self.zeros[..4 * rows * cols].into();
+        Ok(TensorView { format: Format::F32, rows, cols, bytes, order: None })
     }
 
     fn vector(&self, _role: Role, len: usize) -> Result<Vec<f32>, LoadError> {
         Ok(vec![0.0; len])
+    }
+
+    fn not_plain(&self, role: Role, _format: Format) -> LoadError {
+        unreachable!("all of them are plain: {role:?}")
     }
 }
 
@@ -301,20 +420,40 @@ pub(crate) fn small_spec(layers: usize) -> ModelSpec {
         scale: 1.0,
         window: None,
         rope: Some(0),
-        qk_norm: true,
+        soft_cap: None,
+        sinks: false,
+        qk_norm: Some(HeadNormSpec {
+            reach: HeadNorm::Each,
+            kind: NormKind::Rms,
+            own_weights: false,
+            eps: 1e-5,
+            offset: 0.0,
+        }),
         qkv_bias: true,
         out_bias: true,
+        latent: None,
     };
-    let layer = LayerSpec { attention, mlp: MlpSpec { width: 48, bias: true } };
+    let mlp = DenseSpec { width: 48, activation: Activation::Silu, gated: true, bias: true };
+    let layer = LayerSpec {
+        order: Order::Pre,
+        attention_norm: true,
+        residual_scale: 1.0,
+        attention,
+        mlp: MlpSpec::Dense(mlp),
+    };
+    let rope = Rope { inv_freq: vec![1.0; 4], magnitude: 1.0, interleaved: false, beyond: None };
     ModelSpec {
         family: "fake",
         hidden: 24,
         vocab: 64,
         context: 4096,
-        embedding_scale: 1.0,
-        norm_eps: 1e-5,
-        ropes: vec![Rope { inv_freq: vec![1.0; 4], magnitude: 1.0, interleaved: false }],
+        embedding: EmbeddingSpec { scale: 1.0, positions: None, types: None, norm: false },
+        norm: NormSpec { kind: NormKind::Rms, eps: 1e-5, offset: 0.0, bias: false },
+        ropes: vec![rope],
         layers: vec![layer; layers],
-        tied_head: true,
+        final_norm: true,
+        head: Some(HeadSpec { tied: true, bias: false, scale: 1.0, soft_cap: None }),
+        causal: true,
+        vision: None,
     }
 }

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 
 use engine::model::{Dtype, ModelFiles};
 use engine::plan::Plan;
-use kernels::{CacheElement, CacheShape, Precision};
+use engine::spec::ModelSpec;
+use kernels::{CacheElement, CacheShape, CacheValues, Precision};
 use scheduler::types::PAGE_TOKENS;
 
 /// Threads of the CPU device in tests.
@@ -40,14 +41,25 @@ pub(crate) fn plan(files: &ModelFiles, dtype: Dtype, size: Size) -> Plan {
         Dtype::Bfloat16 => (Precision::Bfloat16, CacheElement::Bf16),
         Dtype::Float16 => (Precision::Float16, CacheElement::F16),
     };
-    let spec = &files.spec;
+    plan_of(&files.spec, files.weight_bytes, (precision, element), size)
+}
+
+/// As [`plan`], for a model that was opened without its tokenizer.
+pub(crate) fn plan_of(
+    spec: &ModelSpec,
+    weight_bytes: u64,
+    (precision, element): (Precision, CacheElement),
+    size: Size,
+) -> Plan {
     let attention = &spec.layers[0].attention;
+    let in_keys = |latent: engine::spec::LatentSpec| CacheValues::InKeys { dim: latent.latent };
     let cache = CacheShape {
         layers: spec.layers.len(),
         pages: size.pages,
         page_tokens: PAGE_TOKENS,
-        kv_heads: attention.kv_heads,
-        head_dim: attention.head_dim,
+        kv_heads: attention.cache_heads(),
+        head_dim: attention.cache_dim(),
+        values: attention.latent.map_or(CacheValues::Own, in_keys),
         element,
         slots: size.rows,
         pages_per_slot: spec.context.div_ceil(PAGE_TOKENS),
@@ -59,7 +71,7 @@ pub(crate) fn plan(files: &ModelFiles, dtype: Dtype, size: Size) -> Plan {
         rows_max: size.rows,
         step_tokens_max: size.step_tokens,
         threads: THREADS,
-        weight_bytes: files.weight_bytes,
+        weight_bytes,
         cache_bytes: (cache.pages * cache.page_bytes()) as u64,
         activation_bytes: 0,
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use hearth_tests::fixtures;
 use serde::Deserialize;
 
 use super::tensors::Tensors;
@@ -45,7 +46,7 @@ struct Stored {
 impl Reference {
     /// A folder with `config.json`, weights and the stored outputs.
     pub(crate) fn folder(name: &str) -> Self {
-        let folder = super::data().join("reference").join(name);
+        let folder = fixtures::reference(name);
         Self::read(name, &folder, &folder.join("reference"))
     }
 
@@ -58,7 +59,7 @@ impl Reference {
 
     /// All GGUF files, by name.
     pub(crate) fn all_gguf() -> Vec<Self> {
-        let folder = super::data().join("reference/gguf_llama");
+        let folder = fixtures::reference("gguf_llama");
         let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> =
             entries.filter(|path| path.extension().is_some_and(|ext| ext == "gguf")).collect();

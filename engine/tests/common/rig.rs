@@ -1,13 +1,17 @@
 //! A model on the CPU, driven by hand: any tokens in, all logits and hidden states out.
 
 use engine::model::{Dtype, ModelFiles};
+use engine::open::Wordless;
+use engine::plan::Plan;
+use engine::spec::ModelSpec;
 use engine::start::{Loaded, cpu_config, load};
 use engine::transformer::Tap;
+use engine::weights::Weights;
 use kernels::cpu::Cpu;
-use kernels::{Compute, Drawn, Grant, Sampler, Segment, Step};
+use kernels::{CacheElement, Compute, Drawn, Grant, Precision, Sampler, Segment, Step};
 use scheduler::types::PAGE_TOKENS;
 
-use super::{Size, plan};
+use super::{Size, plan, plan_of};
 
 /// Tokens in one step at most.
 const STEP_TOKENS: usize = 192;
@@ -22,20 +26,40 @@ pub(crate) struct Rig {
 impl Rig {
     pub(crate) fn new(files: &ModelFiles, dtype: Dtype) -> Self {
         let plan = plan(files, dtype, Size { rows: 2, step_tokens: STEP_TOKENS, pages: PAGES });
-        let device = Cpu::new(cpu_config(&files.spec, &plan));
-        let loaded = load(device, &files.spec, files.weights.as_ref(), &plan)
-            .unwrap_or_else(|error| panic!("{error}"));
-        Self { loaded, hidden: files.spec.hidden, vocab: files.spec.vocab }
+        Self::planned(&files.spec, files.weights.as_ref(), &plan)
+    }
+
+    /// A model that was opened without its tokenizer.
+    pub(crate) fn wordless(files: &Wordless, precision: Precision, cache: CacheElement) -> Self {
+        let size = Size { rows: 2, step_tokens: STEP_TOKENS, pages: PAGES };
+        let plan = plan_of(&files.spec, files.weight_bytes, (precision, cache), size);
+        Self::planned(&files.spec, files.weights.as_ref(), &plan)
+    }
+
+    fn planned(spec: &ModelSpec, weights: &dyn Weights, plan: &Plan) -> Self {
+        let device = Cpu::new(cpu_config(spec, plan));
+        let loaded = load(device, spec, weights, plan).unwrap_or_else(|error| panic!("{error}"));
+        Self { loaded, hidden: spec.hidden, vocab: spec.vocab }
     }
 
     /// Logits of every position, computed in stretches of these lengths.
     pub(crate) fn logits(&mut self, tokens: &[u32], stretches: &[usize]) -> Vec<Vec<f32>> {
+        self.logits_after(tokens.len(), tokens, stretches)
+    }
+
+    /// As [`Rig::logits`], of a sequence whose first `prompt` tokens were its prompt.
+    pub(crate) fn logits_after(
+        &mut self,
+        prompt: usize,
+        tokens: &[u32],
+        stretches: &[usize],
+    ) -> Vec<Vec<f32>> {
         assert_eq!(stretches.iter().sum::<usize>(), tokens.len(), "stretches");
-        self.start(tokens);
+        self.start(tokens, prompt);
         let mut all = Vec::with_capacity(tokens.len());
         let mut first = 0;
         for &len in stretches {
-            self.step(tokens, first, len, None);
+            self.step(tokens, &[], first, len, None);
             let rows: Vec<u32> = (0..len as u32).collect();
             let Loaded { compute, model, .. } = &mut self.loaded;
             for rows in rows.chunks(model.logits_rows_max()) {
@@ -55,6 +79,11 @@ impl Rig {
 
     /// Hidden states of every position, flat, after 0, 1, .. layers.
     pub(crate) fn hidden(&mut self, tokens: &[u32]) -> Vec<Vec<f32>> {
+        self.hidden_typed(tokens, &[])
+    }
+
+    /// As [`Rig::hidden`], with the type of each token, for models that have types.
+    pub(crate) fn hidden_typed(&mut self, tokens: &[u32], types: &[u32]) -> Vec<Vec<f32>> {
         let mut states = Vec::new();
         let hidden = self.hidden;
         let mut tap = |compute: &mut Cpu, layer: usize, x: &<Cpu as Compute>::Tensor| {
@@ -65,14 +94,14 @@ impl Rig {
             }
             states.push(flat);
         };
-        self.start(tokens);
-        self.step(tokens, 0, tokens.len(), Some(&mut tap));
+        self.start(tokens, tokens.len());
+        self.step(tokens, types, 0, tokens.len(), Some(&mut tap));
         self.end();
         self.loaded.compute.end_slot(1);
         states
     }
 
-    fn start(&mut self, tokens: &[u32]) {
+    fn start(&mut self, tokens: &[u32], prompt: usize) {
         let greedy = Sampler {
             temperature: 0.0,
             top_p: 1.0,
@@ -87,12 +116,19 @@ impl Rig {
             banned: Vec::new(),
             banned_until: 0,
         };
-        self.loaded.compute.start_slot(1, tokens, tokens.len() as u32, &greedy);
+        self.loaded.compute.start_slot(1, tokens, prompt as u32, &greedy);
     }
 
     /// One stretch of slot 1. Pages are granted as positions need them, in an order that is not
     /// that of the positions.
-    fn step(&mut self, tokens: &[u32], first: usize, len: usize, tap: Option<Tap<'_, Cpu>>) {
+    fn step(
+        &mut self,
+        tokens: &[u32],
+        types: &[u32],
+        first: usize,
+        len: usize,
+        tap: Option<Tap<'_, Cpu>>,
+    ) {
         let held = first.div_ceil(PAGE_TOKENS);
         let needed = (first + len).div_ceil(PAGE_TOKENS);
         let grants: Vec<Grant> = (held..needed)
@@ -102,11 +138,14 @@ impl Rig {
                 page: ((index * 7 + 3) % PAGES) as u32,
             })
             .collect();
+        let (first_position, len) = (first as u32, len as u32);
         let segments =
-            [Segment { slot: 1, first: first as u32, len: len as u32, row: 0, late: false }];
+            [Segment { slot: 1, first: first_position, len, row: 0, late: false, adapter: 0 }];
+        let len = len as usize;
         let tokens = &tokens[first..first + len];
         let Loaded { compute, model, cache } = &mut self.loaded;
-        model.forward(compute, cache, Step { tokens, segments: &segments, grants: &grants }, tap);
+        let step = Step { tokens, segments: &segments, grants: &grants };
+        model.forward(compute, cache, step, types, tap);
     }
 
     fn end(&mut self) {

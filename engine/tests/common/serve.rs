@@ -30,6 +30,7 @@ pub(crate) fn request(id: u64, prompt: &[Token], max_tokens: u32) -> Request {
         priority: 0,
         tenant: 0,
         salt: 0,
+        adapter: 0,
         deadline: None,
     }
 }
@@ -83,6 +84,11 @@ impl Serve {
         // Times of a shared machine must not decide what a test's steps hold.
         let config = Config { target_itl_us: 0, ..scheduler_config(plan) };
         Self { scheduler: Scheduler::new(runner, config), now: 0, steps: 0 }
+    }
+
+    /// The engine, between two runs.
+    pub(crate) fn engine(&mut self) -> &mut CpuRunner {
+        self.scheduler.engine_mut()
     }
 
     /// Runs requests that come all at once, and gives their answers in the same order.

@@ -8,12 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use engine::open::Wordless;
+pub(crate) use hearth_tests::fixtures::reference as fixture;
 use serde_json::{Value, json};
-
-/// A folder or file of `tests/data/reference`.
-pub(crate) fn fixture(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/reference").join(name)
-}
 
 /// A folder that is removed when dropped.
 pub(crate) struct Folder(pub(crate) PathBuf);

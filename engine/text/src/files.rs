@@ -3,6 +3,7 @@
 //! Reads them with a limit on their size and turns the small ones into plain values. Every error
 //! names the file. What the values mean to the tokenizer is decided in `model`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -10,15 +11,27 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::TextError;
+use crate::description::added_token;
 
 /// The largest published tokenizer.json has about 35 MB.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 
-/// The files of a tokenizer, already read.
+/// The files of a tokenizer, already read. One of `tokenizer_json`, `tokenizer_model`,
+/// `vocab_json` with `merges_txt`, and `vocab_txt` is needed; the first of them wins.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct TextFiles<'a> {
-    /// `tokenizer.json`.
+    /// `tokenizer.json`; empty where there is none.
     pub tokenizer_json: &'a [u8],
+    /// `tokenizer.model`: a SentencePiece model.
+    pub tokenizer_model: Option<&'a [u8]>,
+    /// `vocab.json`: the tokens of a byte-level BPE model, with their ids.
+    pub vocab_json: Option<&'a [u8]>,
+    /// `merges.txt`: its pairs, best first.
+    pub merges_txt: Option<&'a [u8]>,
+    /// `vocab.txt`: the words of a WordPiece model, one per line.
+    pub vocab_txt: Option<&'a [u8]>,
+    /// `added_tokens.json`: further tokens, of folders whose `tokenizer_config` has no list.
+    pub added_tokens: Option<&'a [u8]>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<&'a [u8]>,
     /// `special_tokens_map.json`.
@@ -35,6 +48,58 @@ pub(crate) struct Config {
     /// Templates by name, the usual one is called `default`; with the file each came from.
     pub(crate) templates: Vec<Template>,
     pub(crate) clean_up_spaces: bool,
+    pub(crate) options: Options,
+}
+
+/// The switches of `tokenizer_config.json`; none if the file does not say.
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// Without the `Fast` at its end.
+    pub(crate) class: Option<String>,
+    pub(crate) add_bos: Option<bool>,
+    pub(crate) add_eos: Option<bool>,
+    pub(crate) add_prefix_space: Option<bool>,
+    pub(crate) legacy: Option<bool>,
+    pub(crate) lower_case: Option<bool>,
+    pub(crate) strip_accents: Option<bool>,
+    pub(crate) chinese_chars: Option<bool>,
+    /// Tokens beside the vocabulary by id, in the form of tokenizer.json's `added_tokens`.
+    pub(crate) added: BTreeMap<usize, Value>,
+}
+
+impl Options {
+    fn parse(json: &Map<String, Value>) -> Result<Options, String> {
+        let flag = |key: &str| match json.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(format!("{key} is {other}, not true or false")),
+        };
+        let class = json.get("tokenizer_class").and_then(Value::as_str);
+        let mut options = Options {
+            class: class.map(|name| name.strip_suffix("Fast").unwrap_or(name).to_owned()),
+            add_bos: flag("add_bos_token")?,
+            add_eos: flag("add_eos_token")?,
+            add_prefix_space: flag("add_prefix_space")?,
+            legacy: flag("legacy")?,
+            lower_case: flag("do_lower_case")?,
+            strip_accents: flag("strip_accents")?,
+            chinese_chars: flag("tokenize_chinese_chars")?,
+            added: BTreeMap::new(),
+        };
+        let list = json.get("added_tokens_decoder").and_then(Value::as_object);
+        for (id, token) in list.into_iter().flatten() {
+            let parsed = id.parse().ok().zip(token["content"].as_str());
+            let Some((id, content)) = parsed else {
+                return Err(format!("added_tokens_decoder has the entry {id}: {token}"));
+            };
+            let mut entry = added_token(id, content, token["special"] == true);
+            for key in ["single_word", "lstrip", "rstrip", "normalized"] {
+                entry[key] = (token[key] == true).into();
+            }
+            options.added.insert(id, entry);
+        }
+        Ok(options)
+    }
 }
 
 /// One template's source.
@@ -52,6 +117,8 @@ impl Config {
         if let Some(bytes) = files.tokenizer_config {
             let json = object(file, bytes)?;
             config.add_special_tokens(&json);
+            config.options =
+                Options::parse(&json).map_err(|reason| TextError::invalid(file, reason))?;
             config.clean_up_spaces =
                 json.get("clean_up_tokenization_spaces") == Some(&Value::Bool(true));
             if let Some(templates) = json.get("chat_template") {
@@ -61,6 +128,9 @@ impl Config {
         if let Some(bytes) = files.special_tokens_map {
             let json = object("special_tokens_map.json", bytes)?;
             config.add_special_tokens(&json);
+        }
+        if let Some(bytes) = files.added_tokens.filter(|_| config.options.added.is_empty()) {
+            config.add_tokens(&object("added_tokens.json", bytes)?)?;
         }
         if let Some(source) = files.chat_template {
             config.set_template("default", source, "chat_template.jinja");
@@ -95,6 +165,19 @@ impl Config {
         Ok(())
     }
 
+    /// The older form of `added_tokens_decoder`: ids by token.
+    fn add_tokens(&mut self, json: &Map<String, Value>) -> Result<(), TextError> {
+        for (content, id) in json {
+            let Some(id) = id.as_u64().and_then(|id| usize::try_from(id).ok()) else {
+                let reason = format!("the id of {content:?} is {id}");
+                return Err(TextError::invalid("added_tokens.json", reason));
+            };
+            let special = self.special.values().any(|token| token == content);
+            self.options.added.insert(id, added_token(id, content, special));
+        }
+        Ok(())
+    }
+
     /// Takes `xyz_token` entries, written as strings or as `{"content": ...}`. The first file to
     /// name one wins, as in transformers: the map only fills gaps of the config.
     fn add_special_tokens(&mut self, json: &Map<String, Value>) {
@@ -110,9 +193,14 @@ impl Config {
 /// A directory's files, read into memory.
 #[derive(Debug, Default)]
 pub(crate) struct Directory {
-    pub(crate) tokenizer_json: Vec<u8>,
-    pub(crate) tokenizer_config: Option<Vec<u8>>,
-    pub(crate) special_tokens_map: Option<Vec<u8>>,
+    tokenizer_json: Vec<u8>,
+    tokenizer_model: Option<Vec<u8>>,
+    vocab_json: Option<Vec<u8>>,
+    merges_txt: Option<Vec<u8>>,
+    vocab_txt: Option<Vec<u8>>,
+    added_tokens: Option<Vec<u8>>,
+    tokenizer_config: Option<Vec<u8>>,
+    special_tokens_map: Option<Vec<u8>>,
     /// Template files, in rising order of precedence: `chat_template.json`,
     /// `additional_chat_templates/*.jinja`, `chat_template.jinja`.
     pub(crate) templates: Vec<Template>,
@@ -120,31 +208,62 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn read(dir: &Path) -> Result<Directory, TextError> {
-        let Some(tokenizer_json) = read(&dir.join("tokenizer.json"))? else {
-            let reason = if dir.join("tokenizer.model").exists() {
-                "not found; tokenizer.model alone is not enough, convert it to tokenizer.json"
-            } else {
-                "not found"
-            };
-            return Err(TextError::invalid(&name(&dir.join("tokenizer.json")), reason));
-        };
-        let mut templates = Vec::new();
+        let mut read_in = Directory::default();
+        read_in.read_vocabulary(dir)?;
         let path = dir.join("chat_template.json");
         if let Some(bytes) = read(&path)? {
             let json = object(&name(&path), &bytes)?;
             let mut config = Config::default();
             let value = json.get("chat_template").unwrap_or(&Value::Null);
             config.add_templates(&name(&path), value)?;
-            templates.append(&mut config.templates);
+            read_in.templates.append(&mut config.templates);
         }
-        add_named(&dir.join("additional_chat_templates"), &mut templates)?;
-        add_template("default", &dir.join("chat_template.jinja"), &mut templates)?;
-        Ok(Directory {
-            tokenizer_json,
-            tokenizer_config: read(&dir.join("tokenizer_config.json"))?,
-            special_tokens_map: read(&dir.join("special_tokens_map.json"))?,
-            templates,
-        })
+        add_named(&dir.join("additional_chat_templates"), &mut read_in.templates)?;
+        add_template("default", &dir.join("chat_template.jinja"), &mut read_in.templates)?;
+        read_in.added_tokens = read(&dir.join("added_tokens.json"))?;
+        read_in.tokenizer_config = read(&dir.join("tokenizer_config.json"))?;
+        read_in.special_tokens_map = read(&dir.join("special_tokens_map.json"))?;
+        Ok(read_in)
+    }
+
+    /// The first form of a vocabulary that is there; the others are not read.
+    fn read_vocabulary(&mut self, dir: &Path) -> Result<(), TextError> {
+        let json = dir.join("tokenizer.json");
+        if let Some(bytes) = read(&json)? {
+            self.tokenizer_json = bytes;
+            return Ok(());
+        }
+        self.tokenizer_model = read(&dir.join("tokenizer.model"))?;
+        if self.tokenizer_model.is_some() {
+            return Ok(());
+        }
+        self.merges_txt = read(&dir.join("merges.txt"))?;
+        if self.merges_txt.is_some() {
+            self.vocab_json = read(&dir.join("vocab.json"))?;
+        }
+        if self.vocab_json.is_none() {
+            self.vocab_txt = read(&dir.join("vocab.txt"))?;
+        }
+        if self.vocab_json.is_none() && self.vocab_txt.is_none() {
+            let reason = "not found, and no tokenizer.model, vocab.json with merges.txt, \
+                          or vocab.txt instead";
+            return Err(TextError::invalid(&name(&json), reason));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn files(&self) -> TextFiles<'_> {
+        TextFiles {
+            tokenizer_json: &self.tokenizer_json,
+            tokenizer_model: self.tokenizer_model.as_deref(),
+            vocab_json: self.vocab_json.as_deref(),
+            merges_txt: self.merges_txt.as_deref(),
+            vocab_txt: self.vocab_txt.as_deref(),
+            added_tokens: self.added_tokens.as_deref(),
+            tokenizer_config: self.tokenizer_config.as_deref(),
+            special_tokens_map: self.special_tokens_map.as_deref(),
+            chat_template: None,
+        }
     }
 }
 

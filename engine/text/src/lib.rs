@@ -10,13 +10,19 @@
 
 mod chat;
 mod decode;
+mod description;
 mod detokenizer;
+mod encode;
 mod error;
 mod files;
+mod folder;
 mod gguf;
 mod model;
 mod pretokenizer;
+mod protobuf;
+mod sentencepiece;
 mod stop;
+mod vocabulary;
 
 pub use chat::ChatInput;
 pub use detokenizer::Detokenizer;

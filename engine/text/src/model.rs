@@ -14,19 +14,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokenizers::{AddedToken, Tokenizer};
+use tokenizers::{AddedToken, PostProcessorWrapper, Tokenizer};
 
 use crate::chat::{ChatInput, Templates};
 use crate::decode::{DecodeState, Decoder};
+use crate::description::{self, Pair};
 use crate::files::{Config, Directory, TextFiles};
-use crate::{Detokenizer, GgufVocab, TemplateError, TextError};
+use crate::{Detokenizer, GgufVocab, TemplateError, TextError, folder};
 
 const TOKENIZER_JSON: &str = "tokenizer.json";
 
 /// Tokenizer and chat templates of one model.
 #[derive(Debug)]
 pub struct TextModel {
-    tokenizer: Tokenizer,
+    pub(crate) tokenizer: Tokenizer,
     decoder: Decoder,
     special: HashSet<u32>,
     bos: Option<u32>,
@@ -51,7 +52,8 @@ struct OutlineModel {
 impl TextModel {
     /// Loads `tokenizer.json` and what lies beside it: `tokenizer_config.json`,
     /// `special_tokens_map.json`, `chat_template.jinja`, `chat_template.json` and
-    /// `additional_chat_templates/`. Only the first must exist.
+    /// `additional_chat_templates/`. Only the first must exist, or in its place one of the older
+    /// forms: `tokenizer.model`, `vocab.json` with `merges.txt`, or `vocab.txt`.
     ///
     /// A chat template that does not compile is no reason to refuse the model: it is reported by
     /// [`TextModel::chat_template_error`] and by [`TextModel::render_chat`].
@@ -60,18 +62,13 @@ impl TextModel {
     /// A file that cannot be read or used, by name and with the reason.
     pub fn from_dir(dir: &Path) -> Result<TextModel, TextError> {
         let read = Directory::read(dir)?;
-        let files = TextFiles {
-            tokenizer_json: &read.tokenizer_json,
-            tokenizer_config: read.tokenizer_config.as_deref(),
-            special_tokens_map: read.special_tokens_map.as_deref(),
-            chat_template: None,
-        };
+        let files = read.files();
         let located = |error| in_directory(error, dir);
         let mut config = Config::parse(&files).map_err(located)?;
         for template in &read.templates {
             config.set_template(&template.name, &template.source, &template.file);
         }
-        TextModel::build(files.tokenizer_json, config, &[]).map_err(located)
+        TextModel::from_files(&files, config).map_err(located)
     }
 
     /// The same from memory.
@@ -79,7 +76,7 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::from_dir`].
     pub fn from_bytes(files: TextFiles<'_>) -> Result<TextModel, TextError> {
-        TextModel::build(files.tokenizer_json, Config::parse(&files)?, &[])
+        TextModel::from_files(&files, Config::parse(&files)?)
     }
 
     /// From the tokenizer keys of a GGUF header.
@@ -93,10 +90,44 @@ impl TextModel {
         if let Some(source) = &vocab.chat_template {
             config.set_template("default", source, "tokenizer.chat_template");
         }
-        let mut model = TextModel::build(&json, config, &vocab.tokens)?;
+        let mut model = TextModel::build(&json, config, &vocab.words())?;
         model.bos = vocab.bos;
         model.eos = vocab.eos;
         Ok(model)
+    }
+
+    fn from_files(files: &TextFiles<'_>, mut config: Config) -> Result<TextModel, TextError> {
+        if files.tokenizer_json.is_empty()
+            && let Some(made) = folder::describe(files, &mut config)?
+        {
+            return TextModel::build(&made.json, config, &made.listed);
+        }
+        let wishes = (config.options.add_bos, config.options.add_eos);
+        let encoder = config.special.contains_key("cls_token");
+        let mut model = TextModel::build(files.tokenizer_json, config, &[])?;
+        if wishes != (None, None) && !encoder {
+            let (bos, eos) = (wishes.0.unwrap_or(false), wishes.1.unwrap_or(false));
+            model.set_frame(bos, eos).map_err(|e| TextError::invalid(TOKENIZER_JSON, e))?;
+        }
+        Ok(model)
+    }
+
+    /// `add_bos_token` and `add_eos_token` of the configuration replace what tokenizer.json puts
+    /// around a text, as in transformers 5. Encoders have other tokens there and keep theirs.
+    fn set_frame(&mut self, bos: bool, eos: bool) -> Result<(), String> {
+        let token = |id: Option<u32>, wish: bool| {
+            let id = id.filter(|_| wish)?;
+            Some((self.tokenizer.id_to_token(id)?, id))
+        };
+        let (bos, eos) = (token(self.bos, bos), token(self.eos, eos));
+        fn named(token: Option<&(String, u32)>) -> Option<(&str, u32)> {
+            token.map(|(token, id)| (token.as_str(), *id))
+        }
+        let frame = description::frame(named(bos.as_ref()), named(eos.as_ref()), Pair::Both);
+        let processor: PostProcessorWrapper =
+            serde_json::from_value(frame).map_err(|e| e.to_string())?;
+        self.tokenizer.with_post_processor(Some(processor));
+        Ok(())
     }
 
     fn build(
@@ -137,18 +168,6 @@ impl TextModel {
     /// Number of ids that the tokenizer knows: the largest plus one. A model's output may be wider.
     pub fn vocab_size(&self) -> usize {
         self.decoder.len()
-    }
-
-    /// Text to tokens. Special tokens written in the text are recognised in either case;
-    /// `add_special_tokens` adds those that the model's files put around a text (often BOS), which
-    /// a rendered chat template has already written.
-    ///
-    /// # Errors
-    /// The tokenizer's files make it fail on this text.
-    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
-        contained(|| self.tokenizer.encode_fast(text, add_special_tokens))
-            .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(TextError::Encode)
     }
 
     /// Tokens to text. Bytes that are not UTF-8 become U+FFFD; ids outside the vocabulary are
@@ -262,12 +281,14 @@ fn vocabulary(tokenizer: &Tokenizer, listed: &[String]) -> Result<Vec<Option<Str
     if size > count * 2 + (1 << 16) {
         return Err(format!("token id {} for a vocabulary of {count}", size - 1));
     }
-    let token = |id: usize| tokenizer.id_to_token(id as u32).or_else(|| listed.get(id).cloned());
+    let token = |id: usize| listed.get(id).cloned().or_else(|| tokenizer.id_to_token(id as u32));
     Ok((0..size).map(token).collect())
 }
 
 /// Runs code of the `tokenizers` crate; its error or panic becomes a message.
-fn contained<T, E: std::fmt::Display>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+pub(crate) fn contained<T, E: std::fmt::Display>(
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| error.to_string()),
         Err(panic) => {

@@ -14,6 +14,8 @@ pub(crate) struct PreTokenizer {
     pub(crate) ignore_merges: bool,
     /// Whether a text starts with BOS if the file does not say.
     pub(crate) add_bos: bool,
+    /// Whether two texts are kept apart as encoders do, if the file does not say.
+    pub(crate) add_sep: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -28,43 +30,98 @@ enum Rule {
     DeepseekLlm,
     DeepseekCoder,
     DeepseekV3,
+    Falcon,
+    Bloom,
+    BloomDigits,
+    Chameleon,
+    Kimi,
+    Superbpe,
+    BailingMoe,
+    SeedCoder,
+    ExaoneMoe,
+    Jais2,
 }
 
-/// Name, rule, NFC before cutting, whole tokens first, BOS by default.
-const NAMES: [(&str, Rule, bool, bool, bool); 33] = [
-    ("default", Rule::Gpt2, false, false, false),
-    ("gpt-2", Rule::Gpt2, false, false, false),
-    ("gpt2", Rule::Gpt2, false, false, false),
-    ("phi-2", Rule::Gpt2, false, false, false),
-    ("mpt", Rule::Gpt2, true, false, false),
-    ("olmo", Rule::Gpt2, true, false, false),
-    ("smollm", Rule::DigitsGpt2, false, false, false),
-    ("starcoder", Rule::DigitsGpt2, false, false, false),
-    ("refact", Rule::DigitsGpt2, false, false, false),
-    ("codeshell", Rule::DigitsGpt2, false, false, false),
-    ("command-r", Rule::DigitsGpt2, true, false, false),
-    ("llama-bpe", Rule::Llama3, false, true, true),
-    ("llama3", Rule::Llama3, false, true, true),
-    ("llama-v3", Rule::Llama3, false, true, true),
-    ("falcon3", Rule::Llama3, false, true, true),
-    ("lfm2", Rule::Llama3, false, true, true),
-    ("dbrx", Rule::Llama3, false, false, false),
-    ("smaug-bpe", Rule::Llama3, false, false, false),
-    ("glm4", Rule::Llama3, false, false, false),
-    ("chatglm-bpe", Rule::Llama3, false, false, false),
-    ("qwen2", Rule::Qwen2, true, false, false),
-    ("deepseek-r1-qwen", Rule::Qwen2, false, false, false),
-    ("megrez", Rule::Qwen2, false, false, false),
-    ("stablelm2", Rule::Qwen2, false, false, false),
-    ("qwen35", Rule::Qwen35, true, false, false),
-    ("tekken", Rule::Tekken, false, true, true),
-    ("gpt-4o", Rule::Gpt4o, false, true, false),
-    ("llama4", Rule::Gpt4o, false, true, true),
-    ("deepseek-llm", Rule::DeepseekLlm, false, false, false),
-    ("deepseek-coder", Rule::DeepseekCoder, false, false, false),
-    ("deepseek-v3", Rule::DeepseekV3, false, false, false),
-    ("deepseek3", Rule::DeepseekV3, false, false, false),
-    ("hunyuan-dense", Rule::DeepseekV3, false, false, false),
+/// What else a name says: NFC before cutting, whole tokens first, BOS by default, two texts kept
+/// apart as encoders do.
+const NFC: u8 = 1;
+const WHOLE: u8 = 2;
+const BOS: u8 = 4;
+const SEP: u8 = 8;
+
+/// All names that are known, by rule.
+const NAMES: [(Rule, u8, &[&str]); 28] = [
+    (
+        Rule::Gpt2,
+        0,
+        &[
+            "default",
+            "gpt-2",
+            "gpt2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "jina-v2-es",
+            "jina-v2-de",
+            "gigachat",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "exaone4",
+            "jais",
+            "trillion",
+            "granite-docling",
+        ],
+    ),
+    (Rule::Gpt2, SEP, &["roberta-bpe", "jina-v1-en", "jina-v2-code"]),
+    (Rule::Gpt2, NFC, &["mpt", "olmo"]),
+    (
+        Rule::DigitsGpt2,
+        0,
+        &["smollm", "starcoder", "refact", "codeshell", "exaone", "minerva-7b", "mellum2"],
+    ),
+    (Rule::DigitsGpt2, NFC, &["command-r"]),
+    (
+        Rule::Llama3,
+        WHOLE | BOS,
+        &[
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "lfm2",
+            "pixtral",
+            "midm-2.0",
+            "jina-v5-nano",
+        ],
+    ),
+    (Rule::Llama3, 0, &["dbrx", "smaug-bpe", "chatglm-bpe"]),
+    (Rule::Llama3, WHOLE, &["glm4", "glm5"]),
+    (Rule::Jais2, 0, &["jais-2"]),
+    (Rule::Qwen2, NFC, &["qwen2", "kormo", "f2llmv2"]),
+    (
+        Rule::Qwen2,
+        0,
+        &["deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "grok-2", "solar-open"],
+    ),
+    (Rule::Qwen35, NFC, &["qwen35"]),
+    (Rule::Tekken, WHOLE | BOS, &["tekken"]),
+    (Rule::Gpt4o, WHOLE, &["gpt-4o"]),
+    (Rule::Gpt4o, WHOLE | BOS, &["llama4"]),
+    (Rule::Gpt4o, 0, &["kanana2", "talkie", "minimax-m2"]),
+    (Rule::DeepseekLlm, 0, &["deepseek-llm"]),
+    (Rule::DeepseekCoder, 0, &["deepseek-coder"]),
+    (Rule::DeepseekV3, 0, &["deepseek-v3", "deepseek3", "hunyuan-dense", "joyai-llm", "hy_v4"]),
+    (Rule::Falcon, 0, &["falcon"]),
+    (Rule::Bloom, 0, &["poro-chat", "bloom", "gpt3-finnish"]),
+    (Rule::BloomDigits, 0, &["viking"]),
+    (Rule::Chameleon, BOS, &["chameleon"]),
+    (Rule::Kimi, 0, &["kimi-k2"]),
+    (Rule::Superbpe, 0, &["superbpe"]),
+    (Rule::BailingMoe, 0, &["bailingmoe", "bailingmoe2", "llada-moe"]),
+    (Rule::SeedCoder, 0, &["seed-coder"]),
+    (Rule::ExaoneMoe, 0, &["exaone-moe"]),
 ];
 
 const LLAMA3: &str = concat!(
@@ -114,17 +171,62 @@ const DEEPSEEK_V3: &str = concat!(
     r##"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"##,
 );
 
+/// Letters in their cases, without Han, which has words of its own; contractions stay attached.
+const KIMI: &str = concat!(
+    r"\p{Han}+|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*",
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+",
+    r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|",
+    r"\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
+const BAILING_MOE: &str = concat!(
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]++[\r\n]*|",
+    r"\s*[\r\n]|\s+(?!\S)|\s+",
+);
+
+const SEED_CODER: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1}|",
+    r" ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+|\s+(?!\S)|\s+",
+);
+
+const EXAONE_MOE: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|",
+    r"\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?|\s*[\r\n]|\s+(?!\S)|\s+",
+);
+
+/// As Llama 3, but white space goes in powers of two.
+const JAIS2: &str = concat!(
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|",
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|",
+    r"\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}",
+);
+
+/// Words end at white space and at the marks of several scripts.
+const BLOOM: &str = r" ?[^(\s|.,!?…。，、।۔،)]+";
+
 /// The rule of that name, if it is built in.
 pub(crate) fn by_name(name: &str) -> Option<PreTokenizer> {
-    let &(_, rule, nfc, ignore_merges, add_bos) =
-        NAMES.iter().find(|&&(known, ..)| known == name)?;
-    let normalizer = if nfc { json!({"type": "NFC"}) } else { Value::Null };
-    Some(PreTokenizer { normalizer, pre_tokenizer: sequence(rule), ignore_merges, add_bos })
+    let &(rule, more, _) = NAMES.iter().find(|(_, _, names)| names.contains(&name))?;
+    let normalizer = if more & NFC != 0 { json!({"type": "NFC"}) } else { Value::Null };
+    Some(PreTokenizer {
+        normalizer,
+        pre_tokenizer: sequence(rule),
+        ignore_merges: more & WHOLE != 0,
+        add_bos: more & BOS != 0,
+        add_sep: more & SEP != 0,
+    })
+}
+
+/// All names.
+pub(crate) fn all_names() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().flat_map(|(_, _, names)| names.iter().copied())
 }
 
 /// All names, for an error message.
 pub(crate) fn names() -> String {
-    NAMES.map(|(name, ..)| name).join(", ")
+    all_names().collect::<Vec<_>>().join(", ")
 }
 
 fn sequence(rule: Rule) -> Value {
@@ -156,6 +258,27 @@ fn sequence(rule: Rule) -> Value {
         Rule::DeepseekV3 => {
             vec![split(r"\p{N}{1,3}"), split("[一-龥぀-ゟ゠-ヿ]+"), split(DEEPSEEK_V3), bytes(false)]
         }
+        Rule::Falcon => {
+            vec![split(r"[\p{P}$+<=>^~|`]+"), bytes_cut(), split("[0-9][0-9][0-9]"), bytes(false)]
+        }
+        Rule::Bloom => vec![split(BLOOM), bytes(false)],
+        Rule::BloomDigits => vec![split(BLOOM), split(r"\p{N}"), bytes(false)],
+        Rule::Chameleon => vec![
+            split("<sentinel:[0-9]+>"),
+            split("(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z"),
+            split("([\\t\\n]|    |  )"),
+            split(r"\p{N}"),
+            split(r"[\p{P}!-/:-@\[-`{-~]"),
+            bytes(true),
+        ],
+        Rule::Kimi => vec![split(KIMI), bytes(false)],
+        Rule::Superbpe => {
+            vec![split(r"\p{N}+"), split(r"(?=(\d{3})+(?!\d))"), bytes(false)]
+        }
+        Rule::BailingMoe => vec![split(BAILING_MOE), bytes(false)],
+        Rule::SeedCoder => vec![split(SEED_CODER), bytes(false)],
+        Rule::ExaoneMoe => vec![split(EXAONE_MOE), bytes(false)],
+        Rule::Jais2 => vec![split(JAIS2), bytes(false)],
     };
     json!({"type": "Sequence", "pretokenizers": steps})
 }
@@ -171,6 +294,11 @@ fn split(regex: &str) -> Value {
 
 fn digits() -> Value {
     json!({"type": "Digits", "individual_digits": true})
+}
+
+/// GPT-2's rule, in a place where the text must still be text.
+fn bytes_cut() -> Value {
+    split(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+")
 }
 
 /// Bytes as visible characters; with `gpt2`, cut by GPT-2's own rule first.
@@ -203,7 +331,7 @@ mod tests {
 
     #[test]
     fn every_name_compiles() {
-        for (name, ..) in NAMES {
+        for name in names().split(", ") {
             check(name, "a", &["a"]);
         }
     }
@@ -232,5 +360,19 @@ mod tests {
         let words = ["Ab", " ", "1", "2", " ", "我们", "!", "\n", "ñé", " "];
         check("deepseek-llm", "Ab 12 我们!\nñé ", &words);
         check("deepseek-v3", "ab 1234!x 我们", &["ab", " ", "123", "4", "!x", " ", "我们"]);
+    }
+
+    #[test]
+    fn rules_of_one_family() {
+        check("falcon", "x 12345+y's", &["x", " ", "123", "45", "+", "y", "'", "s"]);
+        check("poro-chat", "a b, 12c!", &["a", " b", ",", " 12c", "!"]);
+        check("viking", "a b, 12c!", &["a", " b", ",", " ", "1", "2", "c", "!"]);
+        check("chameleon", "a  b\n12!", &["a", "  ", "b", "\n", "1", "2", "!"]);
+        check("kimi-k2", "Don't说话ABc 1234", &["Don't", "说话", "ABc", " ", "123", "4"]);
+        check("superbpe", "a b 1234567", &["a b ", "1", "234", "567"]);
+        check("seed-coder", "ab 12!\n x", &["ab", " ", "1", "2", "!", "\n", " x"]);
+        check("bailingmoe", "It's\n\nx", &["It", "'s", "\n\n", "x"]);
+        check("jais-2", "a     b", &["a", "    ", " b"]);
+        check("exaone-moe", "ab cd1", &["ab cd", "1"]);
     }
 }

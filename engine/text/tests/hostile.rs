@@ -176,19 +176,98 @@ fn mutated_configs_and_templates() {
             tokenizer_config: (round % 2 == 0).then_some(&mutated),
             special_tokens_map: (round % 3 == 0).then_some(&mutated),
             chat_template: (round % 2 == 1).then_some(&template),
+            ..TextFiles::default()
         });
+    }
+}
+
+/// Thousands of small changes to the older forms, each loaded and, if that works, used.
+#[test]
+fn mutated_folders() {
+    let model = data("folders/spm_bpe/tokenizer.model");
+    let unigram = data("folders/spm_unigram/tokenizer.model");
+    let words = data("folders/bert/vocab.txt");
+    let vocab = data("folders/qwen2/vocab.json");
+    let merges = data("folders/qwen2/merges.txt");
+    let config = data("folders/qwen2/tokenizer_config.json");
+    let (start, mut loaded) = (Instant::now(), 0);
+    quietly(|| {
+        for round in 0..1800 {
+            let mut seed = Seed(round);
+            let which = round % 4;
+            let source = [&unigram, &words, &vocab, &model][which as usize];
+            let mutated = mutate_bytes(&mut seed, source);
+            let other = mutate_bytes(&mut seed, if which == 2 { &merges } else { &config });
+            let part = Some(mutated.as_slice());
+            let files = match which {
+                1 => TextFiles { vocab_txt: part, ..TextFiles::default() },
+                2 => TextFiles {
+                    vocab_json: if seed.next(2) == 0 { part } else { Some(&vocab) },
+                    merges_txt: Some(&other),
+                    tokenizer_config: Some(&config),
+                    ..TextFiles::default()
+                },
+                _ => TextFiles { tokenizer_model: part, ..TextFiles::default() },
+            };
+            loaded += u32::from(exercise(files));
+        }
+    });
+    assert!(loaded > 200, "only {loaded} mutations went beyond the parser");
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+#[test]
+fn mutated_templates() {
+    let names = ["qwen3coder", "mistral_tekken", "command7", "glm45", "deepseek31", "smollm3"];
+    let sources = names.map(|name| data(&format!("templates/{name}.jinja")));
+    let messages = vec![
+        json!({"role": "user", "content": "hi"}),
+        json!({"role": "assistant", "content": null, "tool_calls": [
+            {"id": "abcdefgh1", "function": {"name": "f", "arguments": {"a": [1, "x"]}}}]}),
+    ];
+    let chat = ChatInput { messages, add_generation_prompt: true, ..ChatInput::default() };
+    let mut rendered = 0;
+    for round in 0..2000 {
+        let mut seed = Seed(round);
+        let source = mutate_bytes(&mut seed, &sources[round as usize % sources.len()]);
+        let source = String::from_utf8_lossy(&source);
+        if let Ok(model) = with_template(&source) {
+            rendered += u32::from(model.render_chat(&chat).is_ok());
+        }
+    }
+    assert!(rendered > 200, "only {rendered} mutations render");
+}
+
+/// What `--chat-template` shows to the operator: where in the file, and what.
+#[test]
+fn errors_in_templates_have_a_line() {
+    for (source, line, what) in [
+        ("a\n{% if x %}\nb", 3, "syntax error"),
+        ("a\n\n{{ x | nope }}", 3, "nope"),
+        ("{% for %}", 1, "syntax error"),
+        ("{{ 'abc }}", 1, "syntax error"),
+        ("x\n{% nothing %}", 2, "nothing"),
+    ] {
+        let compiled = with_template(source);
+        let error = match compiled {
+            Err(error) => error.to_string(),
+            Ok(model) => model.render_chat(&ChatInput::default()).unwrap_err().to_string(),
+        };
+        assert!(error.contains(&format!(":{line})")), "{source:?}: {error}");
+        assert!(error.contains(what), "{source:?}: {error}");
     }
 }
 
 #[test]
 fn mutated_gguf_vocabularies() {
-    let good: [Value; 2] = [
+    let good: [Value; 3] = [
+        serde_json::from_slice(&data("gguf_t5.json")).unwrap(),
         serde_json::from_slice(&data("gguf_vocab.json")).unwrap(),
         serde_json::from_slice::<Value>(&data("sentencepiece.json")).unwrap()["vocab"].clone(),
     ];
-    for round in 0..100 {
+    for round in 0..150 {
         let mut seed = Seed(round);
-        let mut json = good[round as usize % 2].clone();
+        let mut json = good[round as usize % 3].clone();
         mutate_json(&mut seed, &mut json);
         if let Ok(vocab) = serde_json::from_value::<GgufVocab>(json)
             && let Ok(model) = TextModel::from_gguf(vocab)

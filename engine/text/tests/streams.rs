@@ -5,15 +5,17 @@ mod common;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use common::{data, demo};
+use common::{data, demo, folder};
 use proptest::prelude::*;
 use text::{StopStrings, TextFiles, TextModel};
 
-/// One model for each way of decoding, and the demo model.
+/// One model for each way of decoding, the demo model, and the older forms of folders.
 static MODELS: LazyLock<Vec<Arc<TextModel>>> = LazyLock::new(|| {
     let names = ["byte_level", "llama2", "metaspace", "unigram", "wordpiece", "wordpiece_cleanup"];
     let mut models: Vec<_> = names.map(load).into_iter().map(Arc::new).collect();
     models.push(Arc::new(demo()));
+    let folders = ["bert", "spm_unigram", "spm_unigram_bytes", "xlm_roberta", "llama", "qwen2"];
+    models.extend(folders.map(|name| Arc::new(folder(name))));
     models
 });
 
@@ -35,11 +37,11 @@ fn stream(model: &Arc<TextModel>, prompt: &[u32], ids: &[u32], skip: bool) -> (S
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
     fn detokenizer_equals_decode(
-        which in 0..7_usize,
+        which in 0..13_usize,
         raw in prop::collection::vec(any::<u32>(), 0..40),
         cut in any::<prop::sample::Index>(),
         skip in any::<bool>(),

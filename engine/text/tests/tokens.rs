@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{data, demo, lines, root};
+use hearth_tests::fixtures;
 use serde_json::Value;
 use text::{ChatInput, GgufVocab, TextError, TextFiles, TextModel};
 
@@ -85,14 +86,14 @@ fn demo_special_tokens() {
 #[test]
 fn reference_models_have_their_ids() {
     let mut prompts = 0;
-    for dir in fs::read_dir(root().join("tests/data/reference")).unwrap().flatten() {
+    for dir in fs::read_dir(fixtures::references()).unwrap().flatten() {
         let reference = dir.path().join("reference.json");
-        if !reference.exists() {
+        if !reference.exists() || !dir.path().join("tokenizer.json").exists() {
             continue;
         }
         let model = TextModel::from_dir(&dir.path()).unwrap();
         let reference: Value = serde_json::from_slice(&file(&reference)).unwrap();
-        for prompt in reference["prompts"].as_array().unwrap() {
+        for prompt in reference["prompts"].as_array().into_iter().flatten() {
             let text = prompt["text"].as_str().unwrap();
             assert_eq!(model.encode(text, false).unwrap(), ids(&prompt["input_ids"]));
             prompts += 1;
@@ -105,7 +106,7 @@ fn reference_models_have_their_ids() {
 fn gguf_vocabulary_equals_its_tokenizer_json() {
     let vocab: GgufVocab = serde_json::from_slice(&data("gguf_vocab.json")).unwrap();
     let ours = TextModel::from_gguf(vocab).unwrap();
-    let path = root().join("tests/data/reference/gguf_llama/tokenizer.json");
+    let path = fixtures::reference("gguf_llama/tokenizer.json");
     let tokenizer_json = file(&path);
     let files = TextFiles { tokenizer_json: &tokenizer_json, ..TextFiles::default() };
     let theirs = TextModel::from_bytes(files).unwrap();
@@ -206,8 +207,11 @@ fn what_is_not_supported_is_refused_by_name() {
         change(&mut changed);
         changed
     };
-    check(with(|v| v.model = "rwkv".into()), "\"rwkv\" is not supported; supported: gpt2, llama");
-    check(with(|v| v.pre = Some("bloom".into())), "\"bloom\" is not supported; supported: default");
+    check(
+        with(|v| v.model = "rwkv".into()),
+        "\"rwkv\" is not supported; supported: gpt2, llama, t5, bert",
+    );
+    check(with(|v| v.pre = Some("afmoe".into())), "\"afmoe\" is not supported; supported: default");
     check(with(|v| v.merges = None), "needs tokenizer.ggml.merges");
     check(with(|v| v.merges = Some(vec!["a c".into()])), "`c` out of vocabulary");
     check(with(|v| v.tokens.clear()), "no tokens");
@@ -222,14 +226,18 @@ fn what_is_not_supported_is_refused_by_name() {
 #[test]
 fn a_missing_or_broken_file_is_named() {
     let missing = TextModel::from_dir(Path::new("/nowhere")).unwrap_err();
-    assert_eq!(missing.to_string(), "/nowhere/tokenizer.json: not found");
+    assert_eq!(
+        missing.to_string(),
+        "/nowhere/tokenizer.json: not found, and no tokenizer.model, vocab.json with merges.txt, \
+         or vocab.txt instead"
+    );
     let tokenizer_json = data("tokenizers/byte_level.json");
     let check = |config: Option<&[u8]>, map: Option<&[u8]>, expect: &str| {
         let files = TextFiles {
             tokenizer_json: &tokenizer_json,
             tokenizer_config: config,
             special_tokens_map: map,
-            chat_template: None,
+            ..TextFiles::default()
         };
         let error = TextModel::from_bytes(files).unwrap_err();
         assert!(matches!(error, TextError::Invalid { .. }));

@@ -91,9 +91,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The pattern of a path, for labels: a stranger's path must not make a new one.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 10] = [
+    const ROUTES: [&str; 15] = [
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/v1/rerank",
+        "/v2/rerank",
+        "/rerank",
+        "/v1/score",
         "/v1/models",
         "/v1/tokenize",
         "/v1/detokenize",

@@ -7,8 +7,8 @@ use axum::response::{IntoResponse, Response};
 use scheduler::types::Refusal;
 use wire::{ApiError, ErrorKind, openai};
 
+use crate::backend::SubmitError;
 use crate::backend::local::EngineState;
-use crate::backend::{Model, SubmitError};
 
 /// A failure and when to come back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,8 +51,13 @@ fn unavailable(message: impl Into<String>) -> Failure {
     Failure::new(ErrorKind::Unavailable, "unavailable", message)
 }
 
-/// What the scheduler refused, in the caller's words.
-pub(super) fn of_refusal(refusal: Refusal, model: &Model) -> Failure {
+/// What the scheduler refused, in the caller's words; with the state of the model's engine.
+pub(super) fn of_refusal(
+    refusal: Refusal,
+    model: &str,
+    state: &EngineState,
+    retry_after_s: u64,
+) -> Failure {
     match refusal {
         Refusal::Invalid(field, why) => {
             let message = format!("Invalid value for '{field}': {why}.");
@@ -65,16 +70,16 @@ pub(super) fn of_refusal(refusal: Refusal, model: &Model) -> Failure {
                 "overloaded",
                 "The server is at its limit; try again later.",
             ),
-            retry_after_s: Some(model.engine.retry_after_s()),
+            retry_after_s: Some(retry_after_s),
         },
         Refusal::Deadline => Failure::new(
             ErrorKind::Deadline,
             "deadline_exceeded",
             "The request took longer than this server allows.",
         ),
-        Refusal::Engine(why) => match model.engine.state() {
+        Refusal::Engine(why) => match state {
             EngineState::Ready => {
-                tracing::error!(model = %model.id, %why, "a request failed in the engine");
+                tracing::error!(%model, %why, "a request failed in the engine");
                 let message = format!("The engine failed: {why}.");
                 Failure::new(ErrorKind::Internal, "engine_error", message)
             }

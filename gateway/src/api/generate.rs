@@ -38,9 +38,7 @@ pub(super) async fn completion(
 type Prepare = fn(&App, &[u8], Caller) -> Result<Prepared, Failure>;
 
 async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<Response, Failure> {
-    let caller = request.extensions().get::<Caller>().copied().ok_or_else(|| {
-        Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
-    })?;
+    let caller = caller(&request)?;
     let body = body::read(request, &app).await?;
     let prepared = prepare::run(&app, body.len(), move |app| prepare(app, &body, caller)).await?;
     let Prepared { kind, model, decoding, jobs, caller } = prepared;
@@ -57,6 +55,13 @@ async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<R
     }
 }
 
+/// Who asks.
+pub(super) fn caller(request: &Request) -> Result<Caller, Failure> {
+    request.extensions().get::<Caller>().copied().ok_or_else(|| {
+        Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
+    })
+}
+
 fn choices(decoding: &wire::Decoding) -> usize {
     usize::try_from(decoding.choices).unwrap_or(usize::MAX)
 }
@@ -66,6 +71,11 @@ fn head(kind: Kind, model: &str) -> Head {
         Kind::Chat => "chatcmpl-",
         Kind::Completion => "cmpl-",
     });
+    now(id, model)
+}
+
+/// The head of an answer that is made now.
+pub(super) fn now(id: String, model: &str) -> Head {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     Head { id, created, model: model.to_owned() }
 }

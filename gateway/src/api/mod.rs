@@ -4,21 +4,26 @@
 //! template, tokens, bounds) -> `Model::submit` -> `run` (events to text) -> `sse` or one answer.
 //! Handlers know models as [`crate::backend::Model`] and nothing of what serves them.
 
+mod adapters;
 pub mod auth;
 mod body;
 mod choice;
+mod embeddings;
 mod envelope;
 mod error;
 mod generate;
 mod ids;
 pub mod limits;
 mod plan;
+mod pool;
 mod prepare;
 mod prompt;
+mod rerank;
 mod routes;
 mod run;
 mod sse;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -39,6 +44,8 @@ pub struct App {
     metrics: Arc<Metrics>,
     keys: Keys,
     limits: Limits,
+    /// Where adapters may be loaded from while serving.
+    adapters_folder: Option<PathBuf>,
     /// Room for requests at once.
     places: Arc<Semaphore>,
     /// Room for prompts that are prepared off the runtime's threads.
@@ -58,12 +65,13 @@ impl App {
         metrics: Arc<Metrics>,
         keys: Keys,
         limits: Limits,
+        adapters_folder: Option<PathBuf>,
     ) -> Arc<Self> {
         limits.check();
         let places = Arc::new(Semaphore::new(limits.requests_max));
         let heavy = Arc::new(Semaphore::new(limits.heavy_max));
         let bodies = Arc::new(Semaphore::new(limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { models, metrics, keys, limits, places, heavy, bodies })
+        Arc::new(Self { models, metrics, keys, limits, adapters_folder, places, heavy, bodies })
     }
 }
 
@@ -78,6 +86,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/models/{*id}", get(routes::model))
         .route("/v1/chat/completions", post(generate::chat))
         .route("/v1/completions", post(generate::completion))
+        .route("/v1/load_lora_adapter", post(adapters::load))
+        .route("/v1/unload_lora_adapter", post(adapters::unload))
+        .route("/v1/embeddings", post(embeddings::embeddings))
+        .route("/v1/rerank", post(rerank::rerank))
+        .route("/v2/rerank", post(rerank::rerank))
+        .route("/rerank", post(rerank::rerank))
+        .route("/v1/score", post(rerank::score))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
         .route("/v1/tokenize", post(routes::tokenize))

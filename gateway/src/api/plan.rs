@@ -32,6 +32,7 @@ pub(super) fn request(
         priority: priority(decoding.priority),
         tenant,
         salt: decoding.cache_salt.as_deref().map_or(0, salt),
+        adapter: 0,
         deadline: None,
     })
 }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use text::Detokenizer;
+use text::{Detokenizer, TextModel};
 use wire::openai::stream::Kind;
 use wire::{ChatRequest, CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
 
@@ -69,7 +69,12 @@ pub(super) fn model(app: &App, id: &str) -> Result<Arc<Model>, Failure> {
         return Err(Failure::new(ErrorKind::Unavailable, "unavailable", format!("{why}.")));
     }
     let short: String = id.chars().take(128).collect();
-    let names: Vec<String> = app.models.list().iter().map(|m| format!("'{}'", m.id)).collect();
+    if let Some(other) = app.models.pool(id) {
+        return Err(wrong_task(&other.id, other.task.serves()));
+    }
+    let (models, pools) = (app.models.list(), app.models.pools());
+    let names = models.iter().map(|m| &m.id).chain(pools.iter().map(|m| &m.id));
+    let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
     let message = format!(
         "The model '{short}' does not exist here. Available: {}.",
         if names.is_empty() { "none".to_owned() } else { names.join(", ") }
@@ -87,11 +92,32 @@ pub(super) fn model_or_first(app: &App, id: Option<&str>) -> Result<Arc<Model>, 
     }
 }
 
+/// The model is there and does something else.
+pub(super) fn wrong_task(id: &str, serves: &str) -> Failure {
+    let message = format!("The model '{id}' does not answer here; it serves {serves}.");
+    let error = wire::ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
+    error.with_param("model").into()
+}
+
+/// Tokenizer and context of the model of this name, or of the first one, whatever it does.
+pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize), Failure> {
+    let pool = match id {
+        Some(id) => app.models.pool(id),
+        None if app.models.first().is_none() => app.models.pools().into_iter().next(),
+        None => None,
+    };
+    match pool {
+        Some(pool) => Ok((Arc::clone(&pool.text), pool.context)),
+        None => model_or_first(app, id).map(|m| (Arc::clone(&m.text), m.context)),
+    }
+}
+
 /// A chat.
 pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
     let request = wire::openai::parse_chat(body, &app.limits.request)?;
     let model = model(app, &request.model)?;
     let ChatRequest { messages, tools, tool_choice, template, decoding, .. } = request;
+    prompt::refuse_images(&messages)?;
     let tools: Option<Vec<Value>> = (tool_choice == ToolChoice::Auto).then_some(tools);
     let tokens = prompt::of_chat(&model.text, &messages, tools, &template, model.context)?;
     let jobs = vec![job(&model, &decoding, tokens, None, caller)?];

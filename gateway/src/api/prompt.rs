@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use text::{ChatInput, TemplateError, TextError, TextModel};
-use wire::{ApiError, Content, ErrorKind, Message, Prompt, Role, Template};
+use wire::{ApiError, Content, ErrorKind, Message, Part, Prompt, Role, Template};
 
 use super::error::Failure;
 
@@ -36,6 +36,21 @@ pub(super) fn of_chat(
         return Err(empty("messages"));
     }
     Ok(tokens)
+}
+
+/// No family that runs here looks at images, so a chat that holds one is refused. A vision family
+/// would make features of them here, and a placeholder for each in the prompt.
+pub(super) fn refuse_images(messages: &[Message]) -> Result<(), Failure> {
+    for (m, message) in messages.iter().enumerate() {
+        let Content::Parts(parts) = &message.content else { continue };
+        let Some(p) = parts.iter().position(|part| matches!(part, Part::Image(_))) else {
+            continue;
+        };
+        let message = "This model reads text only; it cannot look at images.";
+        let error = ApiError::new(ErrorKind::Invalid, "images_not_supported", message);
+        return Err(error.with_param(format!("messages[{m}].content[{p}]")).into());
+    }
+    Ok(())
 }
 
 /// Makes tokens of a plain prompt; ids are checked and taken as they are. An empty text is the
@@ -144,7 +159,13 @@ fn template_message(message: &Message) -> Value {
     let content = match &message.content {
         Content::Absent => String::new(),
         Content::Text(text) => text.clone(),
-        Content::Parts(parts) => parts.join("\n"),
+        Content::Parts(parts) => {
+            let texts = parts.iter().filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::Image(_) => None,
+            });
+            texts.collect::<Vec<_>>().join("\n")
+        }
     };
     let mut out = Map::new();
     out.insert("role".into(), role.name().into());

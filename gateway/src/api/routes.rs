@@ -12,7 +12,7 @@ use wire::{ErrorKind, TokenizeInput};
 use super::error::Failure;
 use super::generate::json;
 use super::{App, body, prepare, prompt};
-use crate::backend::Model;
+use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 
 const INDEX: &str = "\
@@ -20,8 +20,13 @@ Hearth, an inference server
 
 POST /v1/chat/completions    chat, as OpenAI's
 POST /v1/completions         plain completions, as OpenAI's
+POST /v1/embeddings          texts to vectors, as OpenAI's
+POST /v1/rerank              documents by how well they answer, as Jina's and Cohere's
+POST /v1/score               pairs of texts to scores, as vLLM's
 GET  /v1/models              models served here
 GET  /v1/models/{id}         one of them
+POST /v1/load_lora_adapter   put an adapter beside a model, as vLLM's
+POST /v1/unload_lora_adapter take it away
 POST /tokenize               text or messages to tokens
 POST /detokenize             tokens to text
 GET  /health                 the process is alive
@@ -58,12 +63,18 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
 }
 
 fn card(model: &Model) -> serde_json::Value {
-    answer::model(&model.id, model.created, model.context)
+    answer::model(&model.id, model.created, model.context, "generate")
+}
+
+fn pool_card(model: &PoolModel) -> serde_json::Value {
+    answer::model(&model.id, model.created, model.context, model.task.name())
 }
 
 /// `GET /v1/models`
 pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
-    let all: Vec<_> = app.models.list().iter().map(|model| card(model)).collect();
+    let (models, pools) = (app.models.list(), app.models.pools());
+    let cards = models.iter().map(|model| card(model));
+    let all: Vec<_> = cards.chain(pools.iter().map(|model| pool_card(model))).collect();
     json(answer::models(&all).to_string())
 }
 
@@ -74,6 +85,9 @@ pub(super) async fn model(
 ) -> Result<Response, Failure> {
     // Bytes that are no text name no model.
     let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
+    if let Some(model) = app.models.pool(&id) {
+        return Ok(json(pool_card(&model).to_string()));
+    }
     Ok(json(card(&*prepare::model(&app, &id)?).to_string()))
 }
 
@@ -86,22 +100,23 @@ pub(super) async fn tokenize(
     let bytes = body.len();
     let work = move |app: &App| {
         let request = openai::parse_tokenize(&body, &app.limits.request)?;
-        let model = prepare::model_or_first(app, request.model.as_deref())?;
-        let text = &model.text;
-        let most = COUNTED_MAX.max(model.context);
+        let (text, context) = prepare::text(app, request.model.as_deref())?;
+        let text = &text;
+        let most = COUNTED_MAX.max(context);
         let tokens = match request.input {
             TokenizeInput::Text { prompt, add_special_tokens } => {
                 prompt::check_length(text, &prompt, most, "prompt")?;
                 prompt::encode(text, &prompt, add_special_tokens)?
             }
             TokenizeInput::Chat { messages, tools, template } => {
+                prompt::refuse_images(&messages)?;
                 prompt::of_chat(text, &messages, Some(tools), &template, most)?
             }
         };
         let strs: Option<Vec<String>> = request
             .return_token_strs
             .then(|| tokens.iter().map(|id| text.token_text(*id)).collect());
-        let answer = openai::tokenize_answer(&tokens, model.context, strs.as_deref());
+        let answer = openai::tokenize_answer(&tokens, context, strs.as_deref());
         Ok(answer.to_string())
     };
     prepare::run(&app, bytes, work).await.map(json)
@@ -116,9 +131,9 @@ pub(super) async fn detokenize(
     let bytes = body.len();
     let work = move |app: &App| {
         let request = openai::parse_detokenize(&body)?;
-        let model = prepare::model_or_first(app, request.model.as_deref())?;
-        prompt::check_ids(&model.text, &request.tokens, "tokens")?;
-        let text = model.text.decode(&request.tokens, false);
+        let (text, _) = prepare::text(app, request.model.as_deref())?;
+        prompt::check_ids(&text, &request.tokens, "tokens")?;
+        let text = text.decode(&request.tokens, false);
         Ok(openai::detokenize_answer(&text).to_string())
     };
     prepare::run(&app, bytes, work).await.map(json)

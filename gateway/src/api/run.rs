@@ -153,7 +153,8 @@ impl Run {
             }
             Event::Refused(_, why, _) => {
                 self.ended = true;
-                return Err(of_refusal(why, &self.model));
+                let Model { id, engine, .. } = &*self.model;
+                return Err(of_refusal(why, id, &engine.state(), engine.retry_after_s()));
             }
         }
         Ok(())

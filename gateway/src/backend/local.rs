@@ -10,6 +10,7 @@
 //! no memory, and setting it twice is harmless. A `Message::Nudge` wakes a sleeping thread; if
 //! there is no room for it, then the channel is not empty and the thread is not asleep.
 
+mod adapter;
 mod generation;
 mod observed;
 mod thread;
@@ -25,6 +26,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::SubmitError;
 use crate::metrics::{ModelMetrics, RequestTimer};
+pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
+pub use engine::spec::PrefixRule;
 pub use generation::LocalGeneration;
 use thread::Driver;
 
@@ -107,6 +110,8 @@ enum Message {
     Submit(Box<Request>, Open),
     /// Look at the flags.
     Nudge,
+    /// Between two steps.
+    Adapter(adapter::Change),
 }
 
 /// The thread's side of a request.
@@ -121,7 +126,7 @@ impl LocalEngine {
     /// # Errors
     /// The system has no thread left.
     pub fn start(
-        engine: impl Engine + Send + 'static,
+        engine: impl Engine + Adapts + Send + 'static,
         mut config: scheduler::Config,
         options: Options,
         metrics: Arc<ModelMetrics>,

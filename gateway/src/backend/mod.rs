@@ -1,12 +1,19 @@
 //! What serves a model: today the engine in this process. Handlers see only the types of this
 //! file; that a thread, a scheduler and a device stand behind them is `local`'s affair.
 
+use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use scheduler::types::{Event, Request, Sampling};
+use sha2::{Digest, Sha256};
 
+pub mod adapters;
+pub mod embed;
 pub mod local;
+mod pool;
+
+pub use pool::{PoolModel, Reads, Task};
 
 /// A model that this server offers.
 pub struct Model {
@@ -26,6 +33,12 @@ pub struct Model {
     pub eos: Vec<u32>,
     /// The engine.
     pub engine: local::LocalEngine,
+    /// Which prompts may share cached pages.
+    pub prefix: local::PrefixRule,
+    /// Adapters that may be loaded beside it; `None` where it takes none.
+    pub adapters: Option<Arc<adapters::Adapters>>,
+    /// The adapter that it is; `None` for a base model.
+    pub adapter: Option<Arc<adapters::LoadedAdapter>>,
 }
 
 /// Why a request was not taken in.
@@ -46,6 +59,8 @@ pub enum SubmitError {
 /// next step.
 pub struct Generation {
     pub(crate) inner: local::LocalGeneration,
+    /// The adapter stays on the device until its last request has ended.
+    _adapter: Option<Arc<adapters::LoadedAdapter>>,
 }
 
 impl Generation {
@@ -71,7 +86,39 @@ impl Model {
     ///
     /// # Errors
     /// The engine cannot take it now.
-    pub fn submit(&self, request: Request, arrived: Instant) -> Result<Generation, SubmitError> {
-        self.engine.submit_at(request, arrived).map(|inner| Generation { inner })
+    pub fn submit(
+        &self,
+        mut request: Request,
+        arrived: Instant,
+    ) -> Result<Generation, SubmitError> {
+        request.adapter = self.adapter.as_ref().map_or(0, |adapter| adapter.number());
+        let load = self.adapter.as_ref().map_or(0, |adapter| adapter.load());
+        let class = self.prefix.class(request.prompt.len());
+        request.salt = apart(request.salt, load, class);
+        let inner = self.engine.submit_at(request, arrived)?;
+        Ok(Generation { inner, _adapter: self.adapter.clone() })
     }
+}
+
+/// The salt of requests whose pages may only be shared among themselves. The plain case keeps the
+/// caller's salt; otherwise all three go through a digest, so that no caller's salt can meet it.
+fn apart(salt: u64, load: u64, class: u64) -> u64 {
+    if (load, class) == (0, 0) {
+        return salt;
+    }
+    let mut digest = Sha256::new();
+    for part in [salt, load, class] {
+        digest.update(part.to_le_bytes());
+    }
+    let digest: [u8; 32] = digest.finalize().into();
+    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+}
+
+/// What a thread said when it panicked.
+fn text_of_panic(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
 }

@@ -7,9 +7,11 @@ pub mod completions;
 pub mod doctor;
 pub mod exit;
 mod http;
+pub mod inspect;
 mod logs;
 pub mod plan;
 pub mod pull;
+pub mod quantize;
 pub mod serve;
 
 /// The runtime of a command that talks to the network.

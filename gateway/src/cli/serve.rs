@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::exit::{self, Failure, Outcome};
 use super::logs;
 use crate::api::{self, App, Keys, Limits};
+use crate::backend::{Model, Task};
 use crate::config::values::show_time;
 use crate::config::{Config, Flags, Loaded, ModelChoice, Secret};
 use crate::metrics::Metrics;
@@ -88,7 +89,7 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
         loaded = load(&config, &models, &metrics) => loaded?,
         () = signals.next() => return exit::print("stopped while loading\n"),
     }
-    exit::print(&ready_text(&config, address, start))?;
+    exit::print(&ready_text(&config, &models, address, start))?;
 
     signals.next().await;
     let limit = show_time(config.drain);
@@ -105,7 +106,8 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
 fn router(config: &Config, models: &Arc<Models>, metrics: &Arc<Metrics>) -> axum::Router {
     let keys = Keys::new(config.api_keys.iter().map(Secret::reveal));
     let limits = Limits::for_bodies(config.body_limit);
-    api::router(App::new(Arc::clone(models), Arc::clone(metrics), keys, limits))
+    let folder = config.adapters_folder.clone();
+    api::router(App::new(Arc::clone(models), Arc::clone(metrics), keys, limits, folder))
 }
 
 async fn listen(config: &Config) -> Result<TcpListener, Failure> {
@@ -139,40 +141,87 @@ async fn load_one(
     let planned = wiring::plan(config, choice).await?;
     exit::print(&format!("\n{}\n{}", planned.title(), planned.table()))?;
     planned.notes().iter().for_each(|note| tracing::warn!(model = %choice.id, "{note}"));
-    let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+    if planned.pools() {
+        let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
+        let started = tokio::task::spawn_blocking(move || planned.start_pool(&config, &metrics));
+        models.add_pool(started.await.map_err(|panic| broken(&panic))??);
+        return Ok(());
+    }
+    let (theirs, metrics) = (Arc::clone(config), Arc::clone(metrics));
     // Reading and packing weights takes every core for a while: not on the runtime's threads.
-    let started = tokio::task::spawn_blocking(move || planned.start(&config, &metrics));
-    let model =
-        started.await.map_err(|panic| exit::internal(format!("loading failed: {panic}")))??;
-    models.add(model);
+    let started = tokio::task::spawn_blocking(move || planned.start(&theirs, &metrics));
+    let base = models.add(started.await.map_err(|panic| broken(&panic))??);
+    load_adapters(config, &base, models).await
+}
+
+/// Loading a model must not take the server with it.
+fn broken(panic: &tokio::task::JoinError) -> Failure {
+    exit::internal(format!("loading failed: {panic}"))
+}
+
+/// The adapters that the configuration names for this base.
+async fn load_adapters(config: &Config, base: &Arc<Model>, models: &Models) -> Outcome {
+    let first = config.models.first().map(|model| model.id.clone());
+    for choice in &config.adapters {
+        if choice.base.as_ref().or(first.as_ref()) != Some(&base.id) {
+            continue;
+        }
+        let (base, choice) = (Arc::clone(base), choice.clone());
+        let loaded = tokio::task::spawn_blocking(move || match &base.adapters {
+            Some(adapters) => adapters
+                .load(&base, &choice.name, &choice.path)
+                .map_err(|error| format!("adapter {}: {error}", choice.name)),
+            None => Err(format!("adapter {}: {} takes no adapters", choice.name, base.id)),
+        });
+        let model = loaded.await.map_err(|panic| broken(&panic))?.map_err(exit::environment)?;
+        exit::print(&format!("adapter {}\n", model.id))?;
+        if !models.add_new(model) {
+            return Err(exit::environment("two adapters have the same name".to_owned()));
+        }
+    }
     Ok(())
 }
 
-fn ready_text(config: &Config, address: SocketAddr, start: Instant) -> String {
+/// What the first model answers to: its route, and the rest of a request's body.
+fn example(models: &Models, id: &str) -> (&'static str, &'static str) {
+    match models.pool(id).map(|model| model.task) {
+        None => ("chat/completions", r#""messages": [{"role": "user", "content": "Hello!"}]"#),
+        Some(Task::Embed) => ("embeddings", r#""input": ["Hello!"]"#),
+        Some(Task::Rerank) => ("rerank", r#""query": "Who?", "documents": ["You.", "There."]"#),
+    }
+}
+
+fn ready_text(config: &Config, models: &Models, address: SocketAddr, start: Instant) -> String {
     let url = format!("http://{address}");
     let model = config.models.first().map_or("demo", |model| model.id.as_str());
+    let (route, body) = example(models, model);
     let key = if config.api_keys.is_empty() {
         ""
     } else {
         "    -H \"authorization: Bearer $HEARTH_API_KEY\" \\\n"
     };
     let usual = address.port() == 8080 && address.ip().is_loopback();
-    let chat = if usual { String::new() } else { format!(" --url {url}") };
+    let chat = match (route, usual) {
+        ("chat/completions", true) => "  hearth chat\n\n".to_owned(),
+        ("chat/completions", false) => format!("  hearth chat --url {url}\n\n"),
+        _ => String::new(),
+    };
     format!(
-        "\nready in {:.2} s: {url}\n\n  curl {url}/v1/chat/completions \\\n    \
+        "\nready in {:.2} s: {url}\n\n  curl {url}/v1/{route} \\\n    \
          -H 'content-type: application/json' \\\n{key}    \
-         -d '{{\"model\": \"{model}\", \"messages\": [{{\"role\": \"user\", \
-         \"content\": \"Hello!\"}}]}}'\n\n  hearth chat{chat}\n\n",
+         -d '{{\"model\": \"{model}\", {body}}}'\n\n{chat}",
         start.elapsed().as_secs_f64(),
     )
 }
 
 /// All engines side by side, each with the same deadline.
 async fn drain(config: &Config, models: &Models) {
-    let models = models.list();
+    let (models, pools) = (models.list(), models.pools());
     let drains = models.iter().map(|model| model.engine.drain(config.drain));
-    let ended = futures_util::future::join_all(drains).await;
-    if !ended.iter().all(|ended| *ended) {
+    let pools = pools.iter().map(|model| model.engine.drain(config.drain));
+    let (drained, pooled) =
+        tokio::join!(futures_util::future::join_all(drains), futures_util::future::join_all(pools));
+    if !drained.iter().chain(&pooled).all(|ended| *ended) {
         tracing::warn!("the drain's time was up: open requests were ended");
     }
 }

@@ -150,6 +150,17 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.device, t, values::device),
     },
     Opt {
+        key: "engine.task",
+        env: "HEARTH_TASK",
+        flag: "task",
+        value: "TASK",
+        default: "auto",
+        list: false,
+        doc: "What the models are there for: `generate`, `embed` (vectors) or `rerank` (scores); \
+              `auto`: what their files say.",
+        set: |c, t| one(&mut c.task, t, values::task),
+    },
+    Opt {
         key: "engine.dtype",
         env: "HEARTH_DTYPE",
         flag: "dtype",
@@ -242,6 +253,41 @@ pub static OPTIONS: &[Opt] = &[
         list: false,
         doc: "A Jinja file that replaces the models' own chat template.",
         set: |c, t| one(&mut c.chat_template, t, values::file_or_none),
+    },
+    Opt {
+        key: "engine.adapters",
+        env: "HEARTH_ADAPTERS",
+        flag: "adapter",
+        value: "[BASE:]NAME=DIR",
+        default: "",
+        list: true,
+        doc: "Low-rank adapters (PEFT folders) to load at start, each served as the model \
+              `base:name`. Without a base they belong to the first model.",
+        set: |c, t| {
+            c.adapters = t.iter().map(|text| source::adapter(text)).collect::<Result<_, _>>()?;
+            Ok(())
+        },
+    },
+    Opt {
+        key: "engine.adapters_folder",
+        env: "HEARTH_ADAPTERS_FOLDER",
+        flag: "adapters-folder",
+        value: "DIR",
+        default: "",
+        list: false,
+        doc: "Folder below which `POST /v1/load_lora_adapter` finds adapters. Without one, \
+              nothing is loaded or unloaded while serving.",
+        set: |c, t| one(&mut c.adapters_folder, t, values::file_or_none),
+    },
+    Opt {
+        key: "engine.adapters_max",
+        env: "HEARTH_ADAPTERS_MAX",
+        flag: "adapters-max",
+        value: "N",
+        default: "16",
+        list: false,
+        doc: "Adapters that each model holds at once.",
+        set: |c, t| one(&mut c.adapters_max, t, |s| values::count(s, 1, 4096).map(|n| n as u32)),
     },
     Opt {
         key: "log.format",

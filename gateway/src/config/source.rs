@@ -65,6 +65,31 @@ fn model_source(text: &str) -> Result<ModelSource, String> {
     ))
 }
 
+/// An adapter to load at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterChoice {
+    /// The base's name; `None`: the first model.
+    pub base: Option<String>,
+    /// Its own name.
+    pub name: String,
+    /// Its folder.
+    pub path: PathBuf,
+}
+
+/// `[BASE:]NAME=DIR`.
+pub(crate) fn adapter(text: &str) -> Result<AdapterChoice, String> {
+    let wrong = || format!("'{text}' is not [BASE:]NAME=DIR");
+    let (name, path) = text.trim().split_once('=').ok_or_else(wrong)?;
+    let (base, name) = match name.rsplit_once(':') {
+        Some((base, name)) => (Some(base.to_owned()), name),
+        None => (None, name),
+    };
+    if name.is_empty() || path.is_empty() || base.as_deref() == Some("") {
+        return Err(wrong());
+    }
+    Ok(AdapterChoice { base, name: name.to_owned(), path: PathBuf::from(path) })
+}
+
 /// Whether a text names a repository: `org/name`. It becomes a part of paths, so nothing that
 /// could climb out of a directory passes.
 pub(crate) fn is_repo(text: &str) -> bool {

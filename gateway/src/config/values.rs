@@ -31,6 +31,19 @@ pub enum Dtype {
     Float16,
 }
 
+/// What models are there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// What their files say.
+    Auto,
+    /// They continue texts.
+    Generate,
+    /// They make vectors.
+    Embed,
+    /// They score pairs.
+    Rerank,
+}
+
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -204,6 +217,16 @@ pub(super) fn device(text: &str) -> Result<Device, String> {
             .and_then(|index| index.parse().ok())
             .map(Device::Cuda)
             .ok_or_else(|| format!("`{text}` is not a device; use auto, cpu or cuda:N")),
+    }
+}
+
+pub(super) fn task(text: &str) -> Result<Task, String> {
+    match text {
+        "auto" => Ok(Task::Auto),
+        "generate" => Ok(Task::Generate),
+        "embed" => Ok(Task::Embed),
+        "rerank" => Ok(Task::Rerank),
+        _ => Err(format!("wanted auto, generate, embed or rerank, found '{text}'")),
     }
 }
 

@@ -69,6 +69,16 @@ async fn what_a_caller_may_get_wrong() {
             Some("min_tokens"),
         ),
         (
+            chat(&json!({"messages": [{"role": "user", "content": [
+                {"type": "text", "text": "What is this?"},
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+            ]}]}))
+            .into(),
+            400,
+            "images_not_supported",
+            Some("messages[0].content[1]"),
+        ),
+        (
             chat(&json!({"messages": [{"role": "user", "content": long}]})).into(),
             400,
             "context_length_exceeded",

@@ -78,8 +78,8 @@ pub(crate) fn text_model() -> TextModel {
     TextModel::from_bytes(TextFiles {
         tokenizer_json: tokenizer.to_string().as_bytes(),
         tokenizer_config: Some(config.to_string().as_bytes()),
-        special_tokens_map: None,
         chat_template: Some(TEMPLATE),
+        ..TextFiles::default()
     })
     .expect("the tokenizer is sound")
 }
@@ -160,6 +160,8 @@ impl Speaker {
         }
     }
 }
+
+impl gateway::backend::local::Adapts for Speaker {}
 
 impl Engine for Speaker {
     fn depth(&self) -> usize {
@@ -277,12 +279,15 @@ impl Fake {
             max_tokens_default: None,
             eos: vec![eos],
             engine,
+            prefix: gateway::backend::local::PrefixRule::Any,
+            adapters: None,
+            adapter: None,
         });
         if setup.loaded {
             models.set_loaded();
         }
         let keys = Keys::new(setup.keys);
-        let app = App::new(Arc::clone(&models), Arc::clone(&metrics), keys, setup.limits);
+        let app = App::new(Arc::clone(&models), Arc::clone(&metrics), keys, setup.limits, None);
         Self { router: router(app), models, metrics, gate, ends, steps, launched }
     }
 

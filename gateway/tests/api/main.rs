@@ -8,3 +8,4 @@ mod fake;
 mod golden;
 mod lifecycle;
 mod overhead;
+mod pooling;

@@ -8,6 +8,9 @@ pub struct Limits {
     pub choices_max: u32,
     /// Prompts in one completion request.
     pub prompts_max: usize,
+    /// Texts in one request for embeddings, documents or pairs in one for scores. OpenAI
+    /// documents 2048.
+    pub inputs_max: usize,
     /// Messages in one chat.
     pub messages_max: usize,
     /// Tools offered in one chat.
@@ -29,6 +32,7 @@ impl Default for Limits {
         Self {
             choices_max: 128,
             prompts_max: 256,
+            inputs_max: 2048,
             messages_max: 4096,
             tools_max: 512,
             stops_max: 16,

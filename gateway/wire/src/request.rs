@@ -47,8 +47,53 @@ pub enum Content {
     Absent,
     /// One text.
     Text(String),
-    /// Text parts. Kept apart because some templates iterate over them.
-    Parts(Vec<String>),
+    /// Parts. Kept apart because some templates iterate over them.
+    Parts(Vec<Part>),
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// A text.
+    Text(String),
+    /// An image, for models that can look at one.
+    Image(Image),
+}
+
+/// An image in a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Image {
+    /// A `data:` URL with the image itself, or where it lies.
+    pub url: String,
+    /// How closely it is looked at.
+    pub detail: Detail,
+}
+
+/// How closely a model looks at an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// As the model sees fit.
+    #[default]
+    Auto,
+    /// Few tokens.
+    Low,
+    /// Many.
+    High,
+}
+
+impl Detail {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Low, Self::High];
+
+    /// As a request spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Low => "low",
+            Self::High => "high",
+        }
+    }
 }
 
 /// A call that the model made in an earlier turn.

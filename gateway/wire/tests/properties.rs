@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use wire::openai::answer::Head;
 use wire::openai::stream::{Kind, Piece, Writer};
 use wire::{
-    ChatRequest, CompletionRequest, Content, Decoding, Finish, Limits, Message, Prompt, Role,
-    StreamOptions, Template, TokenLogprob, ToolCall, ToolChoice, TopLogprob, Usage, openai,
+    ChatRequest, CompletionRequest, Content, Decoding, Detail, Finish, Image, Limits, Message,
+    Part, Prompt, Role, StreamOptions, Template, TokenLogprob, ToolCall, ToolChoice, TopLogprob,
+    Usage, openai,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -26,7 +27,10 @@ fn share() -> impl Strategy<Value = f64> {
 }
 
 fn content() -> impl Strategy<Value = Content> {
-    prop_oneof![text().prop_map(Content::Text), vec(text(), 1..4).prop_map(Content::Parts)]
+    let image = (text(), 0..3_usize)
+        .prop_map(|(url, detail)| Part::Image(Image { url, detail: Detail::ALL[detail] }));
+    let part = prop_oneof![text().prop_map(Part::Text), image];
+    prop_oneof![text().prop_map(Content::Text), vec(part, 1..4).prop_map(Content::Parts)]
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -262,11 +266,14 @@ impl Dice {
     }
 }
 
-const SEEDS: [&str; 4] = [
+const SEEDS: [&str; 7] = [
     r#"{"model":"m","messages":[{"role":"system","content":[{"type":"text","text":"\u00e9"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"stop":["a"],"logit_bias":{"1":-1.5},"stream":true,"stream_options":{"include_usage":true}}"#,
     r#"{"model":"m","prompt":[[1,2],[3]],"n":2,"logprobs":3,"echo":true,"seed":-9,"max_tokens":5}"#,
     r#"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"a":[{}]}}"#,
     r#"{"tokens":[1,2,3],"model":null}"#,
+    r#"{"model":"m","input":["a",[1,2]],"encoding_format":"base64","dimensions":3,"truncate_prompt_tokens":-1}"#,
+    r#"{"model":"m","query":"q","documents":["a",{"text":"b"}],"top_n":1,"return_documents":false}"#,
+    r#"{"model":"m","text_1":["a"],"text_2":["b","c"],"truncate_prompt_tokens":8}"#,
 ];
 
 const PIECES: [&str; 16] = [
@@ -320,6 +327,9 @@ fn no_bytes_panic_a_parser() {
             openai::parse_completion(&body, &limits).err(),
             openai::parse_tokenize(&body, &limits).err(),
             openai::parse_detokenize(&body).err(),
+            openai::parse_embeddings(&body, &limits).err(),
+            openai::parse_rerank(&body, &limits).err(),
+            openai::parse_score(&body, &limits).err(),
         ];
         for error in errors.into_iter().flatten() {
             assert!(!error.message.is_empty() && error.message.len() < 2000, "round {round}");

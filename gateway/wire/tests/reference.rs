@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use wire::openai::policy::{CHAT, COMMON, COMPLETION, Rule};
+use wire::openai::policy::{CHAT, COMMON, COMPLETION, EMBEDDINGS, POOLING, RERANK, Rule, SCORE};
 
 fn table(title: &str, rules: &[(&str, Rule)]) -> String {
     let mut out = format!("\n### {title}\n\n| field | what becomes of it |\n|---|---|\n");
@@ -31,6 +31,10 @@ fn the_reference_page_lists_every_field() {
         table("Chat and completions", COMMON),
         table("Chat", CHAT),
         table("Completions", COMPLETION),
+        table("Embeddings, rerank and score", POOLING),
+        table("Embeddings", EMBEDDINGS),
+        table("Rerank", RERANK),
+        table("Score", SCORE),
     ]
     .concat();
     if std::env::var("BLESS").is_ok() {

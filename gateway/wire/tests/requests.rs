@@ -1,7 +1,7 @@
 //! What parsers accept, and the exact path and code of what they refuse.
 
 use serde_json::{Value, json};
-use wire::{ApiError, ChatRequest, Content, Limits, Prompt, Role, ToolChoice, openai};
+use wire::{ApiError, ChatRequest, Content, Limits, Part, Prompt, Role, ToolChoice, openai};
 
 fn chat(extra: &Value) -> Result<ChatRequest, ApiError> {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
@@ -53,8 +53,8 @@ fn messages_are_refused_by_path() {
         (user(json!([{}])), "messages[0].content[0].type", "missing_required_parameter"),
         (
             user(json!([{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}])),
-            "messages[0].content[1].type",
-            "unsupported_parameter",
+            "messages[0].content[1].image_url.url",
+            "missing_required_parameter",
         ),
         (user(json!([{"type": "text", "text": 1}])), "messages[0].content[0].text", "invalid_type"),
         (
@@ -214,7 +214,10 @@ fn a_replayed_answer_is_accepted() {
     }))
     .expect("accepted");
     assert_eq!(request.tool_choice, ToolChoice::None);
-    assert_eq!(request.messages[0].content, Content::Parts(vec!["a".into(), "b".into()]));
+    assert_eq!(
+        request.messages[0].content,
+        Content::Parts(["a", "b"].map(|text| Part::Text(text.into())).to_vec())
+    );
     assert_eq!(request.messages[2].role, Role::Assistant);
     assert_eq!(request.messages[2].reasoning.as_deref(), Some("hm"));
     assert_eq!(request.messages[2].tool_calls[0].arguments, "{");

@@ -2,18 +2,27 @@
 //!
 //! Page after page, and within a page tile after tile of up to [`Lanes::QUERIES`] queries: 16
 //! scores per query (lanes are keys), the running best score, then the weighted values (lanes are
-//! dimensions). Keys and values of the page stay in the first-level cache for all tiles.
+//! dimensions). Keys and values of the page stay in the first-level cache for all tiles. Values
+//! that the cache has in its keys are turned once per page, before the tiles.
 //!
 //! Invariant: a query's numbers go through the same operations in the same order whatever tile
 //! and block it is in, so results do not depend on them. A page that a tile's queries see only
 //! partly is done query by query, and positions that a query may not see are never touched: they
 //! may hold anything, NaN included.
 
+use std::ops::Range;
+
+use super::attention::HEAD_DIM_MAX;
 use super::cache::Element;
 use super::isa::Isa;
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::math::{exp, exp_one, tanh};
-use crate::compute::Attention;
+use super::tensor::Vector;
+use crate::compute::{Attention, CacheValues};
+
+/// From a turned value to the next: an odd number of cache lines, so that the 16 do not fall into
+/// the same places of a cache.
+pub(crate) const VALUE_STRIDE: usize = HEAD_DIM_MAX + LANES;
 
 /// A query with its running softmax. Aligned, as a vector across two cache lines costs twice.
 #[repr(C, align(64))]
@@ -34,12 +43,12 @@ pub(crate) struct Query {
 unsafe impl Send for Query {}
 
 impl Query {
-    pub(crate) fn new(q: &[f32], position: u32, window: Option<u32>) -> Self {
-        let from = window.map_or(0, |w| (position + 1).saturating_sub(w)) as usize;
+    /// A query that sees these positions.
+    pub(crate) fn new(q: &[f32], seen: Range<usize>) -> Self {
         Self {
             q: q.as_ptr(),
-            from,
-            to: position as usize + 1,
+            from: seen.start,
+            to: seen.end,
             seen: false,
             best: f32::NEG_INFINITY,
             mass: [0.0; LANES],
@@ -69,77 +78,140 @@ impl Query {
 
 /// The pages `pages` of a slot, for `queries`.
 pub(crate) struct Span<'a, P> {
-    pub(crate) how: &'a Attention,
-    pub(crate) pages: std::ops::Range<usize>,
-    /// Keys and values of page i of the slot.
+    pub(crate) how: &'a Attention<'a, Vector>,
+    /// Elements of a value.
+    pub(crate) value_dim: usize,
+    pub(crate) pages: Range<usize>,
+    /// Keys and values of page i of the slot; no values where they are the keys' first elements.
     pub(crate) page: P,
+    /// `[16, VALUE_STRIDE]`: room for those.
+    pub(crate) turned: &'a mut [f32],
     pub(crate) queries: &'a mut [Query],
-    /// `[queries, head_dim rounded up]`: overwritten with the weighted sums of values.
+    /// `[queries, value_dim rounded up]`: overwritten with the weighted sums of values.
     pub(crate) sums: &'a mut [[f32; LANES]],
 }
 
 /// Runs a span on an instruction set.
-pub(crate) fn run_span<'a, T: Element, P>(isa: Isa, span: Span<'a, P>)
+pub(crate) fn run_span<'a, T: Element, P>(isa: Isa, span: Span<'a, P>, values: CacheValues)
 where
     P: Fn(usize) -> (&'a [[T; LANES]], &'a [T]),
 {
-    dispatch(isa, Typed { span, element: std::marker::PhantomData::<T> });
+    let element = std::marker::PhantomData::<T>;
+    match values {
+        CacheValues::Own => dispatch(isa, Own { span, element }),
+        CacheValues::InKeys { .. } => dispatch(isa, InKeys { span, element }),
+    }
 }
 
-struct Typed<'a, T, P> {
+/// A span whose values lie beside the keys.
+struct Own<'a, T, P> {
     span: Span<'a, P>,
     element: std::marker::PhantomData<T>,
 }
 
-impl<'a, T: Element, P> Kernel for Typed<'a, T, P>
+impl<'a, T: Element, P> Kernel for Own<'a, T, P>
 where
     P: Fn(usize) -> (&'a [[T; LANES]], &'a [T]),
 {
     type Out = ();
     #[inline(always)]
     fn run<S: Lanes>(self, s: S) {
-        let Span { how, pages, page, queries, sums } = self.span;
+        let Span { how, value_dim, pages, page, queries, sums, .. } = self.span;
         sums.fill([0.0; LANES]);
-        let per_query = how.head_dim.div_ceil(LANES);
-        assert_eq!(sums.len(), queries.len() * per_query, "scratch size");
+        assert_eq!(sums.len(), queries.len() * value_dim.div_ceil(LANES), "scratch size");
         for index in pages.clone() {
             let (keys, values) = page(index);
-            let next = (index + 1 < pages.end).then(|| page(index + 1));
-            let mut page = Page { how, index, keys, values, next };
-            let (mut queries, mut sums) = (&mut *queries, &mut *sums);
-            while !queries.is_empty() {
-                let most = queries.len().min(S::QUERIES);
-                // 8, 4, 2 or 1: the largest that is left.
-                let n = 1 << most.ilog2();
-                let (tile, rest) = queries.split_at_mut(n);
-                let (tile_sums, rest_sums) = sums.split_at_mut(n * per_query);
-                match n {
-                    8 if S::QUERIES >= 8 => page.tile::<S, 8, 2>(s, tile, tile_sums),
-                    4 if S::QUERIES >= 4 => page.tile::<S, 4, 4>(s, tile, tile_sums),
-                    2 if S::QUERIES >= 2 => page.tile::<S, 2, 4>(s, tile, tile_sums),
-                    _ => page.tile::<S, 1, 4>(s, tile, tile_sums),
-                }
-                (queries, sums) = (rest, rest_sums);
-                page.next = None;
-            }
+            let next = (index + 1 < pages.end).then(|| {
+                let (keys, values) = page(index + 1);
+                [keys.as_ptr().cast(), values.as_ptr().cast()]
+            });
+            let stride = value_dim;
+            Page { how, index, keys, values, value_dim, stride, next }.tiles(s, queries, sums);
         }
     }
 }
 
-/// One page of one kv head.
-struct Page<'a, T> {
-    how: &'a Attention,
+/// A span whose values are the keys' first elements.
+struct InKeys<'a, T, P> {
+    span: Span<'a, P>,
+    element: std::marker::PhantomData<T>,
+}
+
+impl<'a, T: Element, P> Kernel for InKeys<'a, T, P>
+where
+    P: Fn(usize) -> (&'a [[T; LANES]], &'a [T]),
+{
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Lanes>(self, s: S) {
+        let Span { how, value_dim, pages, page, turned, queries, sums } = self.span;
+        sums.fill([0.0; LANES]);
+        assert_eq!(sums.len(), queries.len() * value_dim.div_ceil(LANES), "scratch size");
+        for index in pages.clone() {
+            let (keys, _) = page(index);
+            let next = (index + 1 < pages.end).then(|| [page(index + 1).0.as_ptr().cast(); 2]);
+            turn(s, &keys[..value_dim], turned);
+            let (values, stride) = (&*turned, VALUE_STRIDE);
+            Page { how, index, keys, values, value_dim, stride, next }.tiles(s, queries, sums);
+        }
+    }
+}
+
+/// The values `[16, VALUE_STRIDE]` of a page out of its keys `[value_dim][16]`.
+#[inline(always)]
+fn turn<S: Lanes, T: Element>(s: S, keys: &[[T; LANES]], turned: &mut [f32]) {
+    for (i, keys) in keys.chunks(LANES).enumerate() {
+        let mut rows = [s.splat(0.0); LANES];
+        for (row, key) in rows.iter_mut().zip(keys) {
+            *row = T::load(s, key);
+        }
+        let columns = s.transpose(rows);
+        for (t, column) in columns.into_iter().enumerate() {
+            let at = t * VALUE_STRIDE + i * LANES;
+            s.store_part(&mut turned[at..at + LANES], column);
+        }
+    }
+}
+
+/// One page of one kv head: keys of T, values of U.
+struct Page<'a, T, U> {
+    how: &'a Attention<'a, Vector>,
     index: usize,
     /// `[head_dim]` of 16 positions.
     keys: &'a [[T; LANES]],
-    /// `[16 * head_dim]`.
-    values: &'a [T],
-    /// The page after this one, which the first tile asks for: pages lie anywhere, so the
-    /// processor cannot guess, and a page takes less time than the memory's latency per line.
-    next: Option<(&'a [[T; LANES]], &'a [T])>,
+    /// `[16, stride]`.
+    values: &'a [U],
+    value_dim: usize,
+    stride: usize,
+    /// Keys and values of the page after this one, which the first tile asks for: pages lie
+    /// anywhere, so the processor cannot guess, and a page takes less time than the memory's
+    /// latency per line.
+    next: Option<[*const u8; 2]>,
 }
 
-impl<T: Element> Page<'_, T> {
+impl<T: Element, U: Element> Page<'_, T, U> {
+    /// All queries, a tile at a time.
+    #[inline(always)]
+    fn tiles<S: Lanes>(mut self, s: S, queries: &mut [Query], sums: &mut [[f32; LANES]]) {
+        let per_query = self.value_dim.div_ceil(LANES);
+        let (mut queries, mut sums) = (queries, sums);
+        while !queries.is_empty() {
+            let most = queries.len().min(S::QUERIES);
+            // 8, 4, 2 or 1: the largest that is left.
+            let n = 1 << most.ilog2();
+            let (tile, rest) = queries.split_at_mut(n);
+            let (tile_sums, rest_sums) = sums.split_at_mut(n * per_query);
+            match n {
+                8 if S::QUERIES >= 8 => self.tile::<S, 8, 2>(s, tile, tile_sums),
+                4 if S::QUERIES >= 4 => self.tile::<S, 4, 4>(s, tile, tile_sums),
+                2 if S::QUERIES >= 2 => self.tile::<S, 2, 4>(s, tile, tile_sums),
+                _ => self.tile::<S, 1, 4>(s, tile, tile_sums),
+            }
+            (queries, sums) = (rest, rest_sums);
+            self.next = None;
+        }
+    }
+
     /// N queries; C vectors of a value at once.
     #[inline(always)]
     fn tile<S: Lanes, const N: usize, const C: usize>(
@@ -210,12 +282,12 @@ impl<T: Element> Page<'_, T> {
         let (mut even, mut odd) = ([s.splat(0.0); N], [s.splat(0.0); N]);
         let (pairs, last) = self.keys.as_chunks::<2>();
         for (i, pair) in pairs.iter().enumerate() {
-            if let Some((keys, values)) = self.next {
+            if let Some(next) = self.next {
                 // As many bytes as this round reads, of keys and of values.
                 for line in (0..size_of_val(pair)).step_by(64) {
                     let at = i * size_of_val(pair) + line;
-                    s.prefetch(keys.as_ptr().cast::<u8>().wrapping_add(at));
-                    s.prefetch(values.as_ptr().cast::<u8>().wrapping_add(at));
+                    s.prefetch(next[0].wrapping_add(at));
+                    s.prefetch(next[1].wrapping_add(at));
                 }
             }
             let (k0, k1) = (T::load(s, &pair[0]), T::load(s, &pair[1]));
@@ -250,9 +322,8 @@ impl<T: Element> Page<'_, T> {
         to: usize,
         sums: &mut [[f32; LANES]],
     ) {
-        let head_dim = self.how.head_dim;
         let per_query = sums.len() / N;
-        let whole = head_dim / LANES;
+        let whole = self.value_dim / LANES;
         let mut at = 0;
         while at + C <= whole {
             self.columns::<S, N, C>(s, weights, from, to, sums, at);
@@ -263,7 +334,7 @@ impl<T: Element> Page<'_, T> {
             at += 1;
         }
         if at < per_query {
-            // The last head_dim % 16 dimensions.
+            // The last value_dim % 16 dimensions.
             let mut part = [0.0; LANES];
             for (t, value) in self.values_of(from, to) {
                 let value = &value[at * LANES..];
@@ -278,11 +349,10 @@ impl<T: Element> Page<'_, T> {
         }
     }
 
-    /// Positions `from..to` of the page with their values `[head_dim]`.
+    /// Positions `from..to` of the page with their values.
     #[inline(always)]
-    fn values_of(&self, from: usize, to: usize) -> impl Iterator<Item = (usize, &[T])> {
-        let head_dim = self.how.head_dim;
-        let values = self.values[from * head_dim..to * head_dim].chunks_exact(head_dim);
+    fn values_of(&self, from: usize, to: usize) -> impl Iterator<Item = (usize, &[U])> {
+        let values = self.values[from * self.stride..to * self.stride].chunks_exact(self.stride);
         // The remainder changes nothing and spares a check of each weight.
         (from..to).map(|t| t % LANES).zip(values)
     }
@@ -309,7 +379,7 @@ impl<T: Element> Page<'_, T> {
         for (t, value) in self.values_of(from, to) {
             let value = value[at * LANES..][..C * LANES].as_chunks().0;
             for c in 0..C {
-                let v = T::load(s, &value[c]);
+                let v = U::load(s, &value[c]);
                 for j in 0..N {
                     total[j][c] = s.fma(s.splat(weights[j][t]), v, total[j][c]);
                 }

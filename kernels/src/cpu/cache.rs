@@ -3,13 +3,14 @@
 //! Layout: `[layer][page][kv_head]` of a key block `[head_dim][16]` and a value block
 //! `[16][head_dim]`. Keys are stored transposed, so that one vector holds one dimension of a
 //! page's 16 keys and a query scores 16 keys at once without a sum across lanes; values lie as
-//! they come, so that one vector holds 16 dimensions of one value. It must not know attention.
+//! they come, so that one vector holds 16 dimensions of one value. Where values are part of the
+//! keys, the value block is missing. It must not know attention.
 
 use half::{bf16, f16};
 
 use super::lanes::{LANES, Lanes};
 use super::tensor::Buffer;
-use crate::compute::{CacheElement, CacheShape, Error, Grant};
+use crate::compute::{CacheElement, CacheShape, CacheValues, Error, Grant};
 
 /// Positions in a page: the lanes of a vector.
 pub(crate) const PAGE_TOKENS: usize = LANES;
@@ -86,6 +87,10 @@ impl Cache {
             let what = format!("pages of {} tokens (16 are)", shape.page_tokens);
             return Err(Error::Unsupported(what));
         }
+        if shape.value_dim() > shape.head_dim {
+            let what = format!("values of {} in keys of {}", shape.value_dim(), shape.head_dim);
+            return Err(Error::Unsupported(what));
+        }
         let bytes = shape.page_bytes().saturating_mul(shape.pages);
         let data = Buffer::zeroed(bytes, "the KV cache")?;
         Ok(Self { shape, data, tables: vec![NO_PAGE; shape.slots * shape.pages_per_slot] })
@@ -113,17 +118,20 @@ impl Cache {
         &self.tables[slot as usize * per_slot..][..per_slot]
     }
 
-    /// First element of the block of (layer, page, head) and the elements of its key half.
-    fn block(&self, layer: usize, page: u32, head: usize) -> (usize, usize) {
+    /// First element of the block of (layer, page, head), the elements of its keys and those of
+    /// its values.
+    fn block(&self, layer: usize, page: u32, head: usize) -> (usize, usize, usize) {
         let shape = &self.shape;
         assert_ne!(page, NO_PAGE, "a position without a page");
         assert!(layer < shape.layers && head < shape.kv_heads, "layer {layer}, head {head}");
-        let half = shape.head_dim * PAGE_TOKENS;
+        let keys = shape.head_dim * PAGE_TOKENS;
+        let values = if shape.values == CacheValues::Own { keys } else { 0 };
         let block = (layer * shape.pages + page as usize) * shape.kv_heads + head;
-        (block * 2 * half, half)
+        (block * (keys + values), keys, values)
     }
 
-    /// Keys `[head_dim][16]` and values `[16 * head_dim]` of one head on one page.
+    /// Keys `[head_dim][16]` and values `[16 * head_dim]` of one head on one page; no values where
+    /// they are part of the keys.
     pub(crate) fn read<T: Element>(
         &self,
         layer: usize,
@@ -131,12 +139,13 @@ impl Cache {
         head: usize,
     ) -> (&[[T; LANES]], &[T]) {
         debug_assert_eq!(size_of::<T>(), self.shape.element.bytes());
-        let (at, half) = self.block(layer, page, head);
-        // SAFETY: `block` checked the indices, so both halves lie in the buffer; it is aligned,
+        let (at, keys, values) = self.block(layer, page, head);
+        // SAFETY: `block` checked the indices, so the block lies in the buffer; it is aligned,
         // zeroed at the start and then holds elements of T only.
-        let both =
-            unsafe { std::slice::from_raw_parts(self.data.as_ptr().cast::<T>().add(at), 2 * half) };
-        let (keys, values) = both.split_at(half);
+        let both = unsafe {
+            std::slice::from_raw_parts(self.data.as_ptr().cast::<T>().add(at), keys + values)
+        };
+        let (keys, values) = both.split_at(keys);
         (keys.as_chunks().0, values)
     }
 
@@ -156,7 +165,8 @@ pub(crate) struct Writer<'a> {
 unsafe impl Sync for Writer<'_> {}
 
 impl Writer<'_> {
-    /// Stores the key and value `[head_dim]` of one head at a slot's position.
+    /// Stores the key and value `[head_dim]` of one head at a slot's position; the value is empty
+    /// where it is part of the key.
     ///
     /// # Safety
     /// No two calls that run at the same time name the same slot, position and head, and nobody
@@ -170,16 +180,18 @@ impl Writer<'_> {
         value: &[f32],
     ) {
         let head_dim = self.cache.shape.head_dim;
-        assert!(key.len() == head_dim && value.len() == head_dim, "head size");
+        assert!(key.len() == head_dim, "head size");
         let (index, token) = (position as usize / PAGE_TOKENS, position as usize % PAGE_TOKENS);
-        let (at, half) = self.cache.block(layer, self.cache.table(slot)[index], head);
+        let (at, keys_len, values_len) =
+            self.cache.block(layer, self.cache.table(slot)[index], head);
+        assert_eq!(value.len() * PAGE_TOKENS, values_len, "value size");
         // SAFETY: `block` checked the indices; the position's elements are ours by contract.
         unsafe {
             let keys = self.at.cast::<T>().add(at + token);
             for (i, &x) in key.iter().enumerate() {
                 keys.add(i * PAGE_TOKENS).write(T::narrow(x));
             }
-            let values = self.at.cast::<T>().add(at + half + token * head_dim);
+            let values = self.at.cast::<T>().add(at + keys_len + token * value.len());
             for (i, &x) in value.iter().enumerate() {
                 values.add(i).write(T::narrow(x));
             }

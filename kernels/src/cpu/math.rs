@@ -48,11 +48,17 @@ pub(crate) fn tanh<S: Lanes>(s: S, x: S::V) -> S::V {
     s.div(expm1, s.add(expm1, s.splat(2.0)))
 }
 
+/// 1 / (1 + e^-x) times `by`.
+#[inline(always)]
+pub(crate) fn logistic<S: Lanes>(s: S, x: S::V, by: S::V) -> S::V {
+    let e = exp(s, s.sub(s.splat(0.0), x));
+    s.div(by, s.add(s.splat(1.0), e))
+}
+
 /// x / (1 + e^-x).
 #[inline(always)]
 pub(crate) fn silu<S: Lanes>(s: S, x: S::V) -> S::V {
-    let e = exp(s, s.sub(s.splat(0.0), x));
-    s.div(x, s.add(s.splat(1.0), e))
+    logistic(s, x, x)
 }
 
 /// e^x of one number, by the same arithmetic as the vectors.
@@ -63,26 +69,43 @@ pub(crate) fn exp_one<S: Lanes>(s: S, x: f32) -> f32 {
     all[0]
 }
 
-/// Sum of squares in four interleaved vector sums: short chains, and rounding errors that grow
-/// with a 64th of the length.
-#[inline(always)]
-pub(crate) fn sum_of_squares<S: Lanes>(s: S, x: &[f32]) -> f32 {
-    let (vectors, rest) = x.as_chunks::<LANES>();
-    let (fours, single) = vectors.as_chunks::<4>();
-    let mut sums = [s.splat(0.0); 4];
-    for four in fours {
-        for (sum, v) in sums.iter_mut().zip(four) {
-            let v = s.load(v);
-            *sum = s.fma(v, v, *sum);
+/// Adds up a row in four interleaved vector sums: short chains, and rounding errors that grow with
+/// a 64th of the length. `term` gets a sum and 16 elements; `rest` fills up the last 16.
+macro_rules! four_sums {
+    ($s:ident, $x:expr, $rest:expr, |$total:ident, $v:ident| $term:expr) => {{
+        let (vectors, rest) = $x.as_chunks::<LANES>();
+        let (fours, single) = vectors.as_chunks::<4>();
+        let mut sums = [$s.splat(0.0); 4];
+        for four in fours {
+            for (sum, v) in sums.iter_mut().zip(four) {
+                let ($total, $v) = (*sum, $s.load(v));
+                *sum = $term;
+            }
         }
-    }
-    for v in single {
-        let v = s.load(v);
-        sums[0] = s.fma(v, v, sums[0]);
-    }
-    let v = s.load_part(rest, 0.0);
-    sums[1] = s.fma(v, v, sums[1]);
-    s.sum(s.add(s.add(sums[0], sums[1]), s.add(sums[2], sums[3])))
+        for v in single {
+            let ($total, $v) = (sums[0], $s.load(v));
+            sums[0] = $term;
+        }
+        let ($total, $v) = (sums[1], $s.load_part(rest, $rest));
+        sums[1] = $term;
+        $s.sum($s.add($s.add(sums[0], sums[1]), $s.add(sums[2], sums[3])))
+    }};
+}
+
+/// Sum of a row.
+#[inline(always)]
+pub(crate) fn sum<S: Lanes>(s: S, x: &[f32]) -> f32 {
+    four_sums!(s, x, 0.0, |sum, v| s.add(sum, v))
+}
+
+/// Sum of squares of a row's differences from `mean`.
+#[inline(always)]
+pub(crate) fn sum_of_squares<S: Lanes>(s: S, x: &[f32], mean: f32) -> f32 {
+    let center = s.splat(mean);
+    four_sums!(s, x, mean, |sum, v| {
+        let v = s.sub(v, center);
+        s.fma(v, v, sum)
+    })
 }
 
 #[cfg(test)]

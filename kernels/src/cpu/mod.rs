@@ -10,15 +10,18 @@ mod attention;
 mod attention_span;
 mod cache;
 mod candidates;
+mod experts;
 mod gather;
 pub mod isa;
 mod lanes;
+mod low_rank;
 mod math;
 pub mod matmul;
 pub mod matrix;
 mod norm;
 pub mod pool;
 mod project;
+mod project_latent;
 pub mod random;
 mod results;
 mod rope;
@@ -36,7 +39,9 @@ use std::time::Instant;
 
 use cache::with_element;
 pub use cache::{Cache, rounded};
+pub use experts::{Experts, Routes};
 use isa::Isa;
+pub use low_rank::LowRank;
 use matrix::Matrix;
 use pool::Pool;
 use results::Results;
@@ -46,8 +51,9 @@ use tensor::PerWorker;
 pub use tensor::{Tensor, Vector};
 
 use crate::compute::{
-    Attention, CacheShape, Compute, Drawn, Error, Fault, LogprobRow, MatrixPart, Precision,
-    Projection, Rope, SampleRow, Sampler, Scored, Step,
+    Activation, Attention, CacheShape, CacheValues, Compute, Drawn, Error, Fault, Head, HeadBlocks,
+    LatentProjection, LogprobRow, MatrixPart, Norm, Precision, Projection, Rope, Router, SampleRow,
+    Sampler, Scored, Step,
 };
 
 /// How large the steps of a [`Cpu`] are: its scratch is claimed for this.
@@ -78,9 +84,13 @@ pub struct Cpu {
     slots: Slots,
     results: Results,
     products: matmul::Scratch,
+    routed: matmul::grouped::Scratch,
+    adapters: low_rank::Scratch,
     attention: PerWorker<attention::Scratch>,
     plan: attention::Plan,
     sampling: PerWorker<sample::Scratch>,
+    /// As wide as the widest matrix: a row of a table on its way to a sum.
+    rows: PerWorker<Vec<f32>>,
     tokens: Vec<(u32, Option<u32>)>,
     scored: Vec<Scored>,
 }
@@ -99,9 +109,12 @@ impl Cpu {
             slots: Slots::new(config.slots, vocab, config.context_max),
             results: Results::default(),
             products: matmul::Scratch::default(),
+            routed: matmul::grouped::Scratch::default(),
+            adapters: low_rank::Scratch::default(),
             attention: PerWorker::new(workers, attention::Scratch::new),
-            plan: attention::Plan::default(),
+            plan: attention::Plan::new(workers, config.rows_max),
             sampling: PerWorker::new(workers, || sample::Scratch::new(vocab)),
+            rows: PerWorker::new(workers, Vec::new),
             tokens: vec![(0, None); config.rows_max],
             scored: vec![Scored::default(); config.rows_max],
             pool,
@@ -132,6 +145,9 @@ impl Compute for Cpu {
     type Vector = Vector;
     type Tensor = Tensor;
     type Cache = Cache;
+    type Experts = Experts;
+    type Routes = Routes;
+    type LowRank = LowRank;
 
     fn describe(&self) -> String {
         let Self { config, pool, .. } = self;
@@ -142,7 +158,31 @@ impl Compute for Cpu {
     fn load_matrix(&mut self, parts: &[MatrixPart<'_>]) -> Result<Matrix, Error> {
         let matrix = Matrix::pack(parts, self.config.precision, self.config.isa, &self.pool)?;
         self.products.reserve(self.config.rows_max, matrix.cols())?;
+        for row in self.rows.all() {
+            row.resize(row.len().max(matrix.cols()), 0.0);
+        }
         Ok(matrix)
+    }
+
+    fn load_experts(&mut self, matrices: Vec<Matrix>) -> Result<Experts, Error> {
+        self.routed.reserve_matrices(&matrices)?;
+        Ok(Experts::new(matrices))
+    }
+
+    fn load_low_rank(
+        &mut self,
+        down: &[f32],
+        up: &[f32],
+        rank: usize,
+        scale: f32,
+    ) -> Result<LowRank, Error> {
+        self.adapters.reserve(self.config.rows_max, rank)?;
+        LowRank::new(down, up, rank, scale)
+    }
+
+    fn routes(&mut self, rows: usize, top_k: usize, experts: usize) -> Result<Routes, Error> {
+        self.routed.reserve_rows(rows.saturating_mul(top_k), rows)?;
+        Routes::new(self.pool.threads(), rows, top_k, experts)
     }
 
     fn load_vector(&mut self, values: &[f32]) -> Result<Vector, Error> {
@@ -161,6 +201,10 @@ impl Compute for Cpu {
         matrix.bytes()
     }
 
+    fn experts_bytes(&self, experts: &Experts) -> usize {
+        experts.bytes()
+    }
+
     fn start_slot(&mut self, slot: u32, tokens: &[u32], prompt_len: u32, sampler: &Sampler) {
         let changes = self.slots.start(slot, tokens, prompt_len, sampler);
         self.sampling.all().for_each(|scratch| scratch.undo.reserve(changes));
@@ -174,7 +218,7 @@ impl Compute for Cpu {
         self.started = Instant::now();
         assert!(step.tokens.len() <= self.config.rows_max, "{} rows", step.tokens.len());
         cache.grant(step.grants);
-        self.step.begin(&step, |slot| self.slots.last(slot));
+        self.step.begin(&step, &self.slots);
     }
 
     fn embed(&mut self, table: &Matrix, scale: f32, out: &mut Tensor) {
@@ -188,31 +232,37 @@ impl Compute for Cpu {
         rope::rope_table(&self.pool, rope, &self.step.places, out);
     }
 
-    fn rms_norm(&mut self, x: &Tensor, weight: &Vector, eps: f32, out: &mut Tensor) {
-        let (rows, weight) = (self.step.rows(), weight.values());
-        let (x, out) = (rows_of(x, rows, weight.len()), rows_of_mut(out, rows, weight.len()));
-        norm::rms_norm(&self.pool, self.config.isa, x, weight, eps, out);
+    fn embed_add(&mut self, table: &Matrix, rows: &[u32], out: &mut Tensor) {
+        assert_eq!(rows.len(), self.step.rows(), "a table row for each row");
+        let out = rows_of_mut(out, rows.len(), table.cols());
+        gather::embed_add(&self.pool, self.config.isa, table, rows, &self.rows, out);
     }
 
-    fn add_rms_norm(
+    fn norm(&mut self, x: &Tensor, how: &Norm<'_, Vector>, out: &mut Tensor) {
+        let (rows, how) = (self.step.rows(), norm::Weights::of(how));
+        let (x, out) = (rows_of(x, rows, how.width()), rows_of_mut(out, rows, how.width()));
+        norm::norm(&self.pool, self.config.isa, x, how, out);
+    }
+
+    fn add_norm(
         &mut self,
         residual: &mut Tensor,
         delta: &Tensor,
-        weight: &Vector,
-        eps: f32,
+        scale: f32,
+        how: &Norm<'_, Vector>,
         out: &mut Tensor,
     ) {
-        let (rows, weight) = (self.step.rows(), weight.values());
-        let delta = rows_of(delta, rows, weight.len());
-        let residual = rows_of_mut(residual, rows, weight.len());
-        let out = rows_of_mut(out, rows, weight.len());
-        norm::add_rms_norm(&self.pool, self.config.isa, (residual, delta), weight, eps, out);
+        let (rows, how) = (self.step.rows(), norm::Weights::of(how));
+        let delta = rows_of(delta, rows, how.width());
+        let residual = rows_of_mut(residual, rows, how.width());
+        let out = rows_of_mut(out, rows, how.width());
+        norm::add_norm(&self.pool, self.config.isa, (residual, delta, scale), how, out);
     }
 
-    fn add(&mut self, x: &mut Tensor, delta: &Tensor) {
+    fn add(&mut self, x: &mut Tensor, delta: &Tensor, scale: f32) {
         let (rows, width) = (self.step.rows(), x.width());
         let (x, delta) = (x.first_mut(rows), rows_of(delta, rows, width));
-        norm::add(&self.pool, self.config.isa, x, delta, width);
+        norm::add(&self.pool, self.config.isa, (x, delta, scale), width);
     }
 
     fn matmul(&mut self, x: &Tensor, w: &Matrix, bias: Option<&Vector>, out: &mut Tensor) {
@@ -222,6 +272,20 @@ impl Compute for Cpu {
         matmul::matmul(&self.pool, &mut self.products, x, rows, w, bias, out);
     }
 
+    fn adapt(&mut self, x: &Tensor, pairs: &[Option<LowRank>], first: usize, out: &mut Tensor) {
+        let (rows, width, out_width) = (self.step.rows(), x.width(), out.width());
+        let (isa, segments, x) = (self.config.isa, &self.step.segments, x.first(rows));
+        let call = low_rank::Call { isa, segments, pairs, x, width, first, out_width };
+        low_rank::adapt(&self.pool, &call, &mut self.adapters, out.first_mut(rows));
+    }
+
+    fn heads_matmul(&mut self, x: &Tensor, w: &Matrix, blocks: HeadBlocks, out: &mut Tensor) {
+        let rows = self.step.rows();
+        let (x, width) = ((x.first(rows), x.width()), out.width());
+        let out = (out.first_mut(rows), width);
+        matmul::diagonal::diagonal(&self.pool, &mut self.products, x, w, blocks, out);
+    }
+
     fn project(
         &mut self,
         qkv: &mut Tensor,
@@ -229,57 +293,119 @@ impl Compute for Cpu {
         cache: &mut Cache,
         layer: usize,
     ) {
-        let rows = self.step.rows();
-        let (heads, kv_heads, head_dim) = (how.heads, how.kv_heads, how.head_dim);
-        let shape = cache.shape();
-        assert!(shape.kv_heads == kv_heads && shape.head_dim == head_dim, "cache shape");
-        let qkv = rows_of_mut(qkv, rows, (heads + 2 * kv_heads) * head_dim);
-        let shape = project::Shape {
-            heads,
-            kv_heads,
-            head_dim,
-            q_norm: how.q_norm.map(Vector::values),
-            k_norm: how.k_norm.map(Vector::values),
-            norm_eps: how.norm_eps,
-            rope: how.rope.map(|table| (table.first(rows), table.width())),
-            interleaved: how.interleaved,
+        let (rows, shape) = (self.step.rows(), *cache.shape());
+        let fits = (how.kv_heads, how.head_dim) == (shape.kv_heads, shape.head_dim);
+        assert!(fits && shape.values == CacheValues::Own, "cache {shape:?}");
+        let qkv = rows_of_mut(qkv, rows, (how.heads + 2 * how.kv_heads) * how.head_dim);
+        let call = project::Call {
+            isa: self.config.isa,
+            places: &self.step.places,
+            writer: &cache.writer(),
+            layer,
         };
-        let (element, places) = (cache.shape().element, &self.step.places);
-        let to = (&cache.writer(), layer);
-        with_element!(element, T => {
-            project::project::<T>(&self.pool, self.config.isa, &shape, qkv, places, to);
+        let how = project::Shape::new(how, rows);
+        with_element!(shape.element, T => project::project::<T>(&self.pool, &call, &how, qkv));
+    }
+
+    fn project_latent(
+        &mut self,
+        q: &Tensor,
+        kv: &Tensor,
+        how: &LatentProjection<'_, Vector, Tensor>,
+        cache: &mut Cache,
+        layer: usize,
+        out: &mut Tensor,
+    ) {
+        let (rows, shape) = (self.step.rows(), *cache.shape());
+        let how = project_latent::Shape::new(how, rows);
+        let fits =
+            (1, how.key(), how.latent) == (shape.kv_heads, shape.head_dim, shape.value_dim());
+        assert!(fits && shape.values != CacheValues::Own, "cache {shape:?}");
+        let q = rows_of(q, rows, how.heads * (how.plain + how.rotated));
+        let kv = rows_of(kv, rows, how.key());
+        let out = rows_of_mut(out, rows, how.heads * how.key());
+        let call = project::Call {
+            isa: self.config.isa,
+            places: &self.step.places,
+            writer: &cache.writer(),
+            layer,
+        };
+        with_element!(shape.element, T => {
+            project_latent::project_latent::<T>(&self.pool, &call, &how, (q, kv), out);
         });
     }
 
     fn attention(
         &mut self,
-        qkv: &Tensor,
-        how: &Attention,
+        q: &Tensor,
+        how: &Attention<'_, Vector>,
         cache: &Cache,
         layer: usize,
         out: &mut Tensor,
     ) {
-        let rows = self.step.rows();
-        let shape = cache.shape();
-        assert!(shape.kv_heads == how.kv_heads && shape.head_dim == how.head_dim, "cache shape");
-        let width = (how.heads + 2 * how.kv_heads) * how.head_dim;
-        let out = rows_of_mut(out, rows, how.heads * how.head_dim);
+        let (rows, shape) = (self.step.rows(), cache.shape());
+        let fits = (how.kv_heads, how.head_dim) == (shape.kv_heads, shape.head_dim);
+        assert!(fits && how.heads * how.head_dim <= q.width(), "{how:?}, cache {shape:?}");
+        let out = rows_of_mut(out, rows, how.heads * shape.value_dim());
         let call = attention::Call {
             isa: self.config.isa,
             how,
             segments: &self.step.segments,
-            qkv: rows_of(qkv, rows, width),
-            width,
+            q: q.first(rows),
+            width: q.width(),
             cache,
             layer,
         };
         attention::attention(&self.pool, &call, &self.attention, &mut self.plan, out);
     }
 
-    fn silu_mul(&mut self, gate_up: &Tensor, out: &mut Tensor) {
+    fn activate(
+        &mut self,
+        x: &Tensor,
+        f: Activation,
+        gated: bool,
+        copies: usize,
+        out: &mut Tensor,
+    ) {
+        let (rows, width) = (self.step.rows() * copies, out.width());
+        let x = rows_of(x, rows, if gated { 2 * width } else { width });
+        let out = out.first_mut(rows);
+        activation::activate(&self.pool, self.config.isa, (f, gated), x, out, width);
+    }
+
+    fn gate_rows(&mut self, x: &mut Tensor, gate: &Tensor) {
+        let (rows, width) = (self.step.rows(), x.width());
+        let gate = (gate.first(rows), gate.width());
+        activation::gate_rows(&self.pool, self.config.isa, x.first_mut(rows), gate, width);
+    }
+
+    fn route(&mut self, logits: &Tensor, how: &Router<'_, Vector>, routes: &mut Routes) {
+        let logits = rows_of(logits, self.step.rows(), routes.experts());
+        experts::route(&self.pool, self.config.isa, logits, how, routes);
+    }
+
+    fn expert_matmul(
+        &mut self,
+        x: &Tensor,
+        w: &Experts,
+        bias: Option<&Vector>,
+        routes: &Routes,
+        spread: bool,
+        out: &mut Tensor,
+    ) {
+        let (rows, routed) = (self.step.rows(), routes.routed());
+        assert_eq!(routes.rows(), rows, "routes of this step");
+        let x = rows_of(x, if spread { rows } else { routed }, w.cols());
+        let (out, bias) = (rows_of_mut(out, routed, w.rows()), bias.map(Vector::values));
+        let call = experts::Call { x, spread, experts: w, bias, routes };
+        experts::expert_matmul(&self.pool, &mut self.routed, &call, out);
+    }
+
+    fn combine(&mut self, x: &Tensor, routes: &Routes, out: &mut Tensor) {
         let (rows, width) = (self.step.rows(), out.width());
-        let (gate_up, out) = (rows_of(gate_up, rows, 2 * width), out.first_mut(rows));
-        activation::silu_mul(&self.pool, self.config.isa, gate_up, out, width);
+        assert_eq!(routes.rows(), rows, "routes of this step");
+        let x = rows_of(x, routes.routed(), width);
+        experts::combine(&self.pool, self.config.isa, x, routes, width, out.first_mut(rows));
     }
 
     fn select(&mut self, x: &Tensor, rows: &[u32], out: &mut Tensor) {
@@ -287,10 +413,19 @@ impl Compute for Cpu {
         gather::select(x, rows, rows_of_mut(out, rows.len(), width), width);
     }
 
-    fn logits(&mut self, x: &Tensor, rows: usize, head: &Matrix, logits: &mut Tensor) {
+    fn logits(
+        &mut self,
+        x: &Tensor,
+        rows: usize,
+        head: &Matrix,
+        how: &Head<'_, Vector>,
+        logits: &mut Tensor,
+    ) {
         let x = rows_of(x, rows, head.cols());
         let logits = rows_of_mut(logits, rows, head.rows());
-        matmul::matmul(&self.pool, &mut self.products, x, rows, head, None, logits);
+        let bias = how.bias.map(Vector::values);
+        matmul::matmul(&self.pool, &mut self.products, x, rows, head, bias, logits);
+        activation::cap(&self.pool, self.config.isa, logits, how.scale, how.soft_cap);
     }
 
     fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow]) {

@@ -3,24 +3,80 @@
 use super::cache::{Element, Writer};
 use super::isa::Isa;
 use super::lanes::{Kernel, Lanes, dispatch};
-use super::norm::Norm;
+use super::norm::{Norm, Weights};
 use super::pool::Pool;
 use super::rope::rotate;
 use super::rows::for_rows;
 use super::step::Place;
-use super::tensor::Shared;
+use super::tensor::{Shared, Tensor, Vector};
+use crate::compute::{HeadNorm, Projection};
+
+/// Where rows belong and where their keys and values go.
+pub(crate) struct Call<'a, 'c> {
+    pub(crate) isa: Isa,
+    pub(crate) places: &'a [Place],
+    pub(crate) writer: &'a Writer<'c>,
+    pub(crate) layer: usize,
+}
 
 /// What all rows share.
 pub(crate) struct Shape<'a> {
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) q_norm: Option<&'a [f32]>,
-    pub(crate) k_norm: Option<&'a [f32]>,
-    pub(crate) norm_eps: f32,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    q_norm: Option<(HeadNorm, Weights<'a>)>,
+    k_norm: Option<(HeadNorm, Weights<'a>)>,
     /// `[rows, rotated]` and `rotated`.
-    pub(crate) rope: Option<(&'a [f32], usize)>,
-    pub(crate) interleaved: bool,
+    rope: Option<(&'a [f32], usize)>,
+    interleaved: bool,
+}
+
+impl<'a> Shape<'a> {
+    /// That of a step of `rows` rows.
+    pub(crate) fn new(how: &Projection<'a, Vector, Tensor>, rows: usize) -> Self {
+        let (heads, kv_heads, head_dim) = (how.heads, how.kv_heads, how.head_dim);
+        let norm = |(reach, norm), heads| {
+            let norm = Weights::of(&norm);
+            let shared = reach == HeadNorm::Each && norm.width() == head_dim;
+            assert!(shared || norm.width() == heads * head_dim, "weights of a {reach:?} norm");
+            (reach, norm)
+        };
+        let rope = how.rope.map(|table| (table.first(rows), table.width()));
+        assert!(rope.is_none_or(|(_, rotated)| rotated <= head_dim), "rotated beyond the head");
+        Self {
+            heads,
+            kv_heads,
+            head_dim,
+            q_norm: how.q_norm.map(|n| norm(n, heads)),
+            k_norm: how.k_norm.map(|n| norm(n, kv_heads)),
+            rope,
+            interleaved: how.interleaved,
+        }
+    }
+
+    /// Norm and rotation of the heads of a row's queries or keys.
+    #[inline(always)]
+    fn prepare<S: Lanes>(
+        &self,
+        s: S,
+        heads: &mut [f32],
+        norm: Option<(HeadNorm, Weights<'_>)>,
+        table: Option<&[f32]>,
+    ) {
+        let head_dim = self.head_dim;
+        if let Some((HeadNorm::Whole, how)) = norm {
+            Norm { x: None, how, out: &mut *heads }.run(s);
+        }
+        for (i, head) in heads.chunks_exact_mut(head_dim).enumerate() {
+            if let Some((HeadNorm::Each, how)) = norm {
+                let at = if how.width() == head_dim { 0 } else { i * head_dim };
+                Norm { x: None, how: how.part(at, head_dim), out: &mut *head }.run(s);
+            }
+            if let Some(table) = table {
+                rotate(head, table, self.interleaved);
+            }
+        }
+    }
 }
 
 /// One row `[q | k | v]`.
@@ -42,12 +98,10 @@ impl<T: Element> Kernel for Row<'_, '_, T> {
         let head_dim = shape.head_dim;
         let (q, kv) = row.split_at_mut(shape.heads * head_dim);
         let (k, v) = kv.split_at_mut(shape.kv_heads * head_dim);
-        for head in q.chunks_exact_mut(head_dim) {
-            prepare(s, head, shape.q_norm, shape, table);
-        }
-        let heads = k.chunks_exact_mut(head_dim).zip(v.chunks_exact(head_dim));
+        shape.prepare(s, q, shape.q_norm, table);
+        shape.prepare(s, k, shape.k_norm, table);
+        let heads = k.chunks_exact(head_dim).zip(v.chunks_exact(head_dim));
         for (head, (key, value)) in heads.enumerate() {
-            prepare(s, key, shape.k_norm, shape, table);
             // SAFETY: rows are different positions of different slots, and each row belongs to
             // one task; attention runs after all of them.
             unsafe { writer.put::<T>(layer, (place.slot, place.position), head, key, value) };
@@ -55,32 +109,14 @@ impl<T: Element> Kernel for Row<'_, '_, T> {
     }
 }
 
-/// Norm and rotation of one head.
-#[inline(always)]
-fn prepare<S: Lanes>(
-    s: S,
-    head: &mut [f32],
-    norm: Option<&[f32]>,
-    shape: &Shape<'_>,
-    table: Option<&[f32]>,
-) {
-    if let Some(weight) = norm {
-        Norm { x: None, weight, eps: shape.norm_eps, out: head }.run(s);
-    }
-    if let Some(table) = table {
-        rotate(head, table, shape.interleaved);
-    }
-}
-
 /// Norms and rotates the queries and keys of all rows in place; stores keys and values.
 pub(crate) fn project<T: Element>(
     pool: &Pool,
-    isa: Isa,
+    call: &Call<'_, '_>,
     shape: &Shape<'_>,
     qkv: &mut [f32],
-    places: &[Place],
-    (writer, layer): (&Writer<'_>, usize),
 ) {
+    let &Call { isa, places, writer, layer } = call;
     let width = (shape.heads + 2 * shape.kv_heads) * shape.head_dim;
     assert_eq!(qkv.len(), places.len() * width, "projection width");
     let qkv = Shared::new(qkv);

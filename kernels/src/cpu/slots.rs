@@ -49,6 +49,7 @@ pub(crate) struct Slot {
     history: Option<History>,
     /// Drawn last.
     last: u32,
+    prompt_len: u32,
 }
 
 /// Undoes what [`Slot::prepare`] did to a row.
@@ -148,6 +149,11 @@ impl Slots {
         self.get(slot).last
     }
 
+    /// Tokens of a slot's prompt; 0 for a slot that was not started.
+    pub(crate) fn prompt_len(&self, slot: u32) -> u32 {
+        self.get(slot).prompt_len
+    }
+
     /// Starts a slot; returns the logits that its draws change at most.
     pub(crate) fn start(
         &mut self,
@@ -159,6 +165,7 @@ impl Slots {
         self.end(slot);
         let state = &mut self.slots[slot as usize];
         state.sampler = Some(sampler.clone());
+        state.prompt_len = prompt_len;
         let penalized = sampler.repetition_penalty != 1.0
             || sampler.presence_penalty != 0.0
             || sampler.frequency_penalty != 0.0;
@@ -176,7 +183,7 @@ impl Slots {
     pub(crate) fn end(&mut self, slot: u32) {
         let state = &mut self.slots[slot as usize];
         state.sampler = None;
-        state.last = 0;
+        (state.last, state.prompt_len) = (0, 0);
         if let Some(mut history) = state.history.take() {
             history.clear();
             self.spare.push(history);

@@ -1,5 +1,6 @@
 //! The step that is being computed: its tokens, segments and where each row stands.
 
+use super::slots::Slots;
 use crate::compute::{Segment, Step};
 
 /// Where a row of activations belongs.
@@ -7,6 +8,8 @@ use crate::compute::{Segment, Step};
 pub(crate) struct Place {
     pub(crate) slot: u32,
     pub(crate) position: u32,
+    /// Tokens of the sequence that it counts as part of: the prompt, or all up to itself.
+    pub(crate) sequence: u32,
 }
 
 /// The current step, in buffers claimed once.
@@ -28,8 +31,8 @@ impl Current {
         }
     }
 
-    /// Takes a step in; `last` gives the token that a slot drew last.
-    pub(crate) fn begin(&mut self, step: &Step<'_>, last: impl Fn(u32) -> u32) {
+    /// Takes a step in; the slots know the late tokens and how long prompts are.
+    pub(crate) fn begin(&mut self, step: &Step<'_>, slots: &Slots) {
         self.tokens.clear();
         self.tokens.extend_from_slice(step.tokens);
         self.segments.clear();
@@ -40,10 +43,12 @@ impl Current {
             assert!(segment.len > 0, "an empty segment");
             assert!(!segment.late || segment.len == 1, "a late segment has one token");
             if segment.late {
-                self.tokens[segment.row as usize] = last(segment.slot);
+                self.tokens[segment.row as usize] = slots.last(segment.slot);
             }
-            for i in 0..segment.len {
-                self.places.push(Place { slot: segment.slot, position: segment.first + i });
+            let (slot, prompt) = (segment.slot, slots.prompt_len(segment.slot));
+            for position in segment.first..segment.first + segment.len {
+                let sequence = prompt.max(position + 1);
+                self.places.push(Place { slot, position, sequence });
             }
         }
         assert_eq!(self.places.len(), self.tokens.len(), "a token for each row");

@@ -6,6 +6,12 @@
 use half::{bf16, f16};
 
 use crate::Format;
+use crate::format::grids;
+
+mod grid;
+mod table;
+
+pub(crate) use table::e4m3;
 
 /// Dequantizes one row of `out.len()` elements from its file bytes.
 ///
@@ -29,6 +35,20 @@ pub fn row(format: Format, bytes: &[u8], out: &mut [f32]) {
             Format::Q3K => q3_k(block, out),
             Format::Q4K | Format::Q5K => q45_k(format, block, out),
             Format::Q6K => q6_k(block, out),
+            Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S => grid::iq2(format, block, out),
+            Format::Iq3Xxs | Format::Iq3S => grid::iq3(format, block, out),
+            Format::Iq1S | Format::Iq1M => grid::iq1(format, block, out),
+            Format::Tq1_0 => grid::tq1_0(block, out),
+            Format::Tq2_0 => tq2_0(block, out),
+            Format::Iq4Nl | Format::Iq4Xs => table::iq4(format, block, out),
+            Format::Mxfp4 => table::mxfp4(block, out),
+            Format::U2(_) => table::grouped(2, block, out),
+            Format::U3(_) => table::grouped(3, block, out),
+            Format::U4(_) => table::grouped(4, block, out),
+            Format::U8(_) => table::grouped(8, block, out),
+            Format::F8E4M3(_) => table::f8_e4m3(block, out),
+            Format::Nf4 => table::four_bit_float(&grids::NF4, block, out),
+            Format::Fp4 => table::four_bit_float(&grids::FP4, block, out),
         }
     }
 }
@@ -111,5 +131,12 @@ fn q6_k(block: &[u8], out: &mut [f32]) {
         let high = highs[half_of * 32 + within % 32] >> (within / 32 * 2) & 3;
         let code = i32::from(low) + 16 * i32::from(high) - 32;
         *out = half(block, 208) * f32::from(scales[i / 16] as i8) * code as f32;
+    }
+}
+
+fn tq2_0(block: &[u8], out: &mut [f32]) {
+    for (i, out) in out.iter_mut().enumerate() {
+        let code = block[i / 128 * 32 + i % 32] >> (i % 128 / 32 * 2) & 3;
+        *out = half(block, 64) * (i32::from(code) - 1) as f32;
     }
 }

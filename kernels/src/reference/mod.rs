@@ -2,6 +2,8 @@
 
 pub mod activation;
 pub mod attention;
+pub mod experts;
+pub mod low_rank;
 pub mod norm;
 pub mod rope;
 pub mod sample;

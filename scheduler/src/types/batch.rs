@@ -20,6 +20,8 @@ pub struct RowStart {
     pub stop_tokens: Vec<Token>,
     /// Sequence length (prompt included) from which stop tokens may be drawn.
     pub stop_from: u32,
+    /// See [`super::Request::adapter`].
+    pub adapter: u32,
 }
 
 /// `page` becomes entry `index` of the slot's block table: it holds the keys and values of

@@ -81,6 +81,9 @@ pub struct Request {
     pub tenant: u64,
     /// Separates prefix caches: pages are shared only between requests of the same salt.
     pub salt: u64,
+    /// The low-rank adapter that the engine computes it with; 0 is none. Whoever sets it gives
+    /// requests of different adapters different salts.
+    pub adapter: u32,
     /// When set, the request is ended with [`super::Refusal::Deadline`] at this time.
     pub deadline: Option<Micros>,
 }

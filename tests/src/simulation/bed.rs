@@ -118,6 +118,7 @@ pub fn request(id: u64, prompt_len: usize, max_tokens: u32) -> Request {
         priority: 0,
         tenant: 0,
         salt: 0,
+        adapter: 0,
         deadline: None,
     }
 }

@@ -8,6 +8,8 @@ use minijinja::value::{Tuple, Value, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State};
 use minijinja_contrib::pycompat::unknown_method_callback;
 
+use super::{prose, strings};
+
 /// Strings that a padding method makes are short in honest templates.
 const PADDED_CHARS_MAX: usize = 1 << 16;
 
@@ -24,7 +26,7 @@ pub(super) fn call(
             let at = value.try_iter()?.position(|item| item == *wanted);
             Some(at.map(Value::from).ok_or_else(|| invalid("value is not in list"))?)
         }
-        ValueKind::Map if method == "copy" => Some(value.clone()),
+        ValueKind::Map | ValueKind::Seq if method == "copy" => Some(value.clone()),
         _ => None,
     };
     match own {
@@ -55,15 +57,9 @@ fn string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
             let (left, right) = text.rsplit_once(separator).unwrap_or(("", text));
             three(text, left, separator, right)
         }
-        "index" | "rindex" => {
-            let (wanted,): (&str,) = from_args(args)?;
-            let at = if method == "index" { text.find(wanted) } else { text.rfind(wanted) };
-            let at = at.ok_or_else(|| invalid("substring not found"))?;
-            text[..at].chars().count().into()
-        }
-        "ljust" => padded(text, args, |gap| (0, gap))?,
-        "rjust" => padded(text, args, |gap| (gap, 0))?,
-        "center" => padded(text, args, |gap| (gap / 2, gap - gap / 2))?,
+        "ljust" => padded(text, args, |gap, _| (0, gap))?,
+        "rjust" => padded(text, args, |gap, _| (gap, 0))?,
+        "center" => padded(text, args, prose::sides)?,
         "zfill" => {
             let (width,): (i64,) = from_args(args)?;
             let zeros = "0".repeat(gap(text, width)?);
@@ -75,7 +71,7 @@ fn string(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Err
         "casefold" => text.to_lowercase().into(),
         "swapcase" => text.chars().map(swapped).collect::<String>().into(),
         "isdecimal" => (!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())).into(),
-        _ => return Ok(None),
+        _ => return strings::call(text, method, args),
     }))
 }
 
@@ -160,9 +156,13 @@ fn gap(text: &str, width: i64) -> Result<usize, Error> {
     Ok(width.saturating_sub(text.chars().count()))
 }
 
-fn padded(text: &str, args: &[Value], sides: fn(usize) -> (usize, usize)) -> Result<Value, Error> {
+fn padded(
+    text: &str,
+    args: &[Value],
+    sides: fn(usize, usize) -> (usize, usize),
+) -> Result<Value, Error> {
     let (width, fill): (i64, Option<&str>) = from_args(args)?;
-    let (left, right) = sides(gap(text, width)?);
+    let (left, right) = sides(gap(text, width)?, usize::try_from(width).unwrap_or(0));
     let fill = fill.unwrap_or(" ");
     Ok(format!("{}{text}{}", fill.repeat(left), fill.repeat(right)).into())
 }

@@ -16,6 +16,8 @@ mod filters;
 mod json;
 mod methods;
 mod number;
+mod prose;
+mod strings;
 mod time;
 
 use std::fmt::Write as _;
@@ -207,6 +209,7 @@ fn environment() -> Environment<'static> {
     environment.add_filter("tojson", json::tojson);
     environment.add_filter("string", number::string);
     filters::add_to(&mut environment);
+    prose::add_to(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment
 }

@@ -1,23 +1,121 @@
 //! Numbers as Python writes them. It differs from Rust in floats only: 1e+16, 1e-05, nan.
 
-use minijinja::value::Value;
+use std::fmt::Write as _;
+
+use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, Output, State, escape_formatter};
 
 /// How `{{ x }}` prints.
 pub(super) fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
-    match float(value) {
-        Some(number) => out.write_str(&repr(number)).map_err(Error::from),
-        None => escape_formatter(out, state, value),
+    if float(value).is_some() || nests(value) {
+        return out.write_str(&text(value)).map_err(Error::from);
     }
+    escape_formatter(out, state, value)
 }
 
 /// The `string` filter: Python's `str(x)`.
 pub(super) fn string(value: &Value) -> Value {
-    match float(value) {
-        Some(number) => repr(number).into(),
-        None if value.as_str().is_some() => value.clone(),
-        None => value.to_string().into(),
+    if value.as_str().is_some() { value.clone() } else { text(value).into() }
+}
+
+/// Python's `str(x)`.
+pub(super) fn text(value: &Value) -> String {
+    if float(value).is_some() || nests(value) { repr_of(value) } else { value.to_string() }
+}
+
+/// Lists and dicts of plain data: what is inside prints otherwise than in Rust.
+fn nests(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Seq | ValueKind::Map)
+}
+
+/// Python's `repr(x)`.
+pub(super) fn repr_of(value: &Value) -> String {
+    let mut out = String::new();
+    write_repr(value, 0, &mut out);
+    out
+}
+
+/// Values from JSON are no deeper than JSON parsers allow; what a template nests is cut there.
+const DEPTH_MAX: usize = 200;
+
+fn write_repr(value: &Value, depth: usize, out: &mut String) {
+    if depth > DEPTH_MAX {
+        return out.push_str("...");
     }
+    match (value.as_str(), value.kind()) {
+        (Some(text), _) => quote(text, out),
+        (None, ValueKind::Seq) => {
+            let tuple = value.is_tuple();
+            out.push(if tuple { '(' } else { '[' });
+            let items = value.try_iter().into_iter().flatten();
+            let mut count = 0;
+            for item in items {
+                if count > 0 {
+                    out.push_str(", ");
+                }
+                write_repr(&item, depth + 1, out);
+                count += 1;
+            }
+            out.push_str(match (tuple, count) {
+                (true, 1) => ",)",
+                (true, _) => ")",
+                (false, _) => "]",
+            });
+        }
+        (None, ValueKind::Map) => {
+            out.push('{');
+            for (at, key) in value.try_iter().into_iter().flatten().enumerate() {
+                if at > 0 {
+                    out.push_str(", ");
+                }
+                write_repr(&key, depth + 1, out);
+                out.push_str(": ");
+                let item = value.get_item(&key).unwrap_or_default();
+                write_repr(&item, depth + 1, out);
+            }
+            out.push('}');
+        }
+        _ => match float(value) {
+            Some(number) => out.push_str(&repr(number)),
+            None => out.push_str(&value.to_string()),
+        },
+    }
+}
+
+/// Single quotes, unless only they occur; what cannot be seen as its number.
+fn quote(text: &str, out: &mut String) {
+    let mark = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    out.push(mark);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == mark => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if is_printable(c) => out.push(c),
+            c => {
+                let _ = match c as u32 {
+                    code @ 0..=0xff => write!(out, "\\x{code:02x}"),
+                    code @ 0x100..=0xffff => write!(out, "\\u{code:04x}"),
+                    code => write!(out, "\\U{code:08x}"),
+                };
+            }
+        }
+    }
+    out.push(mark);
+}
+
+/// Rust's table of what can be seen, by way of its debug form. A mark that joins the letter before
+/// it counts as visible, so it is asked for behind a letter.
+fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
+    !format!("{:?}", String::from_iter(['a', c])).contains("\\u{")
 }
 
 /// A number in JSON, as Python's `json` module writes it.

@@ -19,6 +19,17 @@ pub(crate) fn data(name: &str) -> Vec<u8> {
     fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
+/// A model's folder among this crate's own test data.
+pub(crate) fn folder(name: &str) -> TextModel {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/folders").join(name);
+    TextModel::from_dir(&path).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The ids in a JSON list.
+pub(crate) fn ids(json: &Value) -> Vec<u32> {
+    json.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
 /// The lines of a JSONL file.
 pub(crate) fn lines(bytes: &[u8]) -> Vec<Value> {
     let text = std::str::from_utf8(bytes).expect("UTF-8");

@@ -10,6 +10,7 @@ import io
 import json
 import pathlib
 import random
+import sys
 
 import gguf
 import sentencepiece
@@ -17,7 +18,6 @@ import tokenizers
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 HERE = pathlib.Path(__file__).parent
-ROOT = HERE.parents[3]
 random.seed(7)
 
 ODD = [
@@ -41,7 +41,7 @@ def save(name, value):
 
 def gguf_fixture():
     """The vocabulary of the reference GGUF file, as its header holds it."""
-    reader = gguf.GGUFReader(ROOT / "tests/data/reference/gguf_llama/llama-q8_0.gguf")
+    reader = gguf.GGUFReader(sys.argv[1])  # gguf_llama/llama-q8_0.gguf of the reference fixtures
     names = {
         "model": "model", "pre": "pre", "tokens": "tokens", "scores": "scores", "token_type": "types", "merges": "merges",
         "bos_token_id": "bos", "eos_token_id": "eos", "unknown_token_id": "unk", "padding_token_id": "pad",

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use scheduler::types::{Batch, Engine, Fault, StepOutput};
 
+use super::adapter::{AdapterRefused, Adapts, ReadAdapter};
 use crate::metrics::ModelMetrics;
 
 pub(super) struct Observed<E> {
@@ -43,5 +44,15 @@ impl<E: Engine> Engine for Observed<E> {
             Err(Fault::Step(why) | Fault::Lost(why)) => tracing::warn!("a step failed: {why}"),
         }
         result
+    }
+}
+
+impl<E: Adapts> Adapts for Observed<E> {
+    fn set_adapter(&mut self, number: u32, adapter: &ReadAdapter) -> Result<(), AdapterRefused> {
+        self.engine.set_adapter(number, adapter)
+    }
+
+    fn drop_adapter(&mut self, number: u32) {
+        self.engine.drop_adapter(number);
     }
 }

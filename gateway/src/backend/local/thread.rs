@@ -1,7 +1,6 @@
 //! The thread that owns a scheduler, its engine and the device. It is the only place where the
 //! scheduler's pure world meets a clock and channels; it holds no lock while a step runs.
 
-use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
@@ -13,8 +12,10 @@ use scheduler::types::{Command, Engine, Event, Micros, Refusal, RequestId, Usage
 use scheduler::{Progress, Scheduler, Stats};
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::adapter::Adapts;
 use super::observed::Observed;
 use super::{Message, Open, RUNNING, STOPPED, Shared, subject};
+use crate::backend::text_of_panic;
 
 pub(super) struct Driver<E: Engine> {
     scheduler: Scheduler<Observed<E>>,
@@ -28,7 +29,7 @@ pub(super) struct Driver<E: Engine> {
     busy: Duration,
 }
 
-impl<E: Engine> Driver<E> {
+impl<E: Engine + Adapts> Driver<E> {
     pub(super) fn new(
         engine: E,
         config: scheduler::Config,
@@ -51,7 +52,7 @@ impl<E: Engine> Driver<E> {
     /// that aborts a call) ends this model only: every open request is told, the process lives.
     pub(super) fn run_to_end(mut self) {
         let ended = catch_unwind(AssertUnwindSafe(|| self.run()))
-            .unwrap_or_else(|panic| Err(text_of(panic.as_ref()).to_owned()));
+            .unwrap_or_else(|panic| Err(text_of_panic(panic.as_ref()).to_owned()));
         let name = &self.shared.options.name;
         if let Err(why) = ended {
             let why = format!("the engine of {name} stopped: {why}");
@@ -108,6 +109,7 @@ impl<E: Engine> Driver<E> {
                 self.inbox.push_back(Command::Submit(request));
             }
             Message::Nudge => {}
+            Message::Adapter(change) => change.apply(self.scheduler.engine_mut()),
         }
     }
 
@@ -204,12 +206,4 @@ impl<E: Engine> Driver<E> {
         }
         true
     }
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message")
 }

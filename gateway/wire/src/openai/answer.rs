@@ -89,15 +89,16 @@ pub fn completion(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
     out
 }
 
-/// One model of the list.
+/// One model of the list. `task` is what it does: `generate`, `embed` or `rerank`.
 #[must_use]
-pub fn model(id: &str, created: u64, context: usize) -> Value {
+pub fn model(id: &str, created: u64, context: usize, task: &str) -> Value {
     json!({
         "id": id,
         "object": "model",
         "created": created,
         "owned_by": "hearth",
         "max_model_len": context,
+        "task": task,
     })
 }
 

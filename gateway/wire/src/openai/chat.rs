@@ -20,7 +20,7 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
 }
 
 fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<ChatRequest> {
-    policy::apply(fields, policy::CHAT)?;
+    policy::apply(fields, &[policy::COMMON, policy::CHAT])?;
     let model = fields.required_string("model")?.to_owned();
     let messages = message::parse_all(fields, limits)?;
     let tools = message::tools(fields, limits)?;

@@ -23,9 +23,9 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<CompletionRequest, ApiError
 }
 
 fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<CompletionRequest> {
-    policy::apply(fields, policy::COMPLETION)?;
+    policy::apply(fields, &[policy::COMMON, policy::COMPLETION])?;
     let model = fields.required_string("model")?.to_owned();
-    let prompts = prompts(fields, limits)?;
+    let prompts = prompts(fields, "prompt", limits.prompts_max)?;
     let echo = fields.boolean("echo", false)?;
     let mut decoding = decoding::parse(fields, limits)?;
     decoding.logprobs = decoding::legacy_logprobs(fields, limits)?;
@@ -45,22 +45,21 @@ fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<CompletionRequest> {
 }
 
 /// A text, tokens, or a list of either.
-fn prompts(fields: Fields<'_>, limits: &Limits) -> Parsed<Vec<Prompt>> {
-    let items = match fields.get("prompt") {
-        None => return Err(Fault::missing("prompt")),
+pub(super) fn prompts(fields: Fields<'_>, name: &str, max: usize) -> Parsed<Vec<Prompt>> {
+    let items = match fields.get(name) {
+        None => return Err(Fault::missing(name)),
         Some(Value::String(text)) => return Ok(vec![Prompt::Text(text.clone())]),
         Some(Value::Array(items)) => items,
-        Some(other) => return Err(Fault::kind("prompt", "a string or an array", other)),
+        Some(other) => return Err(Fault::kind(name, "a string or an array", other)),
     };
     let Some(first) = items.first() else {
-        let why = "expected at least one prompt";
-        return Err(Fault::range("prompt", why, "empty_array"));
+        return Err(Fault::range(name, "expected at least one item", "empty_array"));
     };
     if first.is_number() {
-        return Ok(vec![Prompt::Tokens(fields.each("prompt", usize::MAX, token)?)]);
+        return Ok(vec![Prompt::Tokens(fields.each(name, usize::MAX, token)?)]);
     }
-    bound(items.len(), limits.prompts_max).map_err(|f| f.under("prompt"))?;
-    fields.each("prompt", limits.prompts_max, |item| match item {
+    bound(items.len(), max).map_err(|f| f.under(name))?;
+    fields.each(name, max, |item| match item {
         Value::String(text) => Ok(Prompt::Text(text.clone())),
         Value::Array(ids) if ids.is_empty() => {
             let why = "expected at least one token";

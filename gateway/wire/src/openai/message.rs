@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::fields::{Fault, Fields, Parsed};
 use crate::limits::Limits;
-use crate::request::{Content, Message, Role, ToolCall};
+use crate::request::{Content, Detail, Image, Message, Part, Role, ToolCall};
 
 /// Fields that a client copies back from an answer or that only steer a provider's own cache.
 const KNOWN: &[&str] = &[
@@ -113,20 +113,19 @@ fn content(fields: Fields<'_>) -> Parsed<Content> {
         (Some(Value::Array(_)), None) => {
             fields.each("content", 4096, |p| part(Fields::of(p)?)).map(Content::Parts)
         }
-        (Some(other), None) => {
-            Err(Fault::kind("content", "a string or an array of text parts", other))
-        }
+        (Some(other), None) => Err(Fault::kind("content", "a string or an array of parts", other)),
     }
 }
 
-fn part(fields: Fields<'_>) -> Parsed<String> {
+fn part(fields: Fields<'_>) -> Parsed<Part> {
     let kind = fields.required_string("type")?;
     match kind {
         "text" | "refusal" => {
             fields.only(&["type", kind, "cache_control", "prompt_cache_breakpoint"])?;
-            fields.required_string(kind).map(str::to_owned)
+            fields.required_string(kind).map(|text| Part::Text(text.to_owned()))
         }
-        "image_url" | "input_audio" | "file" | "video_url" | "audio_url" | "image" => {
+        "image_url" => image(fields).map(Part::Image),
+        "input_audio" | "file" | "video_url" | "audio_url" | "image" => {
             Err(Fault::unsupported("type", format!("'{kind}' parts cannot be read by this model")))
         }
         other => {
@@ -134,6 +133,22 @@ fn part(fields: Fields<'_>) -> Parsed<String> {
             Err(Fault::value("type", format!("'{short}' is not a known kind of part")))
         }
     }
+}
+
+/// Whether the model can look at it is not known here.
+fn image(fields: Fields<'_>) -> Parsed<Image> {
+    fields.only(&["type", "image_url", "cache_control", "prompt_cache_breakpoint"])?;
+    let image = fields.object("image_url")?.ok_or_else(|| Fault::missing("image_url"))?;
+    let read = || {
+        image.only(&["url", "detail"])?;
+        let url = image.required_string("url")?.to_owned();
+        let detail = image.string("detail")?.map_or(Ok(Detail::Auto), |name| {
+            let known = Detail::ALL.into_iter().find(|detail| detail.name() == name);
+            known.ok_or_else(|| Fault::value("detail", "expected 'auto', 'low' or 'high'"))
+        })?;
+        Ok(Image { url, detail })
+    };
+    read().map_err(|fault: Fault| fault.under("image_url"))
 }
 
 fn reasoning(fields: Fields<'_>) -> Parsed<Option<String>> {

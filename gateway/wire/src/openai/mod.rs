@@ -1,19 +1,26 @@
-//! OpenAI's dialect: chat completions, completions, models, errors; and the two tokenizer routes
-//! that vLLM added in the same style. Parsing is in `chat`, `completion` and `tokenize`; what is
-//! accepted, ignored or refused by name stands in the tables of [`policy`]; answers are written
-//! by [`answer`] and [`stream`].
+//! OpenAI's dialect: chat completions, completions, embeddings, models, errors; and what others
+//! added in the same style: two tokenizer routes, ranking, scores. Parsing is in `chat`,
+//! `completion`, `embeddings`, `rerank` and `tokenize`; what is accepted, ignored or refused by
+//! name stands in the tables of [`policy`]; answers are written by [`answer`], [`stream`],
+//! [`embeddings`] and [`rerank`].
 
+mod adapters;
 pub mod answer;
 mod chat;
 mod completion;
 mod decoding;
+pub mod embeddings;
 mod message;
 pub mod policy;
 mod render;
+pub mod rerank;
 pub mod stream;
 mod tokenize;
 
+pub use adapters::{AdapterRequest, parse_load_adapter, parse_unload_adapter};
 pub use chat::parse as parse_chat;
 pub use completion::parse as parse_completion;
+pub use embeddings::parse as parse_embeddings;
 pub use render::{chat_to_json, completion_to_json};
+pub use rerank::{parse_rerank, parse_score};
 pub use tokenize::{detokenize_answer, parse_detokenize, parse_tokenize, tokenize_answer};

@@ -28,6 +28,8 @@ const NO_AUDIO: &str = "this server makes text only";
 const NO_THOUGHT: &str = "reasoning cannot be steered here; models that have a switch take it in \
                           'chat_template_kwargs'";
 const NO_PROCESSOR: &str = "code sent by a client is never run";
+const TEXTS_ONLY: &str = "this server reads text only";
+const AS_TRAINED: &str = "vectors and scores come as the model's own files say";
 
 /// Fields that chat and plain completions share.
 pub static COMMON: &[(&str, Rule)] = &[
@@ -134,13 +136,66 @@ pub static COMPLETION: &[(&str, Rule)] = &[
     ("prompt_embeds", Refused("prompts are text or token ids")),
 ];
 
-/// Applies two tables to a request's fields: unknown ones and those that cannot be honoured end
-/// it here, so that parsers may read the honoured ones without looking left and right.
-pub(crate) fn apply(fields: Fields<'_>, own: &[(&str, Rule)]) -> Parsed<()> {
+/// Fields that embeddings, ranking and scores share.
+pub static POOLING: &[(&str, Rule)] = &[
+    ("model", Honoured),
+    ("truncate_prompt_tokens", Honoured),
+    ("user", AdvisoryText),
+    ("metadata", Advisory),
+    ("priority", Only(&["0"], "all requests of these routes have one class")),
+    ("add_special_tokens", Only(&["true"], "what the model was trained with is always added")),
+    ("truncation_side", Only(&["\"right\""], "texts lose their ends")),
+    ("mm_processor_kwargs", Refused(TEXTS_ONLY)),
+];
+
+/// Fields of embeddings alone.
+pub static EMBEDDINGS: &[(&str, Rule)] = &[
+    ("input", Honoured),
+    ("encoding_format", Honoured),
+    ("dimensions", Honoured),
+    ("prompt_name", Honoured),
+    ("input_type", Honoured),
+    ("messages", Refused("send texts in 'input'")),
+    ("normalize", Refused(AS_TRAINED)),
+    ("use_activation", Refused(AS_TRAINED)),
+    ("embed_dtype", Only(&["\"float32\""], "vectors are float32")),
+    ("output_dtype", Only(&["\"float\""], "vectors are float32")),
+    ("embedding_types", Only(&["[\"float\"]"], "vectors are float32")),
+    ("output_dimension", Refused("use 'dimensions'")),
+    ("truncate", Refused("use 'truncate_prompt_tokens'")),
+    ("truncation", Refused("use 'truncate_prompt_tokens'")),
+];
+
+/// Fields of `/v1/rerank` alone.
+pub static RERANK: &[(&str, Rule)] = &[
+    ("query", Honoured),
+    ("documents", Honoured),
+    ("top_n", Honoured),
+    ("return_documents", Honoured),
+    ("top_k", Refused("use 'top_n'")),
+    ("rank_fields", Refused("send documents as texts")),
+    ("max_chunks_per_doc", Refused("use 'truncate_prompt_tokens'")),
+    ("max_tokens_per_doc", Refused("use 'truncate_prompt_tokens'")),
+    ("truncation", Refused("use 'truncate_prompt_tokens'")),
+    ("use_activation", Refused(AS_TRAINED)),
+    ("raw_scores", Refused(AS_TRAINED)),
+];
+
+/// Fields of `/v1/score` alone.
+pub static SCORE: &[(&str, Rule)] = &[
+    ("text_1", Honoured),
+    ("text_2", Honoured),
+    ("encoding_format", Only(&["\"float\""], "scores are numbers")),
+    ("use_activation", Refused(AS_TRAINED)),
+];
+
+/// Applies tables to a request's fields: unknown ones and those that cannot be honoured end it
+/// here, so that parsers may read the honoured ones without looking left and right.
+pub(crate) fn apply(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Parsed<()> {
     for (name, value) in fields.entries() {
-        let mut rules = COMMON.iter().chain(own);
+        let mut rules = tables.iter().copied().flatten();
         let Some((_, rule)) = rules.find(|(known, _)| *known == name) else {
-            return Err(unknown(name, COMMON.iter().chain(own).map(|(known, _)| *known)));
+            return Err(unknown(name, tables.iter().copied().flatten().map(|(known, _)| *known)));
         };
         if !value.is_null() {
             check(name, *rule, value)?;

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::request::{
-    ChatRequest, CompletionRequest, Content, Decoding, Message, Prompt, Template, ToolChoice,
+    ChatRequest, CompletionRequest, Content, Decoding, Message, Part, Prompt, Template, ToolChoice,
 };
 
 /// A chat request as JSON. Parsing it gives the same request.
@@ -70,8 +70,7 @@ fn message(message: &Message) -> Value {
         Content::Absent => {}
         Content::Text(text) => put(&mut out, "content", text),
         Content::Parts(parts) => {
-            let parts = parts.iter().map(|text| json!({"type": "text", "text": text}));
-            out.insert("content".into(), parts.collect());
+            out.insert("content".into(), parts.iter().map(part).collect());
         }
     }
     some(&mut out, "name", message.name.as_ref());
@@ -85,6 +84,16 @@ fn message(message: &Message) -> Value {
         out.insert("tool_calls".into(), calls.collect());
     }
     Value::Object(out)
+}
+
+fn part(part: &Part) -> Value {
+    match part {
+        Part::Text(text) => json!({"type": "text", "text": text}),
+        Part::Image(image) => {
+            let image_url = json!({"url": image.url, "detail": image.detail.name()});
+            json!({"type": "image_url", "image_url": image_url})
+        }
+    }
 }
 
 fn template(out: &mut Map<String, Value>, template: &Template) {

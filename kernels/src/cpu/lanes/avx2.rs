@@ -226,4 +226,35 @@ impl Lanes for Avx2 {
     fn compress_ids(self, out: &mut [u32; LANES], chosen: u16, base: u32) {
         super::Portable.compress_ids(out, chosen, base);
     }
+    #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut out = v;
+        // Four squares of 8 x 8: rows from 8a on, columns from 8b on.
+        for (a, b) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+            let mut rows = [v[0][0]; 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = v[8 * a + i][b];
+            }
+            proven!({
+                // Vector 4i + c has columns c and 4 + c of rows 4i to 4i + 3.
+                for rows in rows.as_chunks_mut::<4>().0 {
+                    let [a, b, c, d] = *rows;
+                    let low = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+                    let high = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+                    let low2 = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+                    let high2 = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+                    rows[0] = _mm256_castpd_ps(_mm256_unpacklo_pd(low, low2));
+                    rows[1] = _mm256_castpd_ps(_mm256_unpackhi_pd(low, low2));
+                    rows[2] = _mm256_castpd_ps(_mm256_unpacklo_pd(high, high2));
+                    rows[3] = _mm256_castpd_ps(_mm256_unpackhi_pd(high, high2));
+                }
+                for c in 0..4 {
+                    let (x, y) = (rows[c], rows[4 + c]);
+                    out[8 * b + c][a] = _mm256_permute2f128_ps::<0x20>(x, y);
+                    out[8 * b + 4 + c][a] = _mm256_permute2f128_ps::<0x31>(x, y);
+                }
+            });
+        }
+        out
+    }
 }

@@ -174,6 +174,38 @@ impl Lanes for Avx512 {
         });
     }
     #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut out = v;
+        proven!({
+            // Quarters of four rows: vector 4i + c has columns c, 4 + c, 8 + c, 12 + c of rows
+            // 4i to 4i + 3.
+            for rows in out.as_chunks_mut::<4>().0 {
+                let [a, b, c, d] = *rows;
+                let low = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                let high = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+                let low2 = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+                let high2 = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+                rows[0] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+                rows[1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+                rows[2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+                rows[3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+            }
+            for c in 0..4 {
+                let (a, b) = (out[c], out[4 + c]);
+                let (d, e) = (out[8 + c], out[12 + c]);
+                let even = _mm512_shuffle_f32x4::<0x88>(a, b);
+                let odd = _mm512_shuffle_f32x4::<0xdd>(a, b);
+                let even2 = _mm512_shuffle_f32x4::<0x88>(d, e);
+                let odd2 = _mm512_shuffle_f32x4::<0xdd>(d, e);
+                out[c] = _mm512_shuffle_f32x4::<0x88>(even, even2);
+                out[4 + c] = _mm512_shuffle_f32x4::<0x88>(odd, odd2);
+                out[8 + c] = _mm512_shuffle_f32x4::<0xdd>(even, even2);
+                out[12 + c] = _mm512_shuffle_f32x4::<0xdd>(odd, odd2);
+            }
+        });
+        out
+    }
+    #[inline(always)]
     fn load_part(self, x: &[f32], rest: f32) -> Self::V {
         assert!(x.len() <= LANES, "at most one vector");
         let mask = self.range(0, x.len());

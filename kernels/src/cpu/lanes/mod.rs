@@ -93,6 +93,24 @@ pub(crate) trait Lanes: Copy {
     /// Writes `base + lane` of the chosen lanes side by side; may overwrite all 16 places.
     fn compress_ids(self, out: &mut [u32; LANES], chosen: u16, base: u32);
 
+    /// Lane j of result i is lane i of v[j].
+    #[inline(always)]
+    fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
+        let mut rows = [[0.0; LANES]; LANES];
+        for (row, v) in rows.iter_mut().zip(v) {
+            self.store(row, v);
+        }
+        let mut out = v;
+        for (i, out) in out.iter_mut().enumerate() {
+            let mut column = [0.0; LANES];
+            for (x, row) in column.iter_mut().zip(&rows) {
+                *x = row[i];
+            }
+            *out = self.load(&column);
+        }
+        out
+    }
+
     /// Reads up to 16 values; lanes past the end are `rest`.
     #[inline(always)]
     fn load_part(self, x: &[f32], rest: f32) -> Self::V {

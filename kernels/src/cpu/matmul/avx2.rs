@@ -127,6 +127,39 @@ impl<const VNNI: bool> Wide for Avx2<VNNI> {
         both!(|i| _mm256_cvtph_ps(_mm_loadu_si128(x.add(16 * i).cast())))
     }
     #[inline(always)]
+    unsafe fn load_e4m3(self, x: *const u8) -> Self::F {
+        // Sign, exponent and fraction where f16 has them; the exponent's bias is off by 8.
+        both!(|i| {
+            let wide = _mm_cvtepi8_epi16(_mm_loadl_epi64(x.add(8 * i).cast()));
+            _mm256_cvtph_ps(_mm_and_si128(_mm_slli_epi16::<7>(wide), _mm_set1_epi16(!0x4000)))
+        })
+    }
+    #[inline(always)]
+    fn pick(self, table: Self::F, index: Self::I) -> Self::F {
+        both!(|i| {
+            let low = _mm256_permutevar8x32_ps(table[0], index[i]);
+            let high = _mm256_permutevar8x32_ps(table[1], index[i]);
+            let upper = _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index[i]));
+            _mm256_blendv_ps(low, high, upper)
+        })
+    }
+    #[inline(always)]
+    fn table(self, x: &[u8; 16]) -> Self::I {
+        proven!([_mm256_broadcastsi128_si256(_mm_loadu_si128(x.as_ptr().cast())); 2])
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::I, index: Self::I) -> Self::I {
+        both!(|i| _mm256_shuffle_epi8(table[i], index[i]))
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, x: *const u8) -> Self::I {
+        both!(|i| _mm256_cvtepu16_epi32(_mm_loadu_si128(x.add(16 * i).cast())))
+    }
+    #[inline(always)]
+    fn plus(self, a: Self::I, b: Self::I) -> Self::I {
+        both!(|i| _mm256_add_epi32(a[i], b[i]))
+    }
+    #[inline(always)]
     fn words(self, x: u32) -> Self::I {
         proven!([_mm256_set1_epi32(x as i32); 2])
     }

@@ -95,6 +95,35 @@ impl<const PAIRS: bool> Wide for Avx512<PAIRS> {
         proven!(_mm512_cvtph_ps(_mm256_loadu_si256(x.cast())))
     }
     #[inline(always)]
+    unsafe fn load_e4m3(self, x: *const u8) -> Self::F {
+        // Sign, exponent and fraction where f16 has them; the exponent's bias is off by 8.
+        proven!({
+            let wide = _mm256_cvtepi8_epi16(_mm_loadu_si128(x.cast()));
+            let bits = _mm256_and_si256(_mm256_slli_epi16::<7>(wide), _mm256_set1_epi16(!0x4000));
+            _mm512_cvtph_ps(bits)
+        })
+    }
+    #[inline(always)]
+    fn pick(self, table: Self::F, index: Self::I) -> Self::F {
+        proven!(_mm512_permutexvar_ps(index, table))
+    }
+    #[inline(always)]
+    fn table(self, x: &[u8; 16]) -> Self::I {
+        proven!(_mm512_broadcast_i32x4(_mm_loadu_si128(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn lookup(self, table: Self::I, index: Self::I) -> Self::I {
+        proven!(_mm512_shuffle_epi8(table, index))
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, x: *const u8) -> Self::I {
+        proven!(_mm512_cvtepu16_epi32(_mm256_loadu_si256(x.cast())))
+    }
+    #[inline(always)]
+    fn plus(self, a: Self::I, b: Self::I) -> Self::I {
+        proven!(_mm512_add_epi32(a, b))
+    }
+    #[inline(always)]
     fn words(self, x: u32) -> Self::I {
         proven!(_mm512_set1_epi32(x as i32))
     }

@@ -105,6 +105,44 @@ impl Wide for Portable {
         floats(|i| f16::from_bits(bits[i]).to_f32())
     }
     #[inline(always)]
+    unsafe fn load_e4m3(self, x: *const u8) -> F {
+        // SAFETY: the caller's promise: 16 bytes are readable.
+        let codes = unsafe { x.cast::<[i8; PANEL]>().read_unaligned() };
+        // Sign, exponent and fraction where f16 has them; the exponent's bias is off by 8.
+        floats(|i| f16::from_bits((i16::from(codes[i]) << 7) as u16 & !0x4000).to_f32())
+    }
+    #[inline(always)]
+    fn pick(self, table: F, index: I) -> F {
+        floats(|i| table[index[i] as usize & 15])
+    }
+    #[inline(always)]
+    fn table(self, x: &[u8; 16]) -> I {
+        ints(|i| {
+            let byte = i % 4 * 4;
+            u32::from_le_bytes([x[byte], x[byte + 1], x[byte + 2], x[byte + 3]])
+        })
+    }
+    #[inline(always)]
+    fn lookup(self, table: I, index: I) -> I {
+        ints(|i| {
+            let bytes = index[i].to_le_bytes().map(|b| {
+                let word = table[i / 4 * 4 + usize::from(b & 15) / 4];
+                (word >> (8 * u32::from(b % 4))) as u8
+            });
+            u32::from_le_bytes(bytes)
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_u16(self, x: *const u8) -> I {
+        // SAFETY: the caller's promise: 32 bytes are readable.
+        let shorts = unsafe { x.cast::<[u16; PANEL]>().read_unaligned() };
+        ints(|i| u32::from(shorts[i]))
+    }
+    #[inline(always)]
+    fn plus(self, a: I, b: I) -> I {
+        ints(|i| a[i].wrapping_add(b[i]))
+    }
+    #[inline(always)]
     fn words(self, x: u32) -> I {
         [x; PANEL]
     }

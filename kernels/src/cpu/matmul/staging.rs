@@ -33,7 +33,8 @@ pub(super) struct Block {
     pub(super) half_sums: [f32; 2],
     /// `negated` of each half.
     pub(super) half_negated: [i32; 2],
-    rest: u32,
+    /// Sum of codes.
+    pub(super) total: f32,
 }
 
 /// How `rows` rows are cut into tiles of at most `max`.
@@ -59,8 +60,18 @@ impl Tiles {
         Self { rows, max }
     }
 
+    pub(super) fn rows(self) -> usize {
+        self.rows
+    }
+
     pub(super) fn count(self) -> usize {
         self.rows.div_ceil(self.max)
+    }
+
+    /// Rows with the padding of the last tile.
+    pub(super) fn padded(self) -> usize {
+        let last = self.get(self.count() - 1);
+        last.first + last.padded
     }
 
     pub(super) fn get(self, tile: usize) -> Tile {
@@ -102,84 +113,113 @@ pub(super) fn bytes_for(rows: usize, cols: usize) -> Option<usize> {
         .checked_mul(4)
 }
 
-/// Writes all rows of `x` `[rows, cols]`, as `kind`, to `out`, which has [`bytes_for`] them.
-pub(super) fn stage(
-    pool: &Pool,
-    isa: Isa,
-    x: &[f32],
-    cols: usize,
-    kind: Kind,
-    tiles: Tiles,
-    out: &mut Memory,
-) {
-    assert!(bytes_for(tiles.rows, cols).is_some_and(|bytes| bytes <= out.len()), "scratch");
-    let out = Target(out.as_mut_ptr());
-    let (step, steps) = kind.steps(cols);
-    // A few thousand elements at least per task, or waking a thread costs more than it saves.
-    let rows_per_task = (8192 / cols).clamp(1, 16);
-    pool.run(tiles.rows.div_ceil(rows_per_task), &|task, _| {
-        for row in task * rows_per_task..tiles.rows.min((task + 1) * rows_per_task) {
-            let tile = tiles.get(row / tiles.max);
-            let out = out.at((tile.first * steps + row - tile.first) * step);
-            let x = &x[row * cols..][..cols];
-            // SAFETY: offsets stay inside `bytes_for`; each row has places of its own.
-            unsafe { dispatch(isa, StageRow { x, kind, stride: tile.padded, out }) };
-        }
-    });
+/// Activations to be staged for a product.
+#[derive(Clone, Copy)]
+pub(super) struct Staging<'a> {
+    /// `[rows, cols]`.
+    pub(super) x: &'a [f32],
+    pub(super) cols: usize,
+    /// Which element of a row comes at each place; `None`: as they come.
+    pub(super) order: Option<&'a [u32]>,
+    pub(super) kind: Kind,
+    pub(super) tiles: Tiles,
+}
+
+impl Staging<'_> {
+    /// Writes all rows to `out`, which has [`bytes_for`] them.
+    pub(super) fn run(&self, pool: &Pool, isa: Isa, out: &mut Memory) {
+        let &Self { x, cols, order, kind, tiles } = self;
+        assert!(bytes_for(tiles.rows, cols).is_some_and(|bytes| bytes <= out.len()), "scratch");
+        let out = Target(out.as_mut_ptr());
+        let (step, steps) = kind.steps(cols);
+        // A few thousand elements at least per task, or waking a thread costs more than it saves.
+        let rows_per_task = (8192 / cols).clamp(1, 16);
+        pool.run(tiles.rows.div_ceil(rows_per_task), &|task, _| {
+            for row in task * rows_per_task..tiles.rows.min((task + 1) * rows_per_task) {
+                let tile = tiles.get(row / tiles.max);
+                let out = out.at((tile.first * steps + row - tile.first) * step);
+                let x = &x[row * cols..][..cols];
+                // SAFETY: offsets stay inside `bytes_for`; each row has places of its own.
+                unsafe { dispatch(isa, StageRow { x, order, kind, stride: tile.padded, out }) };
+            }
+        });
+    }
 }
 
 /// Where staged activations go.
 #[derive(Clone, Copy)]
-struct Target(*mut u8);
+pub(super) struct Target(pub(super) *mut u8);
 
 // SAFETY: only an address; `stage` says who writes where.
 unsafe impl Sync for Target {}
 
 impl Target {
-    fn at(self, byte: usize) -> *mut u8 {
+    pub(super) fn at(self, byte: usize) -> *mut u8 {
         self.0.wrapping_add(byte)
     }
 }
 
 /// Stages one row; its steps lie `stride` apart.
-struct StageRow<'a> {
-    x: &'a [f32],
-    kind: Kind,
-    stride: usize,
-    out: *mut u8,
+pub(super) struct StageRow<'a> {
+    pub(super) x: &'a [f32],
+    /// As in [`Staging`]; every entry is below the row's length.
+    pub(super) order: Option<&'a [u32]>,
+    pub(super) kind: Kind,
+    pub(super) stride: usize,
+    pub(super) out: *mut u8,
 }
 
 impl Kernel for StageRow<'_> {
     /// Plain code, compiled per instruction set.
     #[inline(always)]
     unsafe fn run<S: Wide>(self, _: S) {
-        let words = self.out.cast::<u32>();
-        // SAFETY: `stage` sized the target for `steps` steps of `stride`.
+        // SAFETY: the caller sized the target for `steps` steps of `stride`.
         unsafe {
-            match self.kind {
-                Kind::Bytes => {
+            match (self.kind, self.order) {
+                (Kind::Bytes, None) => {
                     for (g, x) in self.x.as_chunks::<GROUP>().0.iter().enumerate() {
-                        self.out.cast::<Block>().add(g * self.stride).write(quantize(x));
+                        self.block(g, x);
                     }
                 }
-                Kind::Floats => {
-                    for (k, x) in self.x.iter().enumerate() {
-                        words.add(k * self.stride).write(x.to_bits());
+                (Kind::Bytes, Some(order)) => {
+                    for (g, order) in order.as_chunks::<GROUP>().0.iter().enumerate() {
+                        self.block(g, &order.map(|k| self.x[k as usize]));
                     }
                 }
-                Kind::Rounded => {
-                    for (k, &x) in self.x.iter().enumerate() {
-                        words.add(k * self.stride).write(u32::from(bits(x)) << 16);
-                    }
-                }
-                Kind::Pairs => {
-                    for (k, x) in self.x.chunks(2).enumerate() {
-                        let high = x.get(1).map_or(0, |&x| bits(x));
-                        let pair = u32::from(bits(x[0])) | u32::from(high) << 16;
-                        words.add(k * self.stride).write(pair);
-                    }
-                }
+                (_, None) => self.words(|k| self.x[k]),
+                (_, Some(order)) => self.words(|k| self.x[order[k] as usize]),
             }
+        }
+    }
+}
+
+impl StageRow<'_> {
+    /// # Safety
+    /// The target has room for block `g`.
+    #[inline(always)]
+    unsafe fn block(&self, g: usize, x: &[f32; GROUP]) {
+        // SAFETY: the caller's promise.
+        unsafe { self.out.cast::<Block>().add(g * self.stride).write(quantize(x)) }
+    }
+
+    /// # Safety
+    /// The target has room for the row.
+    #[inline(always)]
+    unsafe fn words(&self, x: impl Fn(usize) -> f32) {
+        let (_, steps) = self.kind.steps(self.x.len());
+        let words = self.out.cast::<u32>();
+        let pair = |k: usize| {
+            let high = if 2 * k + 1 < self.x.len() { bits(x(2 * k + 1)) } else { 0 };
+            u32::from(bits(x(2 * k))) | u32::from(high) << 16
+        };
+        for k in 0..steps {
+            let word = match self.kind {
+                Kind::Rounded => u32::from(bits(x(k))) << 16,
+                Kind::Pairs => pair(k),
+                _ => x(k).to_bits(),
+            };
+            // SAFETY: the caller's promise.
+            unsafe { words.add(k * self.stride).write(word) };
         }
     }
 }
@@ -217,7 +257,7 @@ fn quantize(x: &[f32; GROUP]) -> Block {
         negated: -all,
         half_sums: [scale * halves[0] as f32, scale * halves[1] as f32],
         half_negated: [-halves[0], -halves[1]],
-        rest: 0,
+        total: all as f32,
     }
 }
 

@@ -3,25 +3,15 @@
 use half::{bf16, f16};
 
 use super::{Scratch, matmul, staging};
-use crate::cpu::{isa::Isa, matrix::Matrix, pool::Pool};
+use crate::cpu::isa::Isa;
+use crate::cpu::matrix::{Matrix, packed_bytes};
+use crate::cpu::pool::Pool;
 use crate::reference::dequant;
-use crate::{Error, Format, MatrixPart, Precision};
+use crate::{Error, Format, Group, MatrixPart, Precision};
 
-const ALL: [Format; 13] = [
-    Format::F32,
-    Format::F16,
-    Format::Bf16,
-    Format::Q4_0,
-    Format::Q4_1,
-    Format::Q5_0,
-    Format::Q5_1,
-    Format::Q8_0,
-    Format::Q2K,
-    Format::Q3K,
-    Format::Q4K,
-    Format::Q5K,
-    Format::Q6K,
-];
+mod formats;
+
+const ALL: [Format; 42] = Format::ALL;
 const PRECISIONS: [Precision; 3] = [Precision::Float32, Precision::Bfloat16, Precision::Float16];
 
 /// A small generator, the same on every machine (xorshift).
@@ -54,16 +44,45 @@ impl Seed {
                 Format::F16 => bytes.extend(f16::from_f32(x).to_le_bytes()),
                 Format::Bf16 => bytes.extend(bf16::from_f32(x).to_le_bytes()),
                 _ => {
-                    let start = bytes.len();
-                    bytes.extend((0..format.block_bytes()).map(|_| self.next() as u8));
-                    for at in scales_at(format) {
-                        let scale = f16::from_f32(self.unit() / 64.0).to_le_bytes();
-                        bytes[start + at..start + at + 2].copy_from_slice(&scale);
-                    }
+                    let block = self.block(format);
+                    bytes.extend(block);
                 }
             }
         }
         bytes
+    }
+
+    fn block(&mut self, format: Format) -> Vec<u8> {
+        let mut block: Vec<u8> = (0..format.block_bytes()).map(|_| self.next() as u8).collect();
+        for at in scales_at(format) {
+            let scale = f16::from_f32(self.unit() / 64.0).to_le_bytes();
+            block[*at..at + 2].copy_from_slice(&scale);
+        }
+        match format {
+            Format::U2(_) | Format::U3(_) | Format::U4(_) | Format::U8(_) => {
+                block[..4].copy_from_slice(&(self.unit() / 64.0).to_le_bytes());
+                // Zero points up to 256, which GPTQ's first layout has.
+                let zero = self.next() as u16 % 257;
+                block[4..8].copy_from_slice(&u32::from(zero).to_le_bytes());
+            }
+            Format::F8E4M3(_) | Format::Nf4 | Format::Fp4 => {
+                block[..4].copy_from_slice(&(self.unit() / 64.0).to_le_bytes());
+                let not_nan = |code: u8| if code & 0x7f == 0x7f { code ^ 1 } else { code };
+                let floats = matches!(format, Format::F8E4M3(_));
+                block[4..].iter_mut().filter(|_| floats).for_each(|code| *code = not_nan(*code));
+            }
+            Format::Mxfp4 => block[0] = 118 + block[0] % 8,
+            Format::Iq1M => {
+                // Four bits of the scale in each short.
+                let scale = f16::from_f32(self.unit() / 64.0).to_bits();
+                for i in 0..4 {
+                    let high = (scale >> (4 * i) & 15) << 4;
+                    block[49 + 2 * i] = block[49 + 2 * i] & 15 | high as u8;
+                }
+            }
+            _ => {}
+        }
+        block
     }
 }
 
@@ -74,6 +93,10 @@ fn scales_at(format: Format) -> &'static [usize] {
         Format::Q2K => &[80, 82],
         Format::Q3K => &[108],
         Format::Q6K => &[208],
+        Format::Tq1_0 => &[52],
+        Format::Tq2_0 => &[64],
+        Format::U2(_) | Format::U3(_) | Format::U4(_) | Format::U8(_) => &[],
+        Format::F8E4M3(_) | Format::Nf4 | Format::Fp4 | Format::Mxfp4 | Format::Iq1M => &[],
         _ => &[0],
     }
 }
@@ -85,7 +108,7 @@ fn seen(format: Format, precision: Precision, x: &[f32]) -> Vec<f32> {
         (Format::Bf16, Precision::Bfloat16) => {
             x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect()
         }
-        (Format::Bf16, _) => x.to_vec(),
+        (Format::Bf16 | Format::F8E4M3(_) | Format::Nf4 | Format::Fp4, _) => x.to_vec(),
         _ => staging::rounded(x),
     }
 }
@@ -96,8 +119,24 @@ fn dot(w: &[f32], x: &[f32]) -> (f64, f64) {
     products.fold((0.0, 0.0), |(sum, size), p| (sum + p, size + p.abs()))
 }
 
+/// Packed size over the file's, at most.
+fn growth_of(format: Format) -> f64 {
+    match format {
+        Format::Tq1_0 => 1.23,
+        Format::Iq3S => 1.26,
+        Format::Iq2S => 1.4,
+        Format::Iq3Xxs => 1.41,
+        Format::Iq1S => 1.48,
+        Format::Iq1M | Format::Iq2Xs => 1.55,
+        Format::Iq2Xxs => 1.61,
+        _ => 1.045,
+    }
+}
+
 struct Case {
     parts: Vec<(Format, usize, Vec<u8>)>,
+    /// Orders of columns, one for each of the first parts.
+    orders: Vec<Vec<u32>>,
     cols: usize,
     rows: usize,
     x: Vec<f32>,
@@ -110,17 +149,19 @@ impl Case {
         let x = seed.floats(rows * cols);
         let bias = seed.floats(parts.iter().map(|p| p.1).sum());
         let bytes = parts.iter().map(|&(f, n)| (f, n, seed.matrix(f, n, cols))).collect();
-        Self { parts: bytes, cols, rows, x, bias }
+        Self { parts: bytes, orders: Vec::new(), cols, rows, x, bias }
     }
 
     fn parts(&self) -> Vec<MatrixPart<'_>> {
-        let parts = self.parts.iter();
+        let order = |i| self.orders.get(i).map(Vec::as_slice);
+        let parts = self.parts.iter().enumerate();
         parts
-            .map(|(format, rows, bytes)| MatrixPart {
-                format: *format,
-                rows: *rows,
+            .map(|(i, &(format, rows, ref bytes))| MatrixPart {
+                format,
+                rows,
                 cols: self.cols,
                 bytes,
+                order: order(i),
             })
             .collect()
     }
@@ -144,9 +185,13 @@ impl Case {
         let features = self.bias.len();
         let mut w = vec![0.0; self.cols];
         let mut feature = 0;
-        for &(format, rows, ref bytes) in &self.parts {
-            let seen: Vec<_> =
-                self.x.chunks_exact(self.cols).map(|x| seen(format, precision, x)).collect();
+        for (i, &(format, rows, ref bytes)) in self.parts.iter().enumerate() {
+            let ordered = |x: &[f32]| match self.orders.get(i) {
+                None => x.to_vec(),
+                Some(order) => order.iter().map(|&k| x[k as usize]).collect(),
+            };
+            let x = self.x.chunks_exact(self.cols).map(ordered);
+            let seen: Vec<_> = x.map(|x| seen(format, precision, &x)).collect();
             for bytes in bytes.chunks_exact(format.row_bytes(self.cols)).take(rows) {
                 dequant::row(format, bytes, &mut w);
                 for (r, seen) in seen.iter().enumerate() {
@@ -192,6 +237,8 @@ fn lengths_of_single_blocks_and_odd_lengths() {
         let lengths: &[usize] = match format.block_len() {
             1 => &[1, 7, 33, 129, 289],
             32 => &[32, 288, 896],
+            64 => &[64, 320, 448],
+            128 => &[128, 384, 640],
             _ => &[256],
         };
         for &cols in lengths {
@@ -264,8 +311,17 @@ fn rows_come_back_bit_for_bit_as_the_format_defines() {
         let matrix =
             Matrix::pack(&case.parts(), Precision::Float32, Isa::detect(), &pool).expect("packs");
         let file: usize = case.parts.iter().map(|p| p.2.len()).sum();
-        let padded = file as f64 / 39.0 * 64.0;
-        assert!(matrix.bytes() as f64 <= padded * 1.045, "{format:?}: {}", matrix.bytes());
+        // Two parts of 32 rows with padding, or of 64.
+        let rows = if matches!(format, Format::F8E4M3(_) | Format::Nf4 | Format::Fp4) {
+            128.0
+        } else {
+            64.0
+        };
+        let padded = file as f64 / 39.0 * rows;
+        let growth = matrix.bytes() as f64 / padded;
+        assert!(growth <= growth_of(format), "{}: {growth}", format.name());
+        let planned: usize = [21, 18].map(|rows| packed_bytes(format, rows, 512)).iter().sum();
+        assert_eq!(matrix.bytes(), planned, "{}", format.name());
         let (mut found, mut wanted) = (vec![0.0; 512], vec![0.0; 512]);
         let rows = case.parts.iter().flat_map(|p| p.2.chunks_exact(format.row_bytes(512)));
         for (r, bytes) in rows.enumerate() {
@@ -280,14 +336,16 @@ fn rows_come_back_bit_for_bit_as_the_format_defines() {
 fn activations_that_are_not_ordinary_numbers() {
     let pool = Pool::new(1);
     for isa in Isa::available() {
-        let mut case = Case::new(5, &[(Format::Q8_0, 16)], 64, 3);
-        case.x[..64].fill(0.0);
-        case.x[64..128].fill(1e-38);
-        case.x[130] = f32::NAN;
-        let out = case.run(Precision::Bfloat16, isa, &pool);
-        assert_eq!(out[..16], case.bias, "zeros");
-        assert_eq!(out[16..32], case.bias, "next to nothing");
-        assert!(out[32..].iter().all(|x| x.is_nan()), "a NaN reaches the output");
+        for format in [Format::Q8_0, Format::Iq4Nl, Format::Mxfp4, Format::U4(Group::G64)] {
+            let mut case = Case::new(5, &[(format, 16)], 64, 3);
+            case.x[..64].fill(0.0);
+            case.x[64..128].fill(1e-38);
+            case.x[130] = f32::NAN;
+            let out = case.run(Precision::Bfloat16, isa, &pool);
+            assert_eq!(out[..16], case.bias, "zeros");
+            assert_eq!(out[16..32], case.bias, "next to nothing");
+            assert!(out[32..].iter().all(|x| x.is_nan()), "a NaN reaches the output");
+        }
     }
 }
 
@@ -295,7 +353,7 @@ fn activations_that_are_not_ordinary_numbers() {
 fn hostile_sizes_are_refused() {
     let pool = Pool::new(1);
     let pack = |format, rows, cols, bytes: &[u8]| {
-        let part = MatrixPart { format, rows, cols, bytes };
+        let part = MatrixPart { format, rows, cols, bytes, order: None };
         Matrix::pack(&[part], Precision::Float32, Isa::detect(), &pool).map(|_| ())
     };
     let bytes = [0; 64];

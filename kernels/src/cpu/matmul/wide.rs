@@ -43,16 +43,29 @@ pub(super) trait Wide: Copy {
     /// Reads 16 f16.
     unsafe fn load_f16(self, x: *const u8) -> Self::F;
 
+    /// Reads 16 bytes as e4m3 (no NaN among them), and gives them over 2^8.
+    unsafe fn load_e4m3(self, x: *const u8) -> Self::F;
+    /// The lanes of `table` that the low four bits of each word name.
+    fn pick(self, table: Self::F, index: Self::I) -> Self::F;
+
     fn words(self, x: u32) -> Self::I;
+    /// The same 16 bytes four times.
+    fn table(self, x: &[u8; 16]) -> Self::I;
+    /// In each 16 bytes, the bytes of `table` that those of `index` (below 16) name.
+    fn lookup(self, table: Self::I, index: Self::I) -> Self::I;
     /// Reads 64 bytes.
     unsafe fn bytes(self, x: *const u8) -> Self::I;
     /// Reads 16 unsigned bytes, one to a word.
     unsafe fn load_u8(self, x: *const u8) -> Self::I;
+    /// Reads 16 unsigned shorts, one to a word.
+    unsafe fn load_u16(self, x: *const u8) -> Self::I;
     /// Reads 16 signed bytes, one to a word.
     unsafe fn load_i8(self, x: *const u8) -> Self::I;
-    /// Words shifted left by a constant.
+    /// Sums of words.
+    fn plus(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Words shifted left by one number.
     fn shl(self, a: Self::I, n: u32) -> Self::I;
-    /// Words shifted right by a constant, zeros from the left.
+    /// Words shifted right by one number, zeros from the left.
     fn shr(self, a: Self::I, n: u32) -> Self::I;
     /// a & mask
     fn and(self, a: Self::I, mask: u32) -> Self::I;

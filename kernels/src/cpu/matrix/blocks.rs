@@ -7,12 +7,13 @@
 use crate::Format;
 
 use super::layout::GROUP;
+use super::points;
 
 /// Codes of group `group` of a block, each in a byte.
 #[inline(always)]
 pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
     match format {
-        Format::Q4_0 => halves(&block[2..18]),
+        Format::Q4_0 | Format::Iq4Nl => halves(&block[2..18]),
         Format::Q4_1 => halves(&block[4..20]),
         Format::Q5_0 => fifth(halves(&block[6..22]), &block[2..6]),
         Format::Q5_1 => fifth(halves(&block[8..24]), &block[4..8]),
@@ -37,7 +38,19 @@ pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
             let high = window(block, 128 + 32 * half);
             merge(low, high.map(|h| (h >> (2 * quarter) & 3) << 4))
         }
+        Format::Iq4Xs => halves(&block[8 + 16 * group..][..16]),
+        Format::Mxfp4 => halves(&block[1..17]),
+        Format::Tq2_0 => {
+            let (half, shift) = (group / 4, 2 * (group % 4));
+            window(block, 32 * half).map(|q| q >> shift & 3)
+        }
+        Format::U2(_) => packed(2, &block[8 + 8 * group..]),
+        Format::U3(_) => packed(3, &block[8 + 12 * group..]),
+        Format::U4(_) => packed(4, &block[8 + 16 * group..]),
+        Format::U8(_) => window(block, 8 + 32 * group),
         Format::F32 | Format::F16 | Format::Bf16 => unreachable!("no codes in {format:?}"),
+        Format::F8E4M3(_) | Format::Nf4 | Format::Fp4 => unreachable!("floats in {format:?}"),
+        _ => points::codes(format, block, group),
     }
 }
 
@@ -55,19 +68,44 @@ pub(super) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
         }),
         Format::Q4K | Format::Q5K => std::array::from_fn(|i| six_bits(&block[4..16], i)),
         Format::Q6K => std::array::from_fn(|i| block[192 + i]),
-        _ => unreachable!("no sub-scales in {format:?}"),
+        Format::Iq4Xs => std::array::from_fn(|i| {
+            let low = block[4 + i % 8 / 2] >> (i % 2 * 4) & 15;
+            let high = block[2 + i % 8 / 4] >> (i % 4 * 2) & 3;
+            (low | high << 4).wrapping_sub(32)
+        }),
+        _ => points::sub_scales(format, block),
     }
 }
 
-/// Byte offsets in a block of the f16 scale and, where there is one, the f16 minimum.
-pub(super) const fn halves_at(format: Format) -> (usize, Option<usize>) {
-    match format {
-        Format::Q4_1 | Format::Q5_1 | Format::Q4K | Format::Q5K => (0, Some(2)),
-        Format::Q2K => (80, Some(82)),
-        Format::Q3K => (108, None),
-        Format::Q6K => (208, None),
-        _ => (0, None),
-    }
+/// The f16 scale of a block.
+pub(super) fn scale(format: Format, block: &[u8]) -> [u8; 2] {
+    let at = match format {
+        Format::Iq1M => return points::scattered_half(block),
+        Format::Q2K => 80,
+        Format::Q3K => 108,
+        Format::Q6K => 208,
+        Format::Tq1_0 => 52,
+        Format::Tq2_0 => 64,
+        _ => 0,
+    };
+    [block[at], block[at + 1]]
+}
+
+/// The f16 minimum of a block, where there is one.
+pub(super) fn minimum(format: Format, block: &[u8]) -> [u8; 2] {
+    let at = if format == Format::Q2K { 82 } else { 2 };
+    [block[at], block[at + 1]]
+}
+
+/// Codes of `bits` bits each, one after the other.
+#[inline(always)]
+fn packed(bits: usize, bytes: &[u8]) -> [u8; GROUP] {
+    std::array::from_fn(|i| {
+        let (byte, shift) = (i * bits / 8, i * bits % 8);
+        // A code of 3 bits may lie in two bytes; the last one ends with its byte.
+        let next = if shift + bits > 8 { bytes[byte + 1] } else { 0 };
+        ((u16::from(bytes[byte]) | u16::from(next) << 8) >> shift) as u8 & ((1 << bits) - 1)
+    })
 }
 
 /// Scale `i` (below 8) or minimum `i - 8` of the 12 bytes that Q4K and Q5K keep them in.

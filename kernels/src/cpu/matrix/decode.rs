@@ -4,34 +4,46 @@
 use half::{bf16, f16};
 
 use crate::Format;
+use crate::reference::dequant::e4m3;
 
-use super::layout::{
-    GROUP, Layout, PAIR, PANEL, SUPER, VECTOR, code_bias, code_bits, codes_at, scales_at,
-};
+use super::coding::{Codes, DELTAS_AT, Minimum, Scaling};
+use super::layout::{Floats, GROUP, Layout, PAIR, PANEL, Packing, QUAD, VECTOR};
 
-/// Dequantizes lane `lane` of a panel. The arithmetic is the format's definition, so the numbers
-/// are those of the file bit for bit.
-pub(super) fn row(layout: &Layout, panel: &[u8], lane: usize, out: &mut [f32]) {
-    match layout.format {
-        Format::F32 => {
-            for (k, out) in out.iter_mut().enumerate() {
-                *out = f32::from_le_bytes(at(panel, (k * PAIR + lane) * 4));
+/// Elements that share a scale in every format.
+const HALF: usize = GROUP / 2;
+
+/// Dequantizes lane `lane` of a panel and gives `out` each column with its weight. The arithmetic
+/// is the format's definition, so the numbers are those of the file bit for bit.
+pub(super) fn row(layout: &Layout, panel: &[u8], lane: usize, mut out: impl FnMut(usize, f32)) {
+    match layout.packing {
+        Packing::Plain => {
+            (0..layout.cols).for_each(|k| out(k, plain(layout.format, panel, k, lane)));
+        }
+        Packing::Floats(floats) => {
+            for (b, panel) in panel.chunks_exact(floats.bytes()).enumerate() {
+                let (scales, codes) = panel.split_at(Floats::SCALES);
+                let scale = f32::from_le_bytes(at(scales, 4 * lane));
+                for k in 0..floats.block {
+                    out(b * floats.block + k, scale * small_float(floats, codes, k, lane));
+                }
             }
         }
-        Format::F16 => {
-            for (k, out) in out.iter_mut().enumerate() {
-                *out = f16::from_le_bytes(at(panel, (k * PAIR + lane) * 2)).to_f32();
-            }
-        }
-        Format::Bf16 => {
-            for (k, out) in out.iter_mut().enumerate() {
-                let pair = (k / 2 * PAIR + lane) * 4;
-                *out = bf16::from_le_bytes(at(panel, pair + k % 2 * 2)).to_f32();
-            }
-        }
-        _ => {
-            for (g, out) in out.chunks_exact_mut(GROUP).enumerate() {
-                group(layout.format, panel, g, lane, out);
+        Packing::Codes(codes) => {
+            for half in 0..layout.cols / HALF {
+                let (scale, minimum) = scale_of(&codes, panel, half * HALF, lane);
+                for k in half * HALF..(half + 1) * HALF {
+                    let code = code(&codes, panel, k, lane);
+                    let table = codes.coding.table();
+                    let value = if table { codes.table[usize::from(code)] } else { code };
+                    let value = (i32::from(value) - codes.coding.bias()) as f32;
+                    let weight = match codes.coding.minimum() {
+                        Minimum::None => scale * value,
+                        Minimum::Added => scale * value + minimum,
+                        Minimum::Subtracted => scale * value - minimum,
+                        Minimum::Zero => scale * (f32::from(code) - minimum),
+                    };
+                    out(k, weight);
+                }
             }
         }
     }
@@ -41,23 +53,30 @@ fn at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes[offset..].first_chunk().copied().expect("inside the panel")
 }
 
-fn group(format: Format, panel: &[u8], g: usize, lane: usize, out: &mut [f32]) {
-    let bits = code_bits(format);
-    let bias = code_bias(format);
-    let codes = &panel[codes_at(format, g)..][..bits * VECTOR];
-    for (half, out) in out.chunks_exact_mut(GROUP / 2).enumerate() {
-        let (scale, minimum) = scale_of(format, panel, 2 * g + half, lane);
-        for (k, out) in out.iter_mut().enumerate() {
-            let code = code(bits, codes, lane, half * GROUP / 2 + k);
-            *out = scale * (i32::from(code) - bias) as f32 - minimum;
-        }
+fn plain(format: Format, panel: &[u8], k: usize, lane: usize) -> f32 {
+    match format {
+        Format::F32 => f32::from_le_bytes(at(panel, (k * PAIR + lane) * 4)),
+        Format::F16 => f16::from_le_bytes(at(panel, (k * PAIR + lane) * 2)).to_f32(),
+        _ => bf16::from_le_bytes(at(panel, (k / 2 * PAIR + lane) * 4 + k % 2 * 2)).to_f32(),
     }
 }
 
-/// Code of element `k` of a group.
-fn code(bits: usize, group: &[u8], lane: usize, k: usize) -> u8 {
+fn small_float(floats: Floats, codes: &[u8], k: usize, lane: usize) -> f32 {
+    match floats.table {
+        Some(table) => {
+            let byte = codes[(k / 8 * QUAD + lane) * 4 + k % 8 / 2];
+            table[usize::from(byte >> (k % 2 * 4) & 15)]
+        }
+        None => e4m3(codes[k * QUAD + lane]),
+    }
+}
+
+/// Code of column `k`.
+fn code(codes: &Codes, panel: &[u8], k: usize, lane: usize) -> u8 {
+    let (g, k) = (k / GROUP, k % GROUP);
+    let bits = codes.group_bytes / VECTOR;
     let (j, byte) = (k / 4, lane * 4 + k % 4);
-    let (mut planes, mut shift, mut code) = (group, 0, 0);
+    let (mut planes, mut shift, mut code) = (&panel[codes.codes_at(g)..], 0, 0);
     for plane in [8, 4, 2, 1] {
         if bits & plane == 0 {
             continue;
@@ -72,25 +91,46 @@ fn code(bits: usize, group: &[u8], lane: usize, k: usize) -> u8 {
         code |= value << shift;
         (planes, shift) = (rest, shift + plane);
     }
+    if codes.scaling == Scaling::Deltas {
+        let words = &panel[codes.scales_at(g) + DELTAS_AT..];
+        let deltas = u32::from_le_bytes(at(words, 4 * lane));
+        code |= ((deltas >> (g % 8 * 4 + k / 8) & 1) << 2) as u8;
+    }
     code
 }
 
-/// Scale of a sixteenth part `s` of a row (16 elements), and what to subtract.
-fn scale_of(format: Format, panel: &[u8], s: usize, lane: usize) -> (f32, f32) {
-    let bytes = &panel[scales_at(format, s / 2)..];
+/// Scale of column `k`, and what to add or subtract.
+fn scale_of(codes: &Codes, panel: &[u8], k: usize, lane: usize) -> (f32, f32) {
+    let bytes = &panel[codes.scales_at(k / GROUP)..];
     let half = |i: usize| f16::from_le_bytes(at(bytes, 2 * (i * PANEL + lane))).to_f32();
-    let sub = |halves: usize, i: usize| bytes[(2 * halves + i) * PANEL + lane];
-    let (group, sixteenth) = (s / 2 % 8, s % (SUPER / 16));
-    match format {
-        Format::Q4_1 | Format::Q5_1 => (half(0), -half(1)),
-        Format::Q4K | Format::Q5K => {
-            (half(0) * f32::from(sub(2, group)), half(1) * f32::from(sub(2, 8 + group)))
+    let sub = |at: usize, i: usize| bytes[(at + i) * PANEL + lane];
+    let signed = |i: usize| codes.factor * half(0) * f32::from(sub(2, i) as i8);
+    let (group, sixteenth) = (k / GROUP % 8, k / (GROUP / 2) % 16);
+    match codes.scaling {
+        Scaling::F16 if codes.coding.minimum() == Minimum::Added => (half(0), half(1)),
+        // The zero point of the ternary formats.
+        Scaling::F16 => (half(0), 1.0),
+        Scaling::Power => {
+            let bits = (u64::from(sub(0, 0)) + (1023 - 128)) << 52;
+            (f64::from_bits(bits) as f32, 0.0)
         }
-        Format::Q2K => {
-            let both = sub(2, sixteenth);
+        Scaling::Zero => {
+            let zero = u16::from_le_bytes(at(bytes, 4 * PANEL + 2 * lane));
+            (f32::from_le_bytes(at(bytes, 4 * lane)), f32::from(zero))
+        }
+        Scaling::Per32 => (signed(group), 0.0),
+        Scaling::Per16 | Scaling::Deltas => (signed(sixteenth), 0.0),
+        Scaling::Shifted => {
+            let both = sub(2, group);
+            let zero = if both > 127 { 1.125 } else { 0.875 };
+            (half(0) * f32::from(both & 127), zero)
+        }
+        Scaling::Minima => {
+            (half(0) * f32::from(sub(4, group)), half(1) * f32::from(sub(4, 8 + group)))
+        }
+        Scaling::Nibbles => {
+            let both = sub(4, sixteenth);
             (half(0) * f32::from(both & 15), half(1) * f32::from(both >> 4))
         }
-        Format::Q3K | Format::Q6K => (half(0) * f32::from(sub(1, sixteenth) as i8), 0.0),
-        _ => (half(0), 0.0),
     }
 }

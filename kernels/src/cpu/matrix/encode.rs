@@ -3,25 +3,29 @@
 use crate::Format;
 use crate::compute::MatrixPart;
 
-use super::blocks;
-use super::layout::{GROUP, PAIR, PANEL, SUPER, VECTOR, code_bits, codes_at, scales_at};
+use super::coding::{Codes, DELTAS_AT, Minimum, Scaling};
+use super::layout::{Floats, GROUP, Layout, PAIR, PANEL, Packing, QUAD, VECTOR};
+use super::{blocks, points};
 
 /// Fills the (zeroed) panel that starts at row `first`. Rows past the end stay zero.
-pub(super) fn panel(part: &MatrixPart<'_>, first: usize, out: &mut [u8]) {
+pub(super) fn panel(part: &MatrixPart<'_>, layout: &Layout, first: usize, out: &mut [u8]) {
     let row_bytes = part.format.row_bytes(part.cols);
-    let most = if part.format.is_quantized() { PANEL } else { PAIR };
-    let rows = most.min(part.rows - first);
+    let rows = layout.rows.min(part.rows - first);
     let row = |r: usize| &part.bytes[(first + r) * row_bytes..][..row_bytes];
-    match part.format {
-        Format::F32 => units::<4>(rows, row, out),
-        Format::F16 => units::<2>(rows, row, out),
-        // Two neighbours in k share a lane, and lie side by side in the file already.
-        Format::Bf16 => units::<4>(rows, row, out),
-        _ => {
+    match layout.packing {
+        Packing::Plain if part.format == Format::F16 => units::<2>(rows, row, out),
+        // Two bf16 that are neighbours in k share a lane, and lie side by side in the file.
+        Packing::Plain => units::<4>(rows, row, out),
+        Packing::Floats(floats) => {
             for r in 0..rows {
-                scales(part, row(r), r, out);
+                small_floats(floats, row(r), r, out);
             }
-            codes(part, rows, row, out);
+        }
+        Packing::Codes(coded) => {
+            for r in 0..rows {
+                scales(part, &coded, row(r), r, out);
+            }
+            codes(part, &coded, rows, row, out);
         }
     }
 }
@@ -46,22 +50,62 @@ fn units<'a, const SIZE: usize>(rows: usize, row: impl Fn(usize) -> &'a [u8], ou
     }
 }
 
-fn scales(part: &MatrixPart<'_>, row: &[u8], lane: usize, panel: &mut [u8]) {
+fn scales(part: &MatrixPart<'_>, codes: &Codes, row: &[u8], lane: usize, panel: &mut [u8]) {
     let format = part.format;
-    let (scale, minimum) = blocks::halves_at(format);
     let groups = format.block_len() / GROUP;
     for (i, block) in row.chunks_exact(format.block_bytes()).enumerate() {
-        let out = &mut panel[scales_at(format, i * groups)..];
-        out[2 * lane..][..2].copy_from_slice(&block[scale..scale + 2]);
-        let mut at = 2 * PANEL;
-        if let Some(minimum) = minimum {
-            out[at + 2 * lane..][..2].copy_from_slice(&block[minimum..minimum + 2]);
-            at *= 2;
-        }
-        if format.block_len() == SUPER {
-            for (i, sub) in blocks::sub_scales(format, block).into_iter().enumerate() {
-                out[at + i * PANEL + lane] = sub;
+        let out = &mut panel[codes.scales_at(i * groups)..];
+        let mut put = |at: usize, bytes: &[u8]| {
+            out[at * PANEL + lane * bytes.len()..][..bytes.len()].copy_from_slice(bytes);
+        };
+        match codes.scaling {
+            Scaling::Power => put(0, &block[..1]),
+            Scaling::Zero => {
+                put(0, &block[..4]);
+                put(4, &block[4..6]);
             }
+            _ => put(0, &blocks::scale(format, block)),
+        }
+        let minimum = codes.coding.minimum() == Minimum::Added;
+        if minimum || matches!(codes.scaling, Scaling::Minima | Scaling::Nibbles) {
+            put(2, &blocks::minimum(format, block));
+        }
+        let (at, count) = match codes.scaling {
+            Scaling::F16 | Scaling::Power | Scaling::Zero => continue,
+            Scaling::Per32 | Scaling::Shifted => (2, 8),
+            Scaling::Per16 | Scaling::Deltas => (2, 16),
+            Scaling::Minima | Scaling::Nibbles => (4, 16),
+        };
+        for (i, sub) in blocks::sub_scales(format, block).into_iter().take(count).enumerate() {
+            put(at + i, &[sub]);
+        }
+        if codes.scaling == Scaling::Deltas {
+            put(DELTAS_AT / PANEL, &points::deltas(block).to_le_bytes());
+        }
+    }
+}
+
+fn small_floats(floats: Floats, row: &[u8], lane: usize, panel: &mut [u8]) {
+    let file = 4 + floats.block / if floats.table.is_some() { 2 } else { 1 };
+    let blocks = row.chunks_exact(file).zip(panel.chunks_exact_mut(floats.bytes()));
+    for (block, out) in blocks {
+        let (scale, codes) = block.split_at(4);
+        let (scales, out) = out.split_at_mut(Floats::SCALES);
+        scales[4 * lane..][..4].copy_from_slice(scale);
+        if floats.table.is_some() {
+            for (v, four) in codes.chunks_exact(4).enumerate() {
+                for (b, byte) in four.iter().enumerate() {
+                    // Files keep the first of two codes in the high half.
+                    out[(v * QUAD + lane) * 4 + b] = byte.rotate_left(4);
+                }
+            }
+            continue;
+        }
+        for (k, &code) in codes.iter().enumerate() {
+            out[k * QUAD + lane] = code;
+        }
+        if codes.iter().any(|code| code & 0x7f == 0x7f) {
+            scales[4 * lane..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }
     }
 }
@@ -71,15 +115,15 @@ type Words = [u32; PANEL];
 
 fn codes<'a>(
     part: &MatrixPart<'_>,
+    coded: &Codes,
     rows: usize,
     row: impl Fn(usize) -> &'a [u8],
     panel: &mut [u8],
 ) {
     let format = part.format;
-    let bits = code_bits(format);
     let groups = format.block_len() / GROUP;
     for g in 0..part.cols / GROUP {
-        let out = &mut panel[codes_at(format, g)..][..bits * VECTOR];
+        let out = &mut panel[coded.codes_at(g)..][..coded.group_bytes];
         let mut vectors: [Words; 8] = [[0; PANEL]; 8];
         #[allow(clippy::needless_range_loop, reason = "a lane of every vector")]
         for r in 0..rows {
@@ -89,7 +133,8 @@ fn codes<'a>(
                 vectors[j][r] = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
             }
         }
-        planes(bits, &vectors, out);
+        // A third bit that eight codes share is kept with the scales.
+        planes(coded.group_bytes / VECTOR, &vectors, out);
     }
 }
 

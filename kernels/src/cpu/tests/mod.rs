@@ -2,14 +2,19 @@
 //! the tests share: instruction sets to run on, numbers, and a device with tensors.
 
 mod attention;
+mod experts;
+mod low_rank;
 mod ops;
+mod routed_speed;
 mod sample;
 mod speed;
 mod steps;
 
 use super::isa::Isa;
 use super::{Cpu, CpuConfig, Tensor};
-use crate::compute::{Compute, Precision, Sampler, Step};
+use crate::compute::{
+    CacheElement, CacheShape, CacheValues, Compute, Precision, Sampler, Segment, Step,
+};
 
 /// One instruction set per [`super::lanes::Lanes`].
 pub(crate) fn isas() -> Vec<Isa> {
@@ -75,21 +80,28 @@ pub(crate) fn tensor(cpu: &mut Cpu, rows: usize, values: &[f32]) -> Tensor {
     tensor
 }
 
+/// A cache of one page for a step that needs none.
+pub(crate) const ONE_PAGE: CacheShape = CacheShape {
+    layers: 1,
+    pages: 1,
+    page_tokens: 16,
+    kv_heads: 1,
+    head_dim: 1,
+    values: CacheValues::Own,
+    element: CacheElement::F32,
+    slots: 1,
+    pages_per_slot: 1,
+};
+
+/// A segment that is neither late nor adapted.
+pub(crate) fn segment(slot: u32, first: u32, len: u32, row: u32) -> Segment {
+    Segment { slot, first, len, row, late: false, adapter: 0 }
+}
+
 /// Begins a step of `rows` rows of slot 0 that needs no pages.
 pub(crate) fn begin(cpu: &mut Cpu, rows: usize) {
-    use crate::compute::{CacheElement, CacheShape, Segment};
-    let shape = CacheShape {
-        layers: 1,
-        pages: 1,
-        page_tokens: 16,
-        kv_heads: 1,
-        head_dim: 1,
-        element: CacheElement::F32,
-        slots: 1,
-        pages_per_slot: 1,
-    };
-    let mut cache = cpu.cache(shape).expect("memory");
-    let segments = [Segment { slot: 0, first: 0, len: rows as u32, row: 0, late: false }];
+    let mut cache = cpu.cache(ONE_PAGE).expect("memory");
+    let segments = [segment(0, 0, rows as u32, 0)];
     let tokens = vec![0; rows];
     cpu.begin(Step { tokens: &tokens, segments: &segments, grants: &[] }, &mut cache);
 }

@@ -1,11 +1,12 @@
-//! Times of attention and sampling: small in a test run so that they cannot rot; at full size with
-//! `cargo test --release -p kernels speed -- --ignored --nocapture --test-threads 1`.
+//! Times of attention, row ops and sampling: small in a test run so that they cannot rot; at full
+//! size with `cargo test --release -p kernels --lib tests::speed -- --ignored --nocapture`.
 
 use std::time::Instant;
 
-use super::{Numbers, begin, cpu, isas, plain_sampler, tensor};
+use super::{Numbers, begin, cpu, isas, plain_sampler, segment, tensor};
 use crate::compute::{
-    Attention, CacheElement, CacheShape, Compute, Drawn, Grant, SampleRow, Sampler, Segment, Step,
+    Activation, Attention, CacheElement, CacheShape, CacheValues, Compute, Drawn, Grant, Norm,
+    NormKind, SampleRow, Sampler, Step,
 };
 use crate::cpu::Cpu;
 use crate::cpu::cache::with_element;
@@ -26,9 +27,32 @@ fn best_us(runs: usize, mut run: impl FnMut()) -> f64 {
     best
 }
 
-/// Attention of `rows` last positions of a context: 32 heads, 8 kv heads of 128, one layer.
-fn attention(isa: Isa, threads: usize, element: CacheElement, context: usize, rows: usize) -> f64 {
-    let (heads, kv_heads, head_dim) = (32, 8, 128);
+/// Sizes of one layer's attention.
+#[derive(Clone, Copy)]
+struct Shape {
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    values: CacheValues,
+}
+
+/// 32 heads on 8 kv heads of 128.
+const GROUPED: Shape = Shape { heads: 32, kv_heads: 8, head_dim: 128, values: CacheValues::Own };
+
+/// Latent attention as in DeepSeek's models.
+fn latent(heads: usize) -> Shape {
+    Shape { heads, kv_heads: 1, head_dim: 576, values: CacheValues::InKeys { dim: 512 } }
+}
+
+/// Attention of `rows` last positions of a context.
+fn attention(
+    isa: Isa,
+    threads: usize,
+    shape: Shape,
+    element: CacheElement,
+    (context, rows): (usize, usize),
+) -> f64 {
+    let Shape { heads, kv_heads, head_dim, values } = shape;
     let mut cpu = cpu(isa, threads, rows, 8);
     let pages = context.div_ceil(16);
     let shape = CacheShape {
@@ -37,6 +61,7 @@ fn attention(isa: Isa, threads: usize, element: CacheElement, context: usize, ro
         page_tokens: 16,
         kv_heads,
         head_dim,
+        values,
         element,
         slots: 1,
         pages_per_slot: pages,
@@ -44,11 +69,10 @@ fn attention(isa: Isa, threads: usize, element: CacheElement, context: usize, ro
     let mut cache = cpu.cache(shape).expect("memory");
     let grants: Vec<Grant> =
         (0..pages as u32).map(|page| Grant { slot: 0, index: page, page }).collect();
-    let width = (heads + 2 * kv_heads) * head_dim;
-    let qkv = tensor(&mut cpu, rows, &Numbers::new(1).list(rows * width, 0.1));
-    let mut out = cpu.tensor(rows, heads * head_dim).expect("memory");
-    let (first, len) = ((context - rows) as u32, rows as u32);
-    let segments = [Segment { slot: 0, first, len, row: 0, late: false }];
+    let width = heads * head_dim;
+    let q = tensor(&mut cpu, rows, &Numbers::new(1).list(rows * width, 0.1));
+    let mut out = cpu.tensor(rows, heads * shape.value_dim()).expect("memory");
+    let segments = [segment(0, (context - rows) as u32, rows as u32, 0)];
     let tokens = vec![0; rows];
     cpu.begin(Step { tokens: &tokens, segments: &segments, grants: &grants }, &mut cache);
     // Pages that were never written are one page of zeros to the processor.
@@ -56,14 +80,24 @@ fn attention(isa: Isa, threads: usize, element: CacheElement, context: usize, ro
     for position in 0..context as u32 {
         for (head, x) in numbers.chunks(head_dim).enumerate() {
             let writer = cache.writer();
+            let value = if values == CacheValues::Own { x } else { &[] };
             // SAFETY: nothing runs beside this.
             with_element!(element, T => unsafe {
-                writer.put::<T>(0, (0, position), head, x, x);
+                writer.put::<T>(0, (0, position), head, x, value);
             });
         }
     }
-    let how = Attention { heads, kv_heads, head_dim, scale: 0.088, window: None, soft_cap: None };
-    best_us(15, || cpu.attention(&qkv, &how, &cache, 0, &mut out))
+    let how = Attention {
+        heads,
+        kv_heads,
+        head_dim,
+        scale: 0.088,
+        causal: true,
+        window: None,
+        soft_cap: None,
+        sinks: None,
+    };
+    best_us(15, || cpu.attention(&q, &how, &cache, 0, &mut out))
 }
 
 fn sampling(cpu: &mut Cpu, logits: &[f32], sampler: &Sampler, logprobs: Option<u32>) -> f64 {
@@ -105,24 +139,68 @@ fn report(vocab: usize, contexts: &[usize], rows: &[usize]) {
             let us = sampling(&mut cpu, &logits, &samplers()[0].1, Some(20));
             println!("{:20} {shape:7} {:22} {us:9.1} us", isa.name(), "greedy, 20 logprobs");
         }
-        for element in [CacheElement::F32, CacheElement::Bf16, CacheElement::F16] {
-            for threads in [1, 2] {
-                for &context in contexts {
-                    for &rows in rows {
-                        let us = attention(isa, threads, element, context, rows);
-                        // Two products of 2 flops for each head, dimension and pair of positions.
-                        let pairs = rows as f64 * (context as f64 - (rows - 1) as f64 / 2.0);
-                        let gflops = pairs * 32.0 * 128.0 * 4.0 / us / 1e3;
-                        let bytes = (context * 8 * 128 * 2 * element.bytes()) as f64;
-                        println!(
-                            "{:20} {element:?} {threads} threads, {rows:4} rows of {context:5}: \
-                             {us:10.1} us, {gflops:7.1} GFLOP/s, {:6.1} GB/s",
-                            isa.name(),
-                            bytes / us / 1e3
-                        );
-                    }
+        rows_report(isa, rows);
+        attention_report(isa, contexts, rows);
+    }
+}
+
+fn attention_report(isa: Isa, contexts: &[usize], rows: &[usize]) {
+    use CacheElement::{Bf16, F16, F32};
+    for (name, shape, element) in [
+        ("grouped", GROUPED, F32),
+        ("grouped", GROUPED, Bf16),
+        ("grouped", GROUPED, F16),
+        ("latent 16", latent(16), Bf16),
+        ("latent 128", latent(128), Bf16),
+    ] {
+        let Shape { heads, kv_heads, head_dim, values } = shape;
+        let value_dim = if let CacheValues::InKeys { dim } = values { dim } else { head_dim };
+        let kept = kv_heads * head_dim * if values == CacheValues::Own { 2 } else { 1 };
+        for threads in [1, 2] {
+            for &context in contexts {
+                for &rows in rows {
+                    let us = attention(isa, threads, shape, element, (context, rows));
+                    // Two products of 2 flops for each head, dimension and pair of positions.
+                    let pairs = rows as f64 * (context as f64 - (rows - 1) as f64 / 2.0);
+                    let gflops = pairs * (heads * (head_dim + value_dim) * 2) as f64 / us / 1e3;
+                    let bytes = (context * kept * element.bytes()) as f64;
+                    println!(
+                        "{:20} {name:10} {element:?} {threads} threads, {rows:4} rows of \
+                         {context:5}: {us:10.1} us, {gflops:7.1} GFLOP/s, {:6.1} GB/s",
+                        isa.name(),
+                        bytes / us / 1e3
+                    );
                 }
             }
+        }
+    }
+}
+
+/// Norms and activations of rows of 4096 on one thread.
+fn rows_report(isa: Isa, rows: &[usize]) {
+    let width = 4096;
+    for &rows in rows {
+        let mut cpu = cpu(isa, 1, rows, 8);
+        let x = tensor(&mut cpu, rows, &Numbers::new(1).list(rows * width, 1.0));
+        let delta = tensor(&mut cpu, rows, &Numbers::new(2).list(rows * width, 0.01));
+        let gate_up = tensor(&mut cpu, rows, &Numbers::new(3).list(rows * 2 * width, 1.0));
+        let mut residual = tensor(&mut cpu, rows, &Numbers::new(4).list(rows * width, 1.0));
+        let weight = cpu.load_vector(&vec![1.0; width]).expect("memory");
+        let mut out = cpu.tensor(rows, width).expect("memory");
+        begin(&mut cpu, rows);
+        let print = |name: &str, us: f64| {
+            println!("{:20} {name:30} {rows:4} rows: {us:9.1} us", isa.name());
+        };
+        for kind in [NormKind::Rms, NormKind::Layer] {
+            let how = Norm { kind, weight: &weight, bias: None, eps: 1e-6 };
+            print(&format!("{kind:?} norm"), best_us(200, || cpu.norm(&x, &how, &mut out)));
+            let us = best_us(200, || cpu.add_norm(&mut residual, &delta, 1.0, &how, &mut out));
+            print(&format!("sum and {kind:?} norm"), us);
+        }
+        use Activation::{Gelu, GeluTanh, Silu};
+        for f in [Silu, Gelu, GeluTanh] {
+            let us = best_us(200, || cpu.activate(&gate_up, f, true, 1, &mut out));
+            print(&format!("gated {f:?}"), us);
         }
     }
 }
@@ -133,7 +211,7 @@ fn speed_small() {
 }
 
 #[test]
-#[ignore = "takes a minute; prints figures"]
+#[ignore = "takes some minutes; prints figures"]
 fn speed_full() {
     report(151_936, &[1024, 8192], &[1, 64]);
 }

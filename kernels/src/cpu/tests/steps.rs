@@ -1,9 +1,7 @@
 //! Steps in flight, late tokens, slots that start again, and histories.
 
-use super::{cpu, isas, plain_sampler, tensor};
-use crate::compute::{
-    CacheElement, CacheShape, Compute, Drawn, MatrixPart, SampleRow, Sampler, Segment, Step,
-};
+use super::{ONE_PAGE, cpu, isas, plain_sampler, segment, tensor};
+use crate::compute::{CacheShape, Compute, Drawn, MatrixPart, SampleRow, Sampler, Segment, Step};
 use crate::cpu::isa::Isa;
 use crate::cpu::{Cache, Cpu};
 use crate::format::Format;
@@ -11,16 +9,7 @@ use crate::format::Format;
 const VOCAB: usize = 16;
 
 fn small_cache(cpu: &mut Cpu) -> Cache {
-    let shape = CacheShape {
-        layers: 1,
-        pages: 4,
-        page_tokens: 16,
-        kv_heads: 1,
-        head_dim: 2,
-        element: CacheElement::F32,
-        slots: 4,
-        pages_per_slot: 1,
-    };
+    let shape = CacheShape { pages: 4, head_dim: 2, slots: 4, ..ONE_PAGE };
     cpu.cache(shape).expect("memory")
 }
 
@@ -48,18 +37,19 @@ fn late_tokens_are_what_the_slot_drew_last() {
         let mut cache = small_cache(&mut cpu);
         // Row t of the table is [t, t, ...].
         let bytes: Vec<u8> = (0..VOCAB).flat_map(|t| (t as f32).to_le_bytes().repeat(32)).collect();
-        let part = MatrixPart { format: Format::F32, rows: VOCAB, cols: 32, bytes: &bytes };
+        let part =
+            MatrixPart { format: Format::F32, rows: VOCAB, cols: 32, bytes: &bytes, order: None };
         let table = cpu.load_matrix(&[part]).expect("a matrix");
         let mut x = cpu.tensor(8, 32).expect("memory");
         cpu.start_slot(1, &[2, 3], 2, &greedy());
         cpu.start_slot(2, &[9], 1, &greedy());
-        let segment = |slot, first, len, row, late| Segment { slot, first, len, row, late };
-        let segments = [segment(1, 0, 2, 0, false), segment(2, 0, 1, 2, false)];
+        let segments = [segment(1, 0, 2, 0), segment(2, 0, 1, 2)];
         cpu.begin(Step { tokens: &[2, 3, 9], segments: &segments, grants: &[] }, &mut cache);
         sample(&mut cpu, &[(1, at(6)), (2, at(11))], 2);
         cpu.end();
         // The next step begins before this one is collected.
-        let segments = [segment(2, 1, 1, 0, true), segment(1, 2, 1, 1, true)];
+        let late = |slot, first, row| Segment { late: true, ..segment(slot, first, 1, row) };
+        let segments = [late(2, 1, 0), late(1, 2, 1)];
         cpu.begin(Step { tokens: &[0, 0], segments: &segments, grants: &[] }, &mut cache);
         cpu.embed(&table, 1.0, &mut x);
         sample(&mut cpu, &[(2, at(1))], 3);
@@ -80,8 +70,8 @@ fn a_slot_that_starts_again_forgets() {
     let mut drawn = Drawn::default();
     let mut draws = |cpu: &mut Cpu, n: u32| -> Vec<u32> {
         let draw = |i| {
-            let segment = Segment { slot: 0, first: i, len: 1, row: 0, late: false };
-            cpu.begin(Step { tokens: &[0], segments: &[segment], grants: &[] }, &mut cache);
+            let segments = [segment(0, i, 1, 0)];
+            cpu.begin(Step { tokens: &[0], segments: &segments, grants: &[] }, &mut cache);
             sample(cpu, &[(0, at(4))], i + 1);
             cpu.end();
             cpu.collect(&mut drawn).expect("no fault");
@@ -111,8 +101,8 @@ fn a_position_without_a_page_is_a_bug_of_the_caller() {
     use crate::compute::Projection;
     let mut cpu = cpu(Isa::detect(), 1, 8, VOCAB);
     let mut cache = small_cache(&mut cpu);
-    let segment = Segment { slot: 3, first: 0, len: 1, row: 0, late: false };
-    cpu.begin(Step { tokens: &[0], segments: &[segment], grants: &[] }, &mut cache);
+    let segments = [segment(3, 0, 1, 0)];
+    cpu.begin(Step { tokens: &[0], segments: &segments, grants: &[] }, &mut cache);
     let mut qkv = cpu.tensor(1, 6).expect("memory");
     let how = Projection {
         heads: 1,
@@ -120,7 +110,6 @@ fn a_position_without_a_page_is_a_bug_of_the_caller() {
         head_dim: 2,
         q_norm: None,
         k_norm: None,
-        norm_eps: 1e-6,
         rope: None,
         interleaved: false,
     };

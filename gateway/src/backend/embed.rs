@@ -1,0 +1,305 @@
+//! Models that make one vector of each text, or one score of each pair: a plain thread owns the
+//! model and the device; [`LocalEmbedder`] is the handle that the rest of the gateway holds.
+//!
+//! Nothing is waited for: whenever a step ends, the next takes what lies in the queue, one input
+//! of each request in turn, up to what a step computes. So a request of thousands of texts shares
+//! its steps with whoever comes after it. What computes is behind [`Embed`]; this file knows
+//! neither models nor devices.
+
+mod thread;
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Sender, TrySendError, bounded};
+use scheduler::types::{Fault, Refusal, Usage};
+use tokio::sync::{oneshot, watch};
+
+use super::SubmitError;
+use super::local::EngineState;
+use crate::metrics::{ModelMetrics, RequestTimer};
+use thread::{Driver, Work};
+
+/// Room for nudges beside the submissions, whose number `Shared::open_max` bounds.
+const NUDGES: usize = 16;
+/// Longest `Retry-After`: past a minute an estimate is worth nothing.
+const RETRY_AFTER_MAX_S: u64 = 60;
+/// After a drain's deadline: how long the step in flight may take to end.
+const LAST_STEP: Duration = Duration::from_secs(10);
+/// Tokens that wait at once, over all requests: 32 MiB of ids and types.
+const TOKENS_MAX: usize = 4 << 20;
+
+/// One sequence to compute.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Input {
+    /// Token ids, at least one.
+    pub ids: Vec<u32>,
+    /// Token types: as many, or none where all are 0.
+    pub types: Vec<u32>,
+    /// So many of the first tokens are read but left out of the vector.
+    pub skip: usize,
+}
+
+/// What the thread drives: a model on a device.
+pub trait Embed: Send + 'static {
+    /// Tokens that are computed well in one call.
+    fn step_tokens(&self) -> usize;
+
+    /// The vectors of some inputs, in their order; scores are vectors of one number. A result
+    /// does not depend on what else is in the call.
+    ///
+    /// # Errors
+    /// The device failed; the results are lost.
+    fn embed(&mut self, inputs: &[&Input]) -> Result<Vec<Vec<f32>>, Fault>;
+}
+
+/// What the handle needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The model's name: the thread's name and the word in logs.
+    pub name: String,
+    /// Requests taken in at once; more are told to come back later.
+    pub queue_max: usize,
+    /// A request that has not ended after this time is ended with `Refusal::Deadline`.
+    pub request_timeout: Option<Duration>,
+}
+
+/// Handle to a model's thread. Clones are cheap and all mean the same thread, which ends when the
+/// last of them and the last open request are gone.
+#[derive(Clone)]
+pub struct LocalEmbedder {
+    shared: Arc<Shared>,
+    commands: Sender<Message>,
+}
+
+const RUNNING: u8 = 0;
+const DRAINING: u8 = 1;
+const STOPPED: u8 = 2;
+
+/// What the handles and the thread both see.
+struct Shared {
+    options: Options,
+    metrics: Arc<ModelMetrics>,
+    phase: AtomicU8,
+    /// Leave now; open requests are refused.
+    stop: AtomicBool,
+    /// Why the thread is gone.
+    failure: OnceLock<String>,
+    /// Requests taken in and not yet ended.
+    open: AtomicUsize,
+    /// Their tokens that are not computed yet.
+    tokens: AtomicUsize,
+    /// Time per token, smoothed, in nanoseconds; 0 while unknown.
+    ns_per_token: AtomicU64,
+    finished: watch::Receiver<()>,
+}
+
+/// What goes down the command channel.
+enum Message {
+    Submit(Work),
+    /// Look at the flags.
+    Nudge,
+}
+
+/// What a request came to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Vectors {
+    /// One per input, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of all inputs.
+    pub tokens: u64,
+}
+
+/// A request in the thread's hands. Dropping it cancels the request: none of its inputs is
+/// computed from the next step on.
+pub struct Pooling {
+    answer: oneshot::Receiver<Answer>,
+    timer: RequestTimer,
+    tokens: u64,
+    engine: LocalEmbedder,
+}
+
+/// What the thread sends back: vectors, with the time waited and computed, or why not.
+type Answer = Result<(Vec<Vec<f32>>, Took), Refusal>;
+
+/// Microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Took {
+    queue_us: u64,
+    compute_us: u64,
+}
+
+impl LocalEmbedder {
+    /// Starts the thread, which owns `model` from now on.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub fn start(
+        model: impl Embed,
+        options: Options,
+        metrics: Arc<ModelMetrics>,
+    ) -> std::io::Result<Self> {
+        let (commands, inbox) = bounded(options.queue_max + NUDGES);
+        let (finish, finished) = watch::channel(());
+        let shared = Arc::new(Shared {
+            metrics,
+            phase: AtomicU8::new(RUNNING),
+            stop: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            open: AtomicUsize::new(0),
+            tokens: AtomicUsize::new(0),
+            ns_per_token: AtomicU64::new(0),
+            finished,
+            options,
+        });
+        let name = format!("engine {}", shared.options.name);
+        let theirs = Arc::clone(&shared);
+        std::thread::Builder::new().name(name).spawn(move || {
+            Driver::new(model, inbox, theirs).run_to_end();
+            drop(finish);
+        })?;
+        Ok(Self { shared, commands })
+    }
+
+    /// Hands inputs to the thread; latency and timeout count from `arrived`.
+    ///
+    /// # Errors
+    /// The queue is full, or the model drains or is gone.
+    pub fn submit(&self, inputs: Vec<Input>, arrived: Instant) -> Result<Pooling, SubmitError> {
+        let tokens: usize = inputs.iter().map(|input| input.ids.len()).sum();
+        self.admit(tokens)?;
+        let (send, answer) = oneshot::channel();
+        let deadline = self.shared.options.request_timeout.map(|limit| arrived + limit);
+        let message = Message::Submit(Work::new(inputs, tokens, send, deadline));
+        if let Err(error) = self.commands.try_send(message) {
+            self.shared.ended(tokens);
+            return Err(match error {
+                TrySendError::Full(_) => self.overloaded(),
+                TrySendError::Disconnected(_) => self.unavailable(),
+            });
+        }
+        let counted = u32::try_from(tokens).unwrap_or(u32::MAX);
+        let timer = RequestTimer::start(Arc::clone(&self.shared.metrics), counted, arrived);
+        let tokens = u64::try_from(tokens).unwrap_or(u64::MAX);
+        Ok(Pooling { answer, timer, tokens, engine: self.clone() })
+    }
+
+    /// Takes one of the places, which is given back when the request ends. A request alone may
+    /// bring more tokens than wait otherwise: its own bounds were checked before.
+    fn admit(&self, tokens: usize) -> Result<(), SubmitError> {
+        let shared = &self.shared;
+        if shared.phase.load(Ordering::SeqCst) != RUNNING {
+            return Err(self.unavailable());
+        }
+        let most = shared.options.queue_max;
+        let taken = shared.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+            (open < most).then_some(open + 1)
+        });
+        taken.map_err(|_| self.overloaded())?;
+        let room = shared.tokens.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |waiting| {
+            (waiting == 0 || waiting + tokens <= TOKENS_MAX).then_some(waiting + tokens)
+        });
+        room.map(drop).map_err(|_| {
+            shared.open.fetch_sub(1, Ordering::SeqCst);
+            self.overloaded()
+        })
+    }
+
+    fn overloaded(&self) -> SubmitError {
+        self.shared.metrics.refused("overloaded");
+        SubmitError::Overloaded { retry_after_s: self.retry_after_s() }
+    }
+
+    fn unavailable(&self) -> SubmitError {
+        self.shared.metrics.refused("unavailable");
+        SubmitError::Unavailable(match self.state() {
+            EngineState::Stopped(why) => why,
+            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
+        })
+    }
+
+    /// Whether it takes requests.
+    #[must_use]
+    pub fn state(&self) -> EngineState {
+        match self.shared.phase.load(Ordering::SeqCst) {
+            RUNNING => EngineState::Ready,
+            DRAINING => EngineState::Draining,
+            _ => EngineState::Stopped(self.shared.why_stopped()),
+        }
+    }
+
+    /// Seconds after which what waits now will have been computed.
+    #[must_use]
+    pub fn retry_after_s(&self) -> u64 {
+        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
+        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
+        waiting.saturating_mul(ns).div_ceil(1_000_000_000).clamp(1, RETRY_AFTER_MAX_S)
+    }
+
+    /// Requests taken in and not yet ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
+    /// returns when the thread is gone. `true`: every request came to its own end.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        let phase = &self.shared.phase;
+        let _ = phase.compare_exchange(RUNNING, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
+        self.nudge();
+        let mut finished = self.shared.finished.clone();
+        // `changed` fails when the thread drops its end: that is the event waited for.
+        if tokio::time::timeout(limit, finished.changed()).await.is_ok() {
+            return true;
+        }
+        self.shared.stop.store(true, Ordering::SeqCst);
+        self.nudge();
+        let _ = tokio::time::timeout(LAST_STEP, finished.changed()).await;
+        false
+    }
+
+    /// Wakes the thread. No room means that it has something to read and wakes anyway.
+    fn nudge(&self) {
+        let _ = self.commands.try_send(Message::Nudge);
+    }
+}
+
+impl Shared {
+    fn why_stopped(&self) -> String {
+        self.failure.get().cloned().unwrap_or_else(|| "the server is shutting down".to_owned())
+    }
+
+    /// A request is gone with this many tokens that were not computed.
+    fn ended(&self, tokens: usize) {
+        self.tokens.fetch_sub(tokens, Ordering::SeqCst);
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Pooling {
+    /// Waits for the vectors.
+    ///
+    /// # Errors
+    /// The time was up, or the model's thread gave up.
+    pub async fn result(mut self) -> Result<Vectors, Refusal> {
+        let answer = (&mut self.answer).await;
+        // The thread went away without a last word: this is it.
+        let answer =
+            answer.unwrap_or_else(|_| Err(Refusal::Engine(self.engine.shared.why_stopped())));
+        let prompt_tokens = u32::try_from(self.tokens).unwrap_or(u32::MAX);
+        let usage = Usage { prompt_tokens, ..Usage::default() };
+        match answer {
+            Ok((vectors, took)) => {
+                let Took { queue_us, compute_us } = took;
+                self.timer.end("stop", &Usage { queue_us, prefill_us: compute_us, ..usage });
+                Ok(Vectors { vectors, tokens: self.tokens })
+            }
+            Err(refusal) => {
+                self.timer.refused(&refusal, &usage);
+                Err(refusal)
+            }
+        }
+    }
+}

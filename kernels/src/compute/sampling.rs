@@ -1,0 +1,86 @@
+//! How tokens are drawn and scored, and what comes back.
+
+/// How a slot draws. See `scheduler::Sampling` for what the numbers mean; all ranges are checked
+/// by the caller.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampler {
+    /// 0 is greedy.
+    pub temperature: f32,
+    /// 1 is off.
+    pub top_p: f32,
+    /// 0 is off.
+    pub top_k: u32,
+    /// 0 is off.
+    pub min_p: f32,
+    /// 1 is off.
+    pub typical_p: f32,
+    /// 1 is off.
+    pub repetition_penalty: f32,
+    /// 0 is off.
+    pub presence_penalty: f32,
+    /// 0 is off.
+    pub frequency_penalty: f32,
+    /// Added to single logits.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// With the position, the only source of randomness.
+    pub seed: u64,
+    /// Tokens that cannot be drawn at positions below `banned_until`.
+    pub banned: Vec<u32>,
+    /// See `banned`; compared with the position that the drawn token will take.
+    pub banned_until: u32,
+}
+
+/// A logits row to draw from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SampleRow {
+    /// The slot whose sampler and history apply. The drawn token joins its history.
+    pub slot: u32,
+    /// Position that the drawn token will take.
+    pub position: u32,
+    /// `Some(k)`: also report log-probabilities with k alternatives.
+    pub logprobs: Option<u32>,
+}
+
+/// A logits row whose next token is known (a prompt's): only its log-probabilities are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogprobRow {
+    /// The slot, for the caller's book-keeping.
+    pub slot: u32,
+    /// Position of `token`.
+    pub position: u32,
+    /// The token that stands there.
+    pub token: u32,
+    /// Alternatives wanted.
+    pub top: u32,
+}
+
+/// What a step drew, in the order of the calls. Reused between steps.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Drawn {
+    /// One per [`SampleRow`]: slot and token; `None` when the row held a NaN or +inf, or nothing
+    /// could be drawn.
+    pub tokens: Vec<(u32, Option<u32>)>,
+    /// One per row that asked: slot, position, log-probability and rank (from 1) of the token
+    /// that stands there, and the most probable tokens, best first, ties by the smaller id. A row
+    /// that gave no token, or held a NaN, has an entry with rank 0, a NaN and no alternatives.
+    pub logprobs: Vec<Scored>,
+    /// Device time of the step in microseconds.
+    pub elapsed_us: u64,
+}
+
+/// Log-probabilities of one position, over the full vocabulary, before penalties and temperature.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Scored {
+    /// The slot.
+    pub slot: u32,
+    /// Position of the token.
+    pub position: u32,
+    /// The token drawn or given.
+    pub token: u32,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// 1 for the most probable.
+    pub rank: u32,
+    /// Alternatives.
+    pub top: Vec<(u32, f32)>,
+}

@@ -1,0 +1,136 @@
+"""The openai package's embeddings, unchanged, against a running server:
+python embeddings_client.py BASE_URL API_KEY STORED.json
+
+The server serves all-MiniLM-L6-v2 as `minilm`, and the reference models as `qwen` and `rerank`.
+STORED.json holds `texts` and what sentence-transformers makes of them.
+"""
+import base64
+import json
+import struct
+import sys
+
+import openai
+from openai import OpenAI
+
+base_url, key, stored = sys.argv[1], sys.argv[2], sys.argv[3]
+client = OpenAI(base_url=base_url + "/v1", api_key=key, max_retries=0, timeout=120)
+with open(stored, encoding="utf-8") as f:
+    STORED = json.load(f)
+CASES = []
+
+
+def case(f):
+    CASES.append(f)
+    return f
+
+
+def embed(texts, model="minilm", **more):
+    return [one.embedding for one in client.embeddings.create(model=model, input=texts, **more).data]
+
+
+def furthest(a, b):
+    assert len(a) == len(b), (len(a), len(b))
+    return max(abs(x - y) for x, y in zip(a, b))
+
+
+@case
+def what_sentence_transformers_makes():
+    for vector, wanted in zip(embed(STORED["texts"]), STORED["embeddings"]):
+        assert furthest(vector, wanted) < 1e-5, furthest(vector, wanted)
+
+
+@case
+def alone_and_together_are_the_same_bits():
+    together = embed(STORED["texts"])
+    assert together == [embed(text)[0] for text in STORED["texts"]]
+    assert together == embed(STORED["texts"][::-1])[::-1]
+
+
+@case
+def base64_is_the_same_numbers():
+    raw = client.embeddings.with_raw_response.create(model="minilm", input=STORED["texts"], encoding_format="base64")
+    floats = client.embeddings.with_raw_response.create(model="minilm", input=STORED["texts"], encoding_format="float")
+    for a, b in zip(json.loads(raw.text)["data"], json.loads(floats.text)["data"]):
+        unpacked = struct.unpack("<384f", base64.b64decode(a["embedding"]))
+        written = struct.unpack("<384f", struct.pack("<384f", *b["embedding"]))
+        assert unpacked == written
+
+
+@case
+def usage_and_shape():
+    r = client.embeddings.create(model="minilm", input=["tea", "tea and salt"])
+    assert r.object == "list" and r.model == "minilm" and [one.index for one in r.data] == [0, 1]
+    assert r.usage.prompt_tokens == r.usage.total_tokens == 3 + 5, r.usage
+    ids = client.embeddings.create(model="minilm", input=[[101, 5572, 102]])
+    assert ids.data[0].embedding == embed("tea")[0], "ids are taken as they are"
+
+
+@case
+def fewer_dimensions():
+    whole, part = embed("tea")[0], embed("tea", dimensions=16)[0]
+    length = sum(x * x for x in whole[:16]) ** 0.5
+    assert furthest(part, [x / length for x in whole[:16]]) < 1e-6
+
+
+@case
+def prompts():
+    plain = embed("where?", model="qwen")[0]
+    query = embed("where?", model="qwen", extra_body={"input_type": "query"})[0]
+    named = embed("where?", model="qwen", extra_body={"prompt_name": "query"})[0]
+    assert query == named and query != plain
+
+
+@case
+def long_texts():
+    long = "word " * 300
+    try:
+        embed(["tea", long])
+    except openai.BadRequestError as e:
+        assert e.param == "input[1]" and e.code == "context_length_exceeded", e
+        assert "256" in e.message and "302" in e.message, e.message
+    else:
+        raise AssertionError("too long, and not refused")
+    cut = embed(long, extra_body={"truncate_prompt_tokens": -1})
+    assert cut == embed("word " * 254), "256 tokens, two of them special"
+
+
+@case
+def many_texts():
+    texts = [f"{n} crates of oranges" for n in range(500)]
+    vectors = embed(texts)
+    assert vectors[123] == embed(texts[123])[0]
+
+
+@case
+def wrong_endpoints():
+    for call in [
+        lambda: client.embeddings.create(model="demo", input="a"),
+        lambda: client.embeddings.create(model="rerank", input="a"),
+        lambda: client.chat.completions.create(model="minilm", messages=[{"role": "user", "content": "a"}]),
+    ]:
+        try:
+            call()
+        except openai.BadRequestError as e:
+            assert e.code == "wrong_endpoint" and "it serves /v1/" in e.message, e
+        else:
+            raise AssertionError("answered")
+    tasks = {m.id: m.model_extra["task"] for m in client.models.list()}
+    assert tasks == {"demo": "generate", "minilm": "embed", "qwen": "embed", "rerank": "rerank"}, tasks
+
+
+@case
+def ranking():
+    documents = ["The harbour woke before the town did.", "tea", "salt"]
+    body = {"model": "rerank", "query": "Where do the boats come in?", "documents": documents}
+    r = client.post("/rerank", body=body, cast_to=object)
+    scores = [one["relevance_score"] for one in r["results"]]
+    assert scores == sorted(scores, reverse=True) and len(scores) == 3
+    body = {"model": "rerank", "text_1": body["query"], "text_2": documents}
+    pairs = client.post("/score", body=body, cast_to=object)["data"]
+    assert [pairs[one["index"]]["score"] for one in r["results"]] == scores
+
+
+for f in CASES:
+    f()
+    print("ok", f.__name__, flush=True)
+print(f"{len(CASES)} passed, 0 failed")
