@@ -1,5 +1,5 @@
-//! Benchmarks: kernels, scheduler, runner, loading, and the engine beside llama.cpp. Each also runs tiny in
-//! the tests, so that it cannot rot; full runs append one line to `benches/results`.
+//! Benchmarks: kernels, scheduler, runner, loading, and the engine beside llama.cpp. Each also
+//! runs tiny in the tests, so that it cannot rot; full runs append one line to `benches/results`.
 
 #![allow(
     clippy::cast_precision_loss,

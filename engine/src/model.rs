@@ -54,6 +54,8 @@ pub struct ModelFiles {
     pub weights: Box<dyn Weights + Send>,
     /// Bytes of all tensors on disk.
     pub weight_bytes: u64,
+    /// Bytes that they take on a CPU, packed for its products.
+    pub packed_bytes: u64,
     /// Most weights' type, for people: `bf16`, `q4_k`, ...
     pub weight_type: String,
     /// What `Dtype::Auto` means for these files.

@@ -90,6 +90,8 @@ pub struct Wordless {
     pub weights: Box<dyn Weights + Send>,
     /// Bytes of the tensors that it uses.
     pub weight_bytes: u64,
+    /// Bytes that they take on a CPU, packed for its products.
+    pub packed_bytes: u64,
     /// The format that most of those bytes are in.
     pub format: Format,
     /// Author's sampling defaults.
@@ -130,6 +132,7 @@ impl Wordless {
             spec: self.spec,
             weights: self.weights,
             weight_bytes: self.weight_bytes,
+            packed_bytes: self.packed_bytes,
             weight_type: self.format.name().to_owned(),
             auto_precision,
             auto_cache,
@@ -205,6 +208,7 @@ impl Folder<'_> {
             spec: described.spec,
             weights: Box::new(weights),
             weight_bytes: found.bytes,
+            packed_bytes: found.packed,
             format: found.format,
             defaults: generation.defaults,
             eos: eos.0,
@@ -280,6 +284,7 @@ fn open_gguf(path: &Path) -> Result<(Wordless, GgufVocab), LoadError> {
         spec,
         weights: Box::new(weights),
         weight_bytes: found.bytes,
+        packed_bytes: found.packed,
         format: found.format,
         defaults: GenerationDefaults::default(),
         eos: eos.0,

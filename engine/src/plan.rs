@@ -23,9 +23,6 @@ const POOL_SHARE: u64 = 4;
 /// The default pool is at most so many times the weights: a tiny model is served to try it out,
 /// and nobody wants to see it take gigabytes.
 const POOL_PER_WEIGHTS: u64 = 3;
-/// Packed for the device, quantized weights grow by at most one part in 25 (sub-scales become
-/// whole bytes).
-const PACKING: u64 = 25;
 
 /// What the operator chose; everything else follows from the model.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +57,7 @@ pub struct Plan {
     pub step_tokens_max: usize,
     /// Threads of the CPU device.
     pub threads: usize,
-    /// Weights in the device's layout (estimate from the file: within a few per cent).
+    /// Weights in the device's layout.
     pub weight_bytes: u64,
     /// The KV pool.
     pub cache_bytes: u64,
@@ -153,7 +150,7 @@ pub fn plan(
         Dtype::Bfloat16 => (Precision::Bfloat16, CacheElement::Bf16),
         Dtype::Float16 => (Precision::Float16, CacheElement::F16),
     };
-    let weights = files.weight_bytes + files.weight_bytes / PACKING;
+    let weights = files.packed_bytes;
     for_spec(&files.spec, weights, (precision, element), options, memory_available)
 }
 

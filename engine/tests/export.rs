@@ -104,11 +104,13 @@ fn changed(name: &str, change: impl Fn(&mut Value)) -> PathBuf {
     if !to.join("tokenizer.json").exists() {
         let letters = (b'a'..=b'z').map(|letter| char::from(letter).to_string());
         let vocab = letters.zip((0..).map(Value::from)).collect::<serde_json::Map<_, _>>();
-        let steps = json!({"type": "ByteLevel", "add_prefix_space": false, "use_regex": true});
+        let steps = json!({
+            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true,
+        });
         let model = json!({"type": "BPE", "vocab": vocab, "merges": []});
         let json = json!({
             "version": "1.0", "added_tokens": [], "pre_tokenizer": steps,
-            "decoder": {"type": "ByteLevel"}, "model": model,
+            "decoder": steps, "model": model,
         });
         fs::write(to.join("tokenizer.json"), json.to_string()).expect("written");
     }

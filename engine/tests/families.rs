@@ -81,7 +81,7 @@ fn check_decoder(fixture: &Fixture) -> Result<(), String> {
         let last = expected.floats(&format!("p{prompt}.last_logits"));
         // In one step, and in uneven stretches.
         let mut pieces = vec![7; ids.len() / 7];
-        pieces.extend((ids.len() % 7 > 0).then_some(ids.len() % 7));
+        pieces.extend(Some(ids.len() % 7).filter(|&rest| rest > 0));
         for stretches in [vec![ids.len()], pieces] {
             let logits = rig.logits(&ids, &stretches);
             let mut diff = largest(&logits[ids.len() - 1], &last);

@@ -18,13 +18,13 @@ const HEAD: &str = "\
 
 Made by `BLESS=1 cargo test -p engine --test families_page`; do not edit.
 
-A model is chosen by `architectures` in its config.json, or by `general.architecture` in a GGUF file.
-What is not listed is refused by name, with the nearest that is.
+A model is chosen by `architectures` in its config.json, or by `general.architecture` in a GGUF
+file. What is not listed is refused by name, with the nearest that is.
 
-The last column names the fixtures whose logits and hidden states are compared with those of Hugging
-Face transformers in float32 in every test run (`engine/tests/logits.rs`, `engine/tests/families.rs`,
-`engine/tests/embed.rs`; what they hold: `tests/data/README.md`). A family without one is read and
-checked by its configuration only.
+The last column names the fixtures whose logits and hidden states are compared with those of
+Hugging Face transformers in float32 in every test run
+(`engine/tests/logits.rs`, `engine/tests/families.rs`, `engine/tests/embed.rs`; what they hold:
+`tests/data/README.md`). A family without one is read and checked by its configuration only.
 
 | family | config.json | GGUF | compared |
 |---|---|---|---|
@@ -33,15 +33,15 @@ checked by its configuration only.
 const FORMATS: &str = "
 ## Formats
 
-Any family can come in any of these. Weights stay in the format they come in; products take it apart
-in registers.
+Any family can come in any of these. Weights stay in the format they come in; products take it
+apart in registers.
 
 | container | what |
 |---|---|
 | safetensors | F32, F16, BF16, F8_E4M3, F8_E5M2 (widened to F16); one file or shards |
-| GPTQ | 2, 3, 4 and 8 bits, groups of any multiple of 32 or whole columns, act-order, v1 and v2 zeros |
+| GPTQ | 2, 3, 4 and 8 bits, groups of multiples of 32 or none, act-order, v1 and v2 zeros |
 | AWQ | 4 bits, GEMM packing |
-| FP8 | one scale per tensor, per channel, or per block; static or dynamic (activations are not rounded) |
+| FP8 | a scale per tensor, channel or block; static or dynamic (activations are not rounded) |
 | compressed-tensors | pack-quantized, int-quantized, float-quantized |
 | MXFP4 | stacked experts, as gpt-oss is published |
 | bitsandbytes | nf4, fp4 (double quantization too), int8 |

@@ -234,7 +234,10 @@ mod tests {
     #[test]
     fn poolings() {
         let check = |how: &[Pooling], skip: usize, expect: &[f32]| {
-            assert_eq!(pooled(how, skip), expect, "{how:?} behind {skip}");
+            let found = pooled(how, skip);
+            let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 4.0 * f32::EPSILON * b.abs();
+            let same = found.len() == expect.len() && found.iter().zip(expect).all(near);
+            assert!(same, "{how:?} behind {skip}: {found:?}, wanted {expect:?}");
         };
         check(&[Pooling::First], 0, &[1.0, 6.0]);
         check(&[Pooling::First], 1, &[1.0, 6.0]);

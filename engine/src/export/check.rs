@@ -80,8 +80,8 @@ fn difference(wanted: &ModelSpec, found: &ModelSpec) -> Option<String> {
     if wanted.ropes != found.ropes {
         return Some("positions are turned otherwise".to_owned());
     }
-    let layers = wanted.layers.iter().zip(&found.layers).enumerate();
-    for (index, (wanted, found)) in layers.filter(|(_, (wanted, found))| wanted != found) {
+    let mut layers = wanted.layers.iter().zip(&found.layers).enumerate();
+    if let Some((index, (wanted, found))) = layers.find(|(_, (wanted, found))| wanted != found) {
         let field = field(&format!("{wanted:?}"), &format!("{found:?}"));
         return Some(format!("in layer {index} it would say {field}"));
     }

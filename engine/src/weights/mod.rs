@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use kernels::{Format, MatrixPart};
 
-use crate::spec::{ModelSpec, Role};
+use crate::spec::{LayerPart, ModelSpec, Need, Role};
 
 pub(crate) mod containers;
 pub mod gguf;
@@ -124,6 +124,8 @@ fn fits(stored: &[u64], wanted: &[u64]) -> bool {
 pub(crate) struct Found {
     /// Bytes of the tensors that the model uses.
     pub(crate) bytes: u64,
+    /// Bytes that they take on a CPU, packed for its products.
+    pub(crate) packed: u64,
     /// The format that most of those bytes are in.
     pub(crate) format: Format,
 }
@@ -132,8 +134,10 @@ pub(crate) struct Found {
 /// anything is loaded. Reads no data.
 pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, LoadError> {
     let mut by_format: Vec<(Format, u64)> = Vec::new();
+    let mut packed = 0_u64;
     for need in spec.tensors() {
         let Look { format, bytes } = weights.look(need.role, need.rows, need.cols)?;
+        packed = packed.saturating_add(packed_bytes(&need, format));
         match by_format.iter_mut().find(|(known, _)| *known == format) {
             Some((_, sum)) => *sum += bytes,
             None => by_format.push((format, bytes)),
@@ -141,7 +145,18 @@ pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, Lo
     }
     let bytes = by_format.iter().map(|(_, sum)| sum).sum();
     let format = by_format.iter().max_by_key(|(_, sum)| *sum).map_or(Format::F32, |most| most.0);
-    Ok(Found { bytes, format })
+    Ok(Found { bytes, packed, format })
+}
+
+/// Vectors and routers are widened; so are key matrices of latent attention, at most to f32.
+fn packed_bytes(need: &Need, format: Format) -> u64 {
+    let wide = matches!(need.role, Role::Layer(_, LayerPart::Router | LayerPart::KeyUp));
+    let bytes = match need.role {
+        role if role.is_vector() => 4 * need.cols,
+        _ if wide => kernels::cpu::matrix::packed_bytes(Format::F32, need.rows, need.cols),
+        _ => kernels::cpu::matrix::packed_bytes(format, need.rows, need.cols),
+    };
+    bytes as u64
 }
 
 /// Plain elements as f32; `None` for quantized formats.

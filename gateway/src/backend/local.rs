@@ -20,6 +20,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
+use engine::adapter::Adapter;
+use engine::{AdapterBase, CpuRunner, LoadError};
 use scheduler::Stats;
 use scheduler::types::{Engine, Event, Micros, Request, RequestId};
 use tokio::sync::{mpsc, watch};

@@ -277,7 +277,7 @@ pub static OPTIONS: &[Opt] = &[
         list: false,
         doc: "Folder below which `POST /v1/load_lora_adapter` finds adapters. Without one, \
               nothing is loaded or unloaded while serving.",
-        set: |c, t| one(&mut c.adapters_folder, t, values::file_or_none),
+        set: |c, t| one(&mut c.adapters_folder, t, values::folder_or_none),
     },
     Opt {
         key: "engine.adapters_max",

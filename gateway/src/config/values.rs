@@ -255,6 +255,15 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
     }
 }
 
+/// A folder that is there, or nothing.
+pub(super) fn folder_or_none(text: &str) -> Result<Option<PathBuf>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let path = PathBuf::from(text);
+    if path.is_dir() { Ok(Some(path)) } else { Err(format!("there is no folder `{text}`")) }
+}
+
 pub(super) fn file_or_none(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);

@@ -69,16 +69,6 @@ async fn what_a_caller_may_get_wrong() {
             Some("min_tokens"),
         ),
         (
-            chat(&json!({"messages": [{"role": "user", "content": [
-                {"type": "text", "text": "What is this?"},
-                {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
-            ]}]}))
-            .into(),
-            400,
-            "images_not_supported",
-            Some("messages[0].content[1]"),
-        ),
-        (
             chat(&json!({"messages": [{"role": "user", "content": long}]})).into(),
             400,
             "context_length_exceeded",
@@ -105,6 +95,18 @@ async fn what_a_caller_may_get_wrong() {
     );
     // Nothing of all this reached the engine.
     assert_eq!(fake.models.first().expect("the fake").engine.open(), 0);
+}
+
+/// Parsed, and refused where no model can look at them: the place of the first one is named.
+#[tokio::test]
+async fn images_are_refused_by_their_place() {
+    let fake = Fake::start(Setup::default());
+    let body = chat(&json!({"messages": [{"role": "user", "content": [
+        {"type": "text", "text": "What is this?"},
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+    ]}]}));
+    let answer = post(&fake.router, "/v1/chat/completions", body).await;
+    check(&answer, 400, "images_not_supported", Some("messages[0].content[1]"));
 }
 
 #[tokio::test]

@@ -5,10 +5,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use engine::adapter::Adapter;
-use engine::{AdapterBase, CpuRunner, LoadError};
-
-use super::{LocalEngine, Message};
+use super::{Adapter, AdapterBase, CpuRunner, LoadError, LocalEngine, Message};
 
 /// A device takes an adapter in between two steps, which take milliseconds; a thread that is
 /// silent for so long is gone or hangs.
