@@ -2,13 +2,22 @@
 
 use crate::Format;
 use crate::compute::MatrixPart;
+use crate::cpu::isa::Isa;
 
 use super::coding::{Codes, DELTAS_AT, Minimum, Scaling};
-use super::layout::{Floats, GROUP, Layout, PAIR, PANEL, Packing, QUAD, VECTOR};
+use super::layout::{Floats, GROUP, Layout, PAIR, PANEL, Packing, QUAD};
 use super::{blocks, points};
 
+mod codes;
+
 /// Fills the (zeroed) panel that starts at row `first`. Rows past the end stay zero.
-pub(super) fn panel(part: &MatrixPart<'_>, layout: &Layout, first: usize, out: &mut [u8]) {
+pub(super) fn panel(
+    isa: Isa,
+    part: &MatrixPart<'_>,
+    layout: &Layout,
+    first: usize,
+    out: &mut [u8],
+) {
     let row_bytes = part.format.row_bytes(part.cols);
     let rows = layout.rows.min(part.rows - first);
     let row = |r: usize| &part.bytes[(first + r) * row_bytes..][..row_bytes];
@@ -25,7 +34,9 @@ pub(super) fn panel(part: &MatrixPart<'_>, layout: &Layout, first: usize, out: &
             for r in 0..rows {
                 scales(part, &coded, row(r), r, out);
             }
-            codes(part, &coded, rows, row, out);
+            let bytes = &part.bytes[first * row_bytes..][..rows * row_bytes];
+            let rows = codes::Rows { format: part.format, cols: part.cols, bytes };
+            codes::codes(isa, rows, &coded, out);
         }
     }
 }
@@ -107,60 +118,5 @@ fn small_floats(floats: Floats, row: &[u8], lane: usize, panel: &mut [u8]) {
         if codes.iter().any(|code| code & 0x7f == 0x7f) {
             scales[4 * lane..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }
-    }
-}
-
-/// One 64-byte vector: 4 codes of each of the 16 rows.
-type Words = [u32; PANEL];
-
-fn codes<'a>(
-    part: &MatrixPart<'_>,
-    coded: &Codes,
-    rows: usize,
-    row: impl Fn(usize) -> &'a [u8],
-    panel: &mut [u8],
-) {
-    let format = part.format;
-    let groups = format.block_len() / GROUP;
-    for g in 0..part.cols / GROUP {
-        let out = &mut panel[coded.codes_at(g)..][..coded.group_bytes];
-        let mut vectors: [Words; 8] = [[0; PANEL]; 8];
-        #[allow(clippy::needless_range_loop, reason = "a lane of every vector")]
-        for r in 0..rows {
-            let block = &row(r)[g / groups * format.block_bytes()..][..format.block_bytes()];
-            let codes = blocks::codes(format, block, g % groups);
-            for (j, four) in codes.chunks_exact(4).enumerate() {
-                vectors[j][r] = u32::from_le_bytes([four[0], four[1], four[2], four[3]]);
-            }
-        }
-        // A third bit that eight codes share is kept with the scales.
-        planes(coded.group_bytes / VECTOR, &vectors, out);
-    }
-}
-
-/// Splits codes into their bit planes.
-fn planes(bits: usize, vectors: &[Words; 8], out: &mut [u8]) {
-    let (mut out, mut shift) = (out, 0);
-    for plane in [8, 4, 2, 1] {
-        // 8 bits are one plane; fewer are made of planes of 4, 2 and 1, lowest bits in the widest.
-        if bits & plane == 0 {
-            continue;
-        }
-        let (here, rest) = out.split_at_mut(plane * VECTOR);
-        let mask = 0x0101_0101 * ((1_u32 << plane) - 1);
-        for (v, vector) in here.chunks_exact_mut(VECTOR).enumerate() {
-            for (lane, word) in vector.chunks_exact_mut(4).enumerate() {
-                // Vectors that share these bytes: v, v + plane, ... for nibbles; neighbours else.
-                let word_of = |j: usize| vectors[j][lane] >> shift & mask;
-                let packed = match plane {
-                    8 => word_of(v),
-                    4 => word_of(v) | word_of(v + 4) << 4,
-                    2 => (0..4).fold(0, |w, i| w | word_of(4 * v + i) << (2 * i)),
-                    _ => (0..8).fold(0, |w, i| w | word_of(i) << i),
-                };
-                word.copy_from_slice(&packed.to_le_bytes());
-            }
-        }
-        (out, shift) = (rest, shift + plane);
     }
 }

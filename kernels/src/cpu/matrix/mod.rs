@@ -67,7 +67,7 @@ impl Part {
         part: &MatrixPart<'_>,
         first: usize,
         order: Option<usize>,
-        arithmetic: Arithmetic,
+        (isa, arithmetic): (Isa, Arithmetic),
         pool: &Pool,
     ) -> Result<Self, Error> {
         let layout = Layout::new(part.format, part.cols);
@@ -79,7 +79,7 @@ impl Part {
             let out = unsafe {
                 std::slice::from_raw_parts_mut(start.get().add(panel * layout.panel), layout.panel)
             };
-            encode::panel(part, &layout, panel * layout.rows, out);
+            encode::panel(isa, part, &layout, panel * layout.rows, out);
         });
         Ok(Self { layout, arithmetic, rows: part.rows, first, order, data })
     }
@@ -139,7 +139,7 @@ impl Matrix {
                 })
             });
             let arithmetic = Arithmetic::of(part.format, precision, isa);
-            packed.push(Part::pack(part, rows, order, arithmetic, pool)?);
+            packed.push(Part::pack(part, rows, order, (isa, arithmetic), pool)?);
             rows += part.rows;
         }
         Ok(Self { parts: packed, orders, rows, cols, isa })
