@@ -1,7 +1,7 @@
 # Each target installs what it needs (apt-get as root; otherwise it says what to install).
 # cargo keeps its output in CARGO_TARGET_DIR (./target when unset).
 
-.PHONY: run chat build test check bench tools clean
+.PHONY: run chat build compat test check bench tools clean
 
 run: tools            ## serve the demo model on http://127.0.0.1:8080 (ARGS="--model PATH ...")
 	cargo run --release --locked -p gateway -- serve $(ARGS)
@@ -11,6 +11,9 @@ chat: tools           ## talk to it in this terminal
 
 build: tools          ## release binary
 	cargo build --release --locked -p gateway
+
+compat: tools         ## the separate node for other architectures (docs/compat.md), minutes to build
+	cargo build --release --locked --manifest-path engine/compat/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/compat
 
 test: tools           ## every test: units, properties, simulation, the real binary, real clients
 	tests/tools.sh python

@@ -94,7 +94,7 @@ pub struct Projection<'a, V, T> {
     pub q_norm: Option<(HeadNorm, Norm<'a, V>)>,
     /// Norm of the keys, before rotation.
     pub k_norm: Option<(HeadNorm, Norm<'a, V>)>,
-    /// This step's `[rows, rotated]` cos and sin from [`Compute::rope_table`]: `rotated / 2`
+    /// This step's `[rows, rotated]` cos and sin from [`crate::Compute::rope_table`]: `rotated / 2`
     /// cosines, then as many sines. The first `rotated` elements of a head are turned, the rest
     /// stay. `None` leaves positions unrotated.
     pub rope: Option<&'a T>,

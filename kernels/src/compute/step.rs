@@ -13,7 +13,7 @@ pub struct Segment {
     pub row: u32,
     /// Its (single) token is the one that this slot drew in the step before.
     pub late: bool,
-    /// The low-rank adapter of its slot, from 1; 0 is none. See [`Compute::adapt`].
+    /// The low-rank adapter of its slot, from 1; 0 is none. See [`crate::Compute::adapt`].
     pub adapter: u32,
 }
 

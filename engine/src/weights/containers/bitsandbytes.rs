@@ -11,7 +11,7 @@
 //!
 //! weight  I8 [out, in]      SCB  F32 [out]      W = weight * SCB / 127
 //! ```
-//! Blocks run through the whole matrix, row after row. absmax = nested_quant_map[code] *
+//! Blocks run through the whole matrix, row after row. absmax = nested_quant_map\[code\] *
 //! nested_absmax + nested_offset. Layout: the library's `QuantState.as_dict`.
 
 use kernels::{Format, Group};

@@ -93,7 +93,7 @@ pub(crate) trait Lanes: Copy {
     /// Writes `base + lane` of the chosen lanes side by side; may overwrite all 16 places.
     fn compress_ids(self, out: &mut [u32; LANES], chosen: u16, base: u32);
 
-    /// Lane j of result i is lane i of v[j].
+    /// Lane j of result i is lane i of `v[j]`.
     #[inline(always)]
     fn transpose(self, v: [Self::V; LANES]) -> [Self::V; LANES] {
         let mut rows = [[0.0; LANES]; LANES];
