@@ -1,7 +1,7 @@
 //! Every container against its own definition: matrices packed by the libraries that define the
-//! containers, with the f32 weights that they stand for (`tests/data/containers`).
+//! containers, with the f32 weights that they stand for (`containers` of the fixtures).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kernels::reference::dequant;
 use serde_json::Value;
@@ -10,7 +10,7 @@ use super::*;
 use crate::weights::{Pick, Slab, TensorView};
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/data/containers")
+    hearth_tests::fixtures::reference("containers")
 }
 
 /// A fixture: its tensors under their full names, and what describes them.
@@ -98,7 +98,7 @@ fn check(name: &str, found: &[f32], expected: &[f32], ulps_max: u32) {
     }
 }
 
-/// All fixtures of `tests/data/containers` but those that are refused.
+/// All of them but those that are refused.
 fn names() -> Vec<String> {
     let files = std::fs::read_dir(folder()).unwrap();
     let names = files.filter_map(|file| {
