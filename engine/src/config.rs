@@ -180,3 +180,15 @@ impl Fields {
         }
     }
 }
+
+/// A value that says "nothing of the kind", as configurations spell it.
+pub(crate) fn is_off(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+    }
+}

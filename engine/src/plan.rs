@@ -209,7 +209,8 @@ fn for_spec(
 }
 
 /// The shape of a model's cache, of no pages and slots yet.
-pub(crate) fn cache_shape(spec: &ModelSpec) -> CacheShape {
+#[must_use]
+pub fn cache_shape(spec: &ModelSpec) -> CacheShape {
     let attention = &spec.layers[0].attention;
     let in_keys = |latent: crate::spec::LatentSpec| CacheValues::InKeys { dim: latent.latent };
     CacheShape {

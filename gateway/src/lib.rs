@@ -7,6 +7,8 @@ pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod config;
+mod digest;
+mod held;
 pub mod machine;
 pub mod metrics;
 pub mod models;

@@ -12,7 +12,7 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::{Adapter, Pair};
-use crate::config::{CONFIG_BYTES_MAX, Fields};
+use crate::config::{CONFIG_BYTES_MAX, Fields, is_off};
 use crate::families::Names;
 use crate::spec::{LayerPart, ModelSpec, Role};
 use crate::weights::safetensors::{self, Entry};
@@ -153,17 +153,6 @@ fn patterns(config: &Fields, key: &str) -> Result<Vec<(Regex, f64)>, LoadError> 
         Ok((regex, value))
     };
     map.keys().map(pattern).collect()
-}
-
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-    }
 }
 
 /// The adapter's tensors by module.

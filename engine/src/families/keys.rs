@@ -5,9 +5,7 @@
 //! by it, the file is refused by the field's name. Anything else is a word that is not known here:
 //! the operator reads a note about it.
 
-use serde_json::Value;
-
-use crate::config::Fields;
+use crate::config::{Fields, is_off};
 use crate::weights::{LoadError, shown};
 
 /// Fields of the transformers library's base class and of published files that say nothing about
@@ -270,17 +268,6 @@ pub(super) fn unasked(config: &Fields, family: &str) -> Result<Vec<String>, Load
         notes.push(format!("{file}: {} is not known here and has no effect", shown(key)));
     }
     Ok(notes)
-}
-
-fn is_off(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Bool(on) => !on,
-        Value::Number(number) => number.as_f64() == Some(0.0),
-        Value::String(text) => text.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        Value::Object(map) => map.is_empty(),
-    }
 }
 
 #[cfg(test)]

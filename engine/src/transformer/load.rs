@@ -4,7 +4,7 @@
 //! refused here by name, before anything runs. Fused matrices are laid out part after part; the
 //! parts may differ in format, as they do in mixed GGUF files.
 
-use kernels::{Compute, MatrixPart, Precision};
+use kernels::{Compute, Format, MatrixPart, Precision};
 
 use super::attend::{Attend, AttendWork, Grouped, Kind, KindWork};
 use super::latent::{Latent, LatentWork};
@@ -21,6 +21,7 @@ use crate::start::{Part, StartError};
 use crate::weights::{TensorView, Weights};
 
 mod latent_keys;
+mod numbers;
 
 /// Loads everything. See [`Transformer::load`].
 pub(super) fn transformer<C: Compute>(
@@ -282,9 +283,8 @@ impl<C: Compute> Loader<'_, C> {
     fn router(&mut self, n: usize, how: &ExpertsSpec) -> Result<Linear<C>, StartError> {
         let (rows, cols) = (how.count, self.spec.hidden);
         let view = self.weights.tensor(Role::Layer(n, P::Router), rows, cols)?;
-        let wide = latent_keys::widen(&view)?;
-        let bytes: Vec<u8> = wide.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let format = kernels::Format::F32;
+        let format = Format::F32;
+        let bytes = numbers::narrow(&numbers::widen(&view)?, format);
         let part = MatrixPart { format, rows, cols, bytes: &bytes, order: None };
         let bias =
             how.router.bias.then(|| self.vector(&[(Role::Layer(n, P::RouterBias), rows)], 0.0));

@@ -12,9 +12,9 @@ pub(crate) mod tensors;
 use std::path::{Path, PathBuf};
 
 use engine::model::{Dtype, ModelFiles};
-use engine::plan::Plan;
+use engine::plan::{Plan, cache_shape};
 use engine::spec::ModelSpec;
-use kernels::{CacheElement, CacheShape, CacheValues, Precision};
+use kernels::{CacheElement, CacheShape, Precision};
 use scheduler::types::PAGE_TOKENS;
 
 /// Threads of the CPU device in tests.
@@ -51,18 +51,12 @@ pub(crate) fn plan_of(
     (precision, element): (Precision, CacheElement),
     size: Size,
 ) -> Plan {
-    let attention = &spec.layers[0].attention;
-    let in_keys = |latent: engine::spec::LatentSpec| CacheValues::InKeys { dim: latent.latent };
     let cache = CacheShape {
-        layers: spec.layers.len(),
         pages: size.pages,
-        page_tokens: PAGE_TOKENS,
-        kv_heads: attention.cache_heads(),
-        head_dim: attention.cache_dim(),
-        values: attention.latent.map_or(CacheValues::Own, in_keys),
         element,
         slots: size.rows,
         pages_per_slot: spec.context.div_ceil(PAGE_TOKENS),
+        ..cache_shape(spec)
     };
     Plan {
         precision,

@@ -8,8 +8,8 @@ use wire::openai::{embeddings, parse_embeddings};
 use wire::{ApiError, EmbeddingRequest, ErrorKind};
 
 use super::error::Failure;
-use super::generate::{caller, json};
-use super::{App, body, pool, prepare};
+use super::generate::json;
+use super::{App, pool, prepare};
 use crate::backend::embed::Input;
 use crate::backend::{PoolModel, Task};
 
@@ -25,10 +25,7 @@ pub(super) async fn embeddings(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let caller = caller(&request)?;
-    let body = body::read(request, &app).await?;
-    let bytes = body.len();
-    let prepared = prepare::run(&app, bytes, move |app| read(app, &body)).await?;
+    let (caller, prepared) = prepare::read(&app, request, |app, body, _| read(app, body)).await?;
     let Prepared { model, request, inputs } = prepared;
     let mut done = pool::run(&model, inputs, caller).await?;
     let numbers = done.vectors.iter().map(Vec::len).sum::<usize>();

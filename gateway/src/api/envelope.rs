@@ -1,24 +1,20 @@
 //! What goes around every answer: the request's id, the time taken, the key check, the bound on
 //! requests at once, and the count in the metrics when the last byte has left (or the client).
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::{Body, HttpBody};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use wire::ErrorKind;
 
 use super::App;
 use super::error::Failure;
 use super::ids;
+use crate::held;
 use crate::metrics::Metrics;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -62,7 +58,7 @@ pub(super) async fn layer(
     parts.headers.insert(PROCESSING_MS, HeaderValue::from(ms));
     let metrics = Arc::clone(&app.metrics);
     let record = Record { metrics, route, code, arrived, _permit: permit };
-    Response::from_parts(parts, Body::new(Tracked { body, _record: record }))
+    Response::from_parts(parts, held::hold(body, record))
 }
 
 /// Key and place. Probes need neither: an orchestrator has no key, and a full server is alive.
@@ -91,7 +87,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The pattern of a path, for labels: a stranger's path must not make a new one.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 15] = [
+    const ROUTES: [&str; 17] = [
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
@@ -100,6 +96,8 @@ fn route(path: &str) -> &'static str {
         "/rerank",
         "/v1/score",
         "/v1/models",
+        "/v1/load_lora_adapter",
+        "/v1/unload_lora_adapter",
         "/v1/tokenize",
         "/v1/detokenize",
         "/tokenize",
@@ -129,31 +127,5 @@ impl Drop for Record {
     fn drop(&mut self) {
         let took: Duration = self.arrived.elapsed();
         self.metrics.http_request(self.route, self.code, took);
-    }
-}
-
-/// A body that carries its record to the end.
-struct Tracked {
-    body: Body,
-    _record: Record,
-}
-
-impl HttpBody for Tracked {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -11,13 +11,13 @@ use bytes::Bytes;
 use futures_util::future::try_join_all;
 use wire::openai::answer::{self, Head};
 use wire::openai::stream::Kind;
-use wire::{Choice, ErrorKind, Finish, Usage};
+use wire::{Choice, Finish, Usage};
 
 use super::envelope::Caller;
 use super::error::Failure;
 use super::prepare::{self, Prepared};
 use super::run::Run;
-use super::{App, body, ids, sse};
+use super::{App, ids, sse};
 
 /// `POST /v1/chat/completions`
 pub(super) async fn chat(
@@ -38,10 +38,8 @@ pub(super) async fn completion(
 type Prepare = fn(&App, &[u8], Caller) -> Result<Prepared, Failure>;
 
 async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<Response, Failure> {
-    let caller = caller(&request)?;
-    let body = body::read(request, &app).await?;
-    let prepared = prepare::run(&app, body.len(), move |app| prepare(app, &body, caller)).await?;
-    let Prepared { kind, model, decoding, jobs, caller } = prepared;
+    let (caller, prepared) = prepare::read(&app, request, prepare).await?;
+    let Prepared { kind, model, decoding, jobs } = prepared;
     let head = head(kind, &model.id);
     let decoding = Arc::new(decoding);
     let mut runs = Vec::with_capacity(jobs.len());
@@ -53,13 +51,6 @@ async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<R
         Some(options) => Ok(sse::answer(kind, &head, options, runs, app.limits.ping_every)),
         None => whole(kind, &head, runs).await,
     }
-}
-
-/// Who asks.
-pub(super) fn caller(request: &Request) -> Result<Caller, Failure> {
-    request.extensions().get::<Caller>().copied().ok_or_else(|| {
-        Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
-    })
 }
 
 fn choices(decoding: &wire::Decoding) -> usize {

@@ -2,13 +2,13 @@
 //! `wire`; here is what depends on the model: its vocabulary, its end tokens, its context.
 
 use scheduler::types::{Request, RequestId, Sampling};
-use sha2::{Digest, Sha256};
 use wire::{ApiError, Decoding, ErrorKind};
 
 use super::error::{Failure, too_long};
 use super::ids;
 use super::prompt::check_ids;
 use crate::backend::Model;
+use crate::digest;
 
 /// One request to the scheduler.
 pub(super) fn request(
@@ -107,8 +107,7 @@ fn priority(asked: i8) -> u8 {
 
 /// Caches of different salts never meet, so the number must not be one that a caller can aim at.
 fn salt(text: &str) -> u64 {
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    digest::number(&[text.as_bytes()])
 }
 
 #[cfg(test)]

@@ -4,15 +4,15 @@
 
 use std::sync::Arc;
 
+use axum::extract::Request;
 use serde_json::Value;
 use text::{Detokenizer, TextModel};
 use wire::openai::stream::Kind;
 use wire::{ChatRequest, CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
 
-use super::App;
 use super::envelope::Caller;
 use super::error::Failure;
-use super::{plan, prompt};
+use super::{App, body, plan, prompt};
 use crate::backend::Model;
 
 /// A detokenizer looks back to know whether a text has begun and in which character it stands;
@@ -34,7 +34,6 @@ pub(super) struct Prepared {
     pub(super) model: Arc<Model>,
     pub(super) decoding: Decoding,
     pub(super) jobs: Vec<Job>,
-    pub(super) caller: Caller,
 }
 
 /// Runs `work` here, or on a blocking thread where the body is large.
@@ -57,6 +56,25 @@ pub(super) async fn run<T: Send + 'static>(
         tracing::error!(%error, "preparing a request failed");
         broken()
     })?
+}
+
+/// Who asks, and what `work` makes of the body.
+pub(super) async fn read<T: Send + 'static>(
+    app: &Arc<App>,
+    request: Request,
+    work: impl FnOnce(&App, &[u8], Caller) -> Result<T, Failure> + Send + 'static,
+) -> Result<(Caller, T), Failure> {
+    let caller = caller(&request)?;
+    let body = body::read(request, app).await?;
+    let made = run(app, body.len(), move |app| work(app, &body, caller)).await?;
+    Ok((caller, made))
+}
+
+/// Who asks.
+fn caller(request: &Request) -> Result<Caller, Failure> {
+    request.extensions().get::<Caller>().copied().ok_or_else(|| {
+        Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
+    })
 }
 
 /// The model of this name.
@@ -121,7 +139,7 @@ pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, F
     let tools: Option<Vec<Value>> = (tool_choice == ToolChoice::Auto).then_some(tools);
     let tokens = prompt::of_chat(&model.text, &messages, tools, &template, model.context)?;
     let jobs = vec![job(&model, &decoding, tokens, None, caller)?];
-    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, caller })
+    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs })
 }
 
 /// Plain prompts.
@@ -148,7 +166,7 @@ pub(super) fn completion(app: &App, body: &[u8], caller: Caller) -> Result<Prepa
             failure
         })?);
     }
-    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs, caller })
+    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs })
 }
 
 fn job(

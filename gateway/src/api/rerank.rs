@@ -9,8 +9,8 @@ use wire::openai::{parse_rerank, parse_score};
 use wire::{ErrorKind, RerankRequest};
 
 use super::error::Failure;
-use super::generate::{caller, json, now};
-use super::{App, body, ids, pool, prepare};
+use super::generate::{json, now};
+use super::{App, ids, pool, prepare};
 use crate::backend::Task;
 
 /// `POST /v1/rerank`
@@ -18,11 +18,8 @@ pub(super) async fn rerank(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let caller = caller(&request)?;
-    let body = body::read(request, &app).await?;
-    let bytes = body.len();
-    let read = move |app: &App| {
-        let request = parse_rerank(&body, &app.limits.request)?;
+    let read = |app: &App, body: &[u8], _| {
+        let request = parse_rerank(body, &app.limits.request)?;
         let model = pool::model(app, &request.model, Task::Rerank)?;
         let mut inputs = Vec::with_capacity(request.documents.len());
         for (index, document) in request.documents.iter().enumerate() {
@@ -32,7 +29,7 @@ pub(super) async fn rerank(
         }
         Ok((model, request, inputs))
     };
-    let (model, request, inputs) = prepare::run(&app, bytes, read).await?;
+    let (caller, (model, request, inputs)) = prepare::read(&app, request, read).await?;
     let done = pool::run(&model, inputs, caller).await?;
     let mut ranking = Vec::with_capacity(done.vectors.len());
     for (index, (score, document)) in scores(&done.vectors)?.zip(&request.documents).enumerate() {
@@ -50,11 +47,8 @@ pub(super) async fn score(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let caller = caller(&request)?;
-    let body = body::read(request, &app).await?;
-    let bytes = body.len();
-    let read = move |app: &App| {
-        let request = parse_score(&body, &app.limits.request)?;
+    let read = |app: &App, body: &[u8], _| {
+        let request = parse_score(body, &app.limits.request)?;
         let model = pool::model(app, &request.model, Task::Rerank)?;
         let mut inputs = Vec::with_capacity(request.pairs.len());
         for (index, (a, b)) in request.pairs.iter().enumerate() {
@@ -63,7 +57,7 @@ pub(super) async fn score(
         }
         Ok((model, inputs))
     };
-    let (model, inputs) = prepare::run(&app, bytes, read).await?;
+    let (caller, (model, inputs)) = prepare::read(&app, request, read).await?;
     let done = pool::run(&model, inputs, caller).await?;
     let scores: Vec<f32> = scores(&done.vectors)?.collect();
     let head = now(ids::named("score-"), &model.id);

@@ -8,25 +8,19 @@
 
 mod thread;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
 use scheduler::types::{Fault, Refusal, Usage};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::SubmitError;
-use super::local::EngineState;
+use super::life::{self, EngineState, Life, NUDGES};
 use crate::metrics::{ModelMetrics, RequestTimer};
 use thread::{Driver, Work};
 
-/// Room for nudges beside the submissions, whose number `Shared::open_max` bounds.
-const NUDGES: usize = 16;
-/// Longest `Retry-After`: past a minute an estimate is worth nothing.
-const RETRY_AFTER_MAX_S: u64 = 60;
-/// After a drain's deadline: how long the step in flight may take to end.
-const LAST_STEP: Duration = Duration::from_secs(10);
 /// Tokens that wait at once, over all requests: 32 MiB of ids and types.
 const TOKENS_MAX: usize = 4 << 20;
 
@@ -73,26 +67,17 @@ pub struct LocalEmbedder {
     commands: Sender<Message>,
 }
 
-const RUNNING: u8 = 0;
-const DRAINING: u8 = 1;
-const STOPPED: u8 = 2;
-
 /// What the handles and the thread both see.
 struct Shared {
     options: Options,
     metrics: Arc<ModelMetrics>,
-    phase: AtomicU8,
-    /// Leave now; open requests are refused.
-    stop: AtomicBool,
-    /// Why the thread is gone.
-    failure: OnceLock<String>,
+    life: Life,
     /// Requests taken in and not yet ended.
     open: AtomicUsize,
     /// Their tokens that are not computed yet.
     tokens: AtomicUsize,
     /// Time per token, smoothed, in nanoseconds; 0 while unknown.
     ns_per_token: AtomicU64,
-    finished: watch::Receiver<()>,
 }
 
 /// What goes down the command channel.
@@ -141,16 +126,13 @@ impl LocalEmbedder {
         metrics: Arc<ModelMetrics>,
     ) -> std::io::Result<Self> {
         let (commands, inbox) = bounded(options.queue_max + NUDGES);
-        let (finish, finished) = watch::channel(());
+        let (life, finish) = Life::new(&options.name);
         let shared = Arc::new(Shared {
             metrics,
-            phase: AtomicU8::new(RUNNING),
-            stop: AtomicBool::new(false),
-            failure: OnceLock::new(),
+            life,
             open: AtomicUsize::new(0),
             tokens: AtomicUsize::new(0),
             ns_per_token: AtomicU64::new(0),
-            finished,
             options,
         });
         let name = format!("engine {}", shared.options.name);
@@ -189,7 +171,7 @@ impl LocalEmbedder {
     /// bring more tokens than wait otherwise: its own bounds were checked before.
     fn admit(&self, tokens: usize) -> Result<(), SubmitError> {
         let shared = &self.shared;
-        if shared.phase.load(Ordering::SeqCst) != RUNNING {
+        if !shared.life.takes() {
             return Err(self.unavailable());
         }
         let most = shared.options.queue_max;
@@ -207,26 +189,17 @@ impl LocalEmbedder {
     }
 
     fn overloaded(&self) -> SubmitError {
-        self.shared.metrics.refused("overloaded");
-        SubmitError::Overloaded { retry_after_s: self.retry_after_s() }
+        life::overloaded(&self.shared.metrics, self.retry_after_s())
     }
 
     fn unavailable(&self) -> SubmitError {
-        self.shared.metrics.refused("unavailable");
-        SubmitError::Unavailable(match self.state() {
-            EngineState::Stopped(why) => why,
-            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
-        })
+        self.shared.life.unavailable(&self.shared.metrics)
     }
 
     /// Whether it takes requests.
     #[must_use]
     pub fn state(&self) -> EngineState {
-        match self.shared.phase.load(Ordering::SeqCst) {
-            RUNNING => EngineState::Ready,
-            DRAINING => EngineState::Draining,
-            _ => EngineState::Stopped(self.shared.why_stopped()),
-        }
+        self.shared.life.state()
     }
 
     /// Seconds after which what waits now will have been computed.
@@ -234,7 +207,7 @@ impl LocalEmbedder {
     pub fn retry_after_s(&self) -> u64 {
         let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
         let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
-        waiting.saturating_mul(ns).div_ceil(1_000_000_000).clamp(1, RETRY_AFTER_MAX_S)
+        life::retry_after_s(waiting, ns, 1_000_000_000)
     }
 
     /// Requests taken in and not yet ended.
@@ -246,18 +219,7 @@ impl LocalEmbedder {
     /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
     /// returns when the thread is gone. `true`: every request came to its own end.
     pub async fn drain(&self, limit: Duration) -> bool {
-        let phase = &self.shared.phase;
-        let _ = phase.compare_exchange(RUNNING, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
-        self.nudge();
-        let mut finished = self.shared.finished.clone();
-        // `changed` fails when the thread drops its end: that is the event waited for.
-        if tokio::time::timeout(limit, finished.changed()).await.is_ok() {
-            return true;
-        }
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.nudge();
-        let _ = tokio::time::timeout(LAST_STEP, finished.changed()).await;
-        false
+        self.shared.life.drain(limit, || self.nudge()).await
     }
 
     /// Wakes the thread. No room means that it has something to read and wakes anyway.
@@ -267,10 +229,6 @@ impl LocalEmbedder {
 }
 
 impl Shared {
-    fn why_stopped(&self) -> String {
-        self.failure.get().cloned().unwrap_or_else(|| "the server is shutting down".to_owned())
-    }
-
     /// A request is gone with this many tokens that were not computed.
     fn ended(&self, tokens: usize) {
         self.tokens.fetch_sub(tokens, Ordering::SeqCst);
@@ -287,7 +245,7 @@ impl Pooling {
         let answer = (&mut self.answer).await;
         // The thread went away without a last word: this is it.
         let answer =
-            answer.unwrap_or_else(|_| Err(Refusal::Engine(self.engine.shared.why_stopped())));
+            answer.unwrap_or_else(|_| Err(Refusal::Engine(self.engine.shared.life.why_stopped())));
         let prompt_tokens = u32::try_from(self.tokens).unwrap_or(u32::MAX);
         let usage = Usage { prompt_tokens, ..Usage::default() };
         match answer {

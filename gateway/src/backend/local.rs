@@ -15,8 +15,8 @@ mod generation;
 mod observed;
 mod thread;
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
@@ -24,21 +24,16 @@ use engine::adapter::Adapter;
 use engine::{AdapterBase, CpuRunner, LoadError};
 use scheduler::Stats;
 use scheduler::types::{Engine, Event, Micros, Request, RequestId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 use super::SubmitError;
+pub use super::life::EngineState;
+use super::life::{self, Life, NUDGES};
 use crate::metrics::{ModelMetrics, RequestTimer};
 pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
 pub use engine::spec::PrefixRule;
 pub use generation::LocalGeneration;
 use thread::Driver;
-
-/// Room for nudges beside the submissions, whose number `Shared::open_max` bounds.
-const NUDGES: usize = 16;
-/// Longest `Retry-After`: past a minute an estimate is worth nothing.
-const RETRY_AFTER_MAX_S: u64 = 60;
-/// After a drain's deadline: how long the step in flight may take to end.
-const LAST_STEP: Duration = Duration::from_secs(10);
 
 /// Request ids are unique in the process, over all models, so that a log line names one request.
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -52,17 +47,6 @@ pub struct Options {
     pub request_timeout: Option<Duration>,
 }
 
-/// Whether the engine takes requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EngineState {
-    /// It does.
-    Ready,
-    /// It finishes what it has.
-    Draining,
-    /// Its thread is gone; the text says why.
-    Stopped(String),
-}
-
 /// Handle to an engine's thread. Clones are cheap and all mean the same thread, which ends when
 /// the last of them and the last open request are gone.
 #[derive(Clone)]
@@ -70,10 +54,6 @@ pub struct LocalEngine {
     shared: Arc<Shared>,
     commands: Sender<Message>,
 }
-
-const RUNNING: u8 = 0;
-const DRAINING: u8 = 1;
-const STOPPED: u8 = 2;
 
 /// What the handles and the thread both see. No lock is held for longer than a copy.
 struct Shared {
@@ -85,11 +65,7 @@ struct Shared {
     open_max: usize,
     /// Zero of the scheduler's clock.
     epoch: Instant,
-    phase: AtomicU8,
-    /// Leave now; open requests are refused.
-    stop: AtomicBool,
-    /// Why the thread is gone.
-    failure: OnceLock<String>,
+    life: Life,
     /// Some [`Control`] was set since the thread last looked.
     attention: AtomicBool,
     /// Requests taken in and not yet ended.
@@ -97,7 +73,6 @@ struct Shared {
     /// Device time per ended request, smoothed, in microseconds; 0 while unknown.
     us_per_request: AtomicU64,
     stats: Mutex<Stats>,
-    finished: watch::Receiver<()>,
 }
 
 /// What one request's reader tells the thread.
@@ -138,20 +113,17 @@ impl LocalEngine {
         // the door let in, the scheduler must not refuse for want of a place in its line.
         config.waiting_max = open_max;
         let (commands, inbox) = bounded(open_max + NUDGES);
-        let (finish, finished) = watch::channel(());
+        let (life, finish) = Life::new(&options.name);
         let shared = Arc::new(Shared {
             metrics,
             sequence_max: config.sequence_max(),
             open_max,
             epoch: Instant::now(),
-            phase: AtomicU8::new(RUNNING),
-            stop: AtomicBool::new(false),
-            failure: OnceLock::new(),
+            life,
             attention: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             us_per_request: AtomicU64::new(0),
             stats: Mutex::default(),
-            finished,
             options,
         });
         let name = format!("engine {}", shared.options.name);
@@ -213,7 +185,7 @@ impl LocalEngine {
 
     /// Takes one of the places, which the thread gives back when the request ends.
     fn admit(&self) -> Result<(), SubmitError> {
-        if self.shared.phase.load(Ordering::SeqCst) != RUNNING {
+        if !self.shared.life.takes() {
             return Err(self.unavailable());
         }
         let most = self.shared.open_max;
@@ -224,26 +196,17 @@ impl LocalEngine {
     }
 
     fn overloaded(&self) -> SubmitError {
-        self.shared.metrics.refused("overloaded");
-        SubmitError::Overloaded { retry_after_s: self.retry_after_s() }
+        life::overloaded(&self.shared.metrics, self.retry_after_s())
     }
 
     fn unavailable(&self) -> SubmitError {
-        self.shared.metrics.refused("unavailable");
-        SubmitError::Unavailable(match self.state() {
-            EngineState::Stopped(why) => why,
-            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
-        })
+        self.shared.life.unavailable(&self.shared.metrics)
     }
 
     /// Whether it takes requests.
     #[must_use]
     pub fn state(&self) -> EngineState {
-        match self.shared.phase.load(Ordering::SeqCst) {
-            RUNNING => EngineState::Ready,
-            DRAINING => EngineState::Draining,
-            _ => EngineState::Stopped(self.shared.why_stopped()),
-        }
+        self.shared.life.state()
     }
 
     /// Seconds after which the waiting line, as it is now, will have been served.
@@ -251,7 +214,7 @@ impl LocalEngine {
     pub fn retry_after_s(&self) -> u64 {
         let waiting = u64::try_from(self.stats().waiting.max(1)).unwrap_or(u64::MAX);
         let us = self.shared.us_per_request.load(Ordering::Relaxed);
-        waiting.saturating_mul(us).div_ceil(1_000_000).clamp(1, RETRY_AFTER_MAX_S)
+        life::retry_after_s(waiting, us, 1_000_000)
     }
 
     /// The scheduler's time now, for [`Request::deadline`].
@@ -281,18 +244,7 @@ impl LocalEngine {
     /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
     /// returns when the thread is gone. `true`: every request came to its own end.
     pub async fn drain(&self, limit: Duration) -> bool {
-        let phase = &self.shared.phase;
-        let _ = phase.compare_exchange(RUNNING, DRAINING, Ordering::SeqCst, Ordering::SeqCst);
-        self.nudge();
-        let mut finished = self.shared.finished.clone();
-        // `changed` fails when the thread drops its end: that is the event waited for.
-        if tokio::time::timeout(limit, finished.changed()).await.is_ok() {
-            return true;
-        }
-        self.shared.stop.store(true, Ordering::SeqCst);
-        self.nudge();
-        let _ = tokio::time::timeout(LAST_STEP, finished.changed()).await;
-        false
+        self.shared.life.drain(limit, || self.nudge()).await
     }
 
     /// Wakes the thread. No room means that it has something to read and wakes anyway.
@@ -305,10 +257,6 @@ impl Shared {
     fn micros(&self, at: Instant) -> Micros {
         let since = at.saturating_duration_since(self.epoch).as_micros();
         Micros::try_from(since).unwrap_or(Micros::MAX)
-    }
-
-    fn why_stopped(&self) -> String {
-        self.failure.get().cloned().unwrap_or_else(|| "the server is shutting down".to_owned())
     }
 }
 

@@ -1,15 +1,16 @@
 //! What serves a model: today the engine in this process. Handlers see only the types of this
 //! file; that a thread, a scheduler and a device stand behind them is `local`'s affair.
 
-use std::any::Any;
 use std::sync::Arc;
 use std::time::Instant;
 
 use scheduler::types::{Event, Request, Sampling};
-use sha2::{Digest, Sha256};
+
+use crate::digest;
 
 pub mod adapters;
 pub mod embed;
+mod life;
 pub mod local;
 mod pool;
 
@@ -106,19 +107,6 @@ fn apart(salt: u64, load: u64, class: u64) -> u64 {
     if (load, class) == (0, 0) {
         return salt;
     }
-    let mut digest = Sha256::new();
-    for part in [salt, load, class] {
-        digest.update(part.to_le_bytes());
-    }
-    let digest: [u8; 32] = digest.finalize().into();
-    digest.iter().take(8).fold(0, |sum, byte| sum << 8 | u64::from(*byte))
-}
-
-/// What a thread said when it panicked.
-fn text_of_panic(panic: &(dyn Any + Send)) -> &str {
-    panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic without a message")
+    let parts = [salt, load, class].map(u64::to_le_bytes);
+    digest::number(&[&parts[0], &parts[1], &parts[2]])
 }

@@ -3,15 +3,13 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody};
-use bytes::Bytes;
+use axum::body::Body;
 use hyper::Response;
-use hyper::body::{Frame, SizeHint};
+
+use crate::held;
 
 type Answered = Result<Response<Body>, Infallible>;
 
@@ -32,7 +30,7 @@ impl Busy {
     {
         self.0.fetch_add(1, Ordering::Relaxed);
         let one = One(self.clone());
-        async move { Ok(answer.await?.map(|body| Body::new(Held { body, _one: one }))) }
+        async move { Ok(answer.await?.map(|body| held::hold(body, one))) }
     }
 }
 
@@ -42,30 +40,5 @@ struct One(Busy);
 impl Drop for One {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-struct Held {
-    body: Body,
-    _one: One,
-}
-
-impl HttpBody for Held {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

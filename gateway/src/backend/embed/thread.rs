@@ -1,7 +1,6 @@
 //! The thread that owns a model: takes requests, fills steps, hands vectors back.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -11,8 +10,7 @@ use scheduler::Stats;
 use scheduler::types::{Fault, Refusal};
 use tokio::sync::oneshot;
 
-use super::{Answer, Embed, Input, Message, RUNNING, STOPPED, Shared, Took};
-use crate::backend::text_of_panic;
+use super::{Answer, Embed, Input, Message, Shared, Took};
 
 /// A request: its inputs, and what has been made of them.
 pub(super) struct Work {
@@ -69,25 +67,14 @@ impl<E: Embed> Driver<E> {
         Self { model, commands, shared, open: VecDeque::new(), reported: Stats::default() }
     }
 
-    /// Runs until told to stop or until nobody holds a handle. A panic below ends this model
-    /// only: every open request is told, the process lives.
+    /// Runs to the end of its life; then every open request is told.
     pub(super) fn run_to_end(mut self) {
-        let ended = catch_unwind(AssertUnwindSafe(|| self.run()))
-            .unwrap_or_else(|panic| Err(text_of_panic(panic.as_ref()).to_owned()));
-        let name = &self.shared.options.name;
-        if let Err(why) = ended {
-            let why = format!("the engine of {name} stopped: {why}");
-            tracing::error!(model = %name, "{why}; restart the server to serve it again");
-            let _ = self.shared.failure.set(why);
-        } else {
-            tracing::debug!(model = %name, "engine thread ends");
-        }
-        // In this order: whoever sees a closed channel finds the reason.
-        self.shared.phase.store(STOPPED, Ordering::SeqCst);
+        let shared = Arc::clone(&self.shared);
+        shared.life.run(|| self.run());
         while let Ok(message) = self.commands.try_recv() {
             self.take(message);
         }
-        let why = self.shared.why_stopped();
+        let why = shared.life.why_stopped();
         for work in std::mem::take(&mut self.open) {
             self.end(work, Err(Refusal::Engine(why.clone())));
         }
@@ -100,9 +87,9 @@ impl<E: Embed> Driver<E> {
             }
             self.drop_stale();
             self.report();
-            let draining = self.shared.phase.load(Ordering::SeqCst) != RUNNING;
+            let draining = !self.shared.life.takes();
             let idle = self.open.is_empty() && self.shared.open.load(Ordering::SeqCst) == 0;
-            if self.shared.stop.load(Ordering::SeqCst) || draining && idle {
+            if self.shared.life.stops() || draining && idle {
                 return Ok(());
             }
             if self.open.is_empty() {

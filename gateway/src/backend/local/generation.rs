@@ -61,7 +61,7 @@ impl LocalGeneration {
 
     /// The thread went away without a last word: this is it.
     fn broken_off(&self) -> Event {
-        let why = Refusal::Engine(self.engine.shared.why_stopped());
+        let why = Refusal::Engine(self.engine.shared.life.why_stopped());
         Event::Refused(self.id, why, Usage::default())
     }
 

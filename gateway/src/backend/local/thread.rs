@@ -2,7 +2,6 @@
 //! scheduler's pure world meets a clock and channels; it holds no lock while a step runs.
 
 use std::collections::{HashMap, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,8 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use super::adapter::Adapts;
 use super::observed::Observed;
-use super::{Message, Open, RUNNING, STOPPED, Shared, subject};
-use crate::backend::text_of_panic;
+use super::{Message, Open, Shared, subject};
 
 pub(super) struct Driver<E: Engine> {
     scheduler: Scheduler<Observed<E>>,
@@ -48,24 +46,16 @@ impl<E: Engine + Adapts> Driver<E> {
         }
     }
 
-    /// Runs until told to stop or until nobody holds a handle. A panic below (a bug, a driver
-    /// that aborts a call) ends this model only: every open request is told, the process lives.
+    /// Runs to the end of its life; then every open request is told.
     pub(super) fn run_to_end(mut self) {
-        let ended = catch_unwind(AssertUnwindSafe(|| self.run()))
-            .unwrap_or_else(|panic| Err(text_of_panic(panic.as_ref()).to_owned()));
-        let name = &self.shared.options.name;
-        if let Err(why) = ended {
-            let why = format!("the engine of {name} stopped: {why}");
-            tracing::error!(model = %name, "{why}; restart the server to serve it again");
-            let _ = self.shared.failure.set(why);
-        } else {
-            tracing::debug!(model = %name, "engine thread ends");
-        }
-        // In this order: whoever sees a closed channel finds the reason.
-        self.shared.phase.store(STOPPED, Ordering::SeqCst);
-        let why = self.shared.why_stopped();
+        let shared = Arc::clone(&self.shared);
+        shared.life.run(|| self.run());
+        let why = shared.life.why_stopped();
         while let Ok(message) = self.commands.try_recv() {
-            self.take(message);
+            // The engine is not to be called any more: adapters on their way are let go.
+            if let Message::Submit(..) = message {
+                self.take(message);
+            }
         }
         for (id, open) in self.open.drain() {
             let refusal = Refusal::Engine(why.clone());
@@ -185,9 +175,8 @@ impl<E: Engine + Adapts> Driver<E> {
 
     /// A drain is over when the last place is given back; a stop waits for nothing.
     fn may_leave(&self) -> bool {
-        self.shared.stop.load(Ordering::SeqCst)
-            || (self.shared.phase.load(Ordering::SeqCst) != RUNNING
-                && self.shared.open.load(Ordering::SeqCst) == 0)
+        self.shared.life.stops()
+            || (!self.shared.life.takes() && self.shared.open.load(Ordering::SeqCst) == 0)
     }
 
     /// Sleeps until a message or `wake_at`. `false`: nobody holds a handle any more.
