@@ -1,7 +1,7 @@
 # Each target installs what it needs (apt-get as root; otherwise it says what to install).
 # cargo keeps its output in CARGO_TARGET_DIR (./target when unset).
 
-.PHONY: run chat build compat test check bench tools clean
+.PHONY: run chat build release compat test check bench gpu tools clean
 
 run: tools            ## serve the demo model on http://127.0.0.1:8080 (ARGS="--model PATH ...")
 	cargo run --release --locked -p gateway -- serve $(ARGS)
@@ -12,11 +12,18 @@ chat: tools           ## talk to it in this terminal
 build: tools          ## release binary
 	cargo build --release --locked -p gateway
 
+release: tools        ## release binary with the GPU kernels built in: needs only the driver
+	tests/tools.sh nvrtc
+	cargo build --release --locked -p gateway
+	VIRTUAL_ENV=$(CURDIR)/tests/.venv $(or $(CARGO_TARGET_DIR),target)/release/hearth kernels build --out $(abspath $(or $(CARGO_TARGET_DIR),target))/cubins
+	HEARTH_CUBINS=$(abspath $(or $(CARGO_TARGET_DIR),target))/cubins cargo build --release --locked -p gateway
+
 compat: tools         ## the separate node for other architectures (docs/compat.md), minutes to build
 	cargo build --release --locked --manifest-path engine/compat/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/compat
 
 test: tools           ## every test: units, properties, simulation, the real binary, real clients
 	tests/tools.sh python
+	tests/tools.sh nvrtc
 	cargo test --workspace --locked --no-fail-fast
 
 check: tools          ## format, lints, documentation, dependency audit
@@ -28,6 +35,10 @@ check: tools          ## format, lints, documentation, dependency audit
 
 bench: tools          ## all benches, appended to benches/results (ARGS="engine --peer ...")
 	cargo run --release --locked -p benches -- $(or $(ARGS),all)
+
+gpu: tools            ## what tests/gpu/run.sh needs on a machine with a GPU, packed into target/gpu
+	tests/tools.sh nvrtc
+	tests/gpu/pack.sh
 
 tools:
 	@tests/tools.sh base

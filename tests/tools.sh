@@ -2,9 +2,10 @@
 # Installs what a make target needs and is missing: apt-get packages as root, Python packages into
 # tests/.venv, cargo-deny through cargo. Not root: says exactly what to install, and stops.
 #
-#   tests/tools.sh base     C compiler and linker (two crates build C sources)
+#   tests/tools.sh base     C and C++ compilers and linker (two crates build C sources)
 #   tests/tools.sh python   the clients that the end-to-end tests drive, in tests/.venv
 #   tests/tools.sh deny     cargo-deny
+#   tests/tools.sh nvrtc    NVIDIA's run-time compiler, in tests/.venv: compiles kernels without a GPU
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -21,7 +22,8 @@ packages() { # packages for the commands that are missing
 
 base() {
     command -v cargo >/dev/null || { echo "cargo is missing: install Rust from https://rustup.rs" >&2; exit 69; }
-    command -v cc >/dev/null || packages build-essential
+    # The C++ compiler is for tests: it runs CUDA kernels on the CPU.
+    { command -v cc && command -v g++; } >/dev/null || packages build-essential
 }
 
 python() {
@@ -43,7 +45,18 @@ deny() {
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 }
 
+nvrtc() {
+    # 12.8 is the first that knows every architecture, and drivers for 12 and 13 take what it makes.
+    local want=nvidia-cuda-nvrtc-cu12==12.8.93 have="$here/.venv/nvrtc.installed"
+    python3 -c 'import venv, ensurepip' 2>/dev/null || packages python3 python3-venv
+    [ -x "$here/.venv/bin/pip" ] || python3 -m venv "$here/.venv"
+    if [ "$(cat "$have" 2>/dev/null)" != "$want" ]; then
+        "$here/.venv/bin/pip" install --quiet --disable-pip-version-check --no-deps "$want"
+        echo "$want" > "$have"
+    fi
+}
+
 case "${1:-}" in
-    base | python | deny) "$1" ;;
-    *) echo "usage: tests/tools.sh base|python|deny" >&2; exit 64 ;;
+    base | python | deny | nvrtc) "$1" ;;
+    *) echo "usage: tests/tools.sh base|python|deny|nvrtc" >&2; exit 64 ;;
 esac

@@ -134,6 +134,7 @@ fn start(path: &Path, vocab: usize) -> anyhow::Result<Ours> {
         threads: 1,
         context: Some(2048),
         cache_bytes: None,
+        cache_element: None,
         rows_max: 16,
         step_tokens_max: 512,
     };

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod formats;
 pub mod kernels;
 pub mod load;
+mod null_gpu;
 pub mod peer;
 pub mod random_model;
 pub mod record;

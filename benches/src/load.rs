@@ -104,6 +104,7 @@ fn load(path: &Path) -> anyhow::Result<Load> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         context: Some(256),
         cache_bytes: Some(64 << 20),
+        cache_element: None,
         rows_max: 1,
         step_tokens_max: 16,
     };

@@ -130,5 +130,12 @@ fn host() -> anyhow::Result<serde_json::Value> {
         println!("{figures}");
         out.push(figures);
     }
+    println!("through the CUDA backend:");
+    for rows in [1, 16, 64, 256] {
+        let mut figures = runner::run_gpu(rows, 32, 500)?;
+        figures["device"] = "null".into();
+        println!("{figures}");
+        out.push(figures);
+    }
     Ok(json!(out))
 }

@@ -6,13 +6,16 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
 
+use engine::cuda::load_on;
 use engine::plan::Plan;
 use engine::runner::Runner;
-use engine::start::StartError;
+use engine::start::{Loaded, StartError};
 use engine::transformer::Transformer;
 use kernels::{CacheElement, CacheShape, CacheValues, Compute, Precision};
 use scheduler::types::{Batch, Engine, Logits, PageGrant, Row, RowStart, Sampling, StepOutput};
 use serde_json::{Value, json};
+
+use crate::null_gpu::NullGpu;
 
 #[path = "../../engine/tests/common/fake.rs"]
 mod fake;
@@ -26,7 +29,34 @@ pub const LIMIT_US: f64 = 60.0;
 /// # Errors
 /// The runner could not be set up.
 pub fn run(rows: usize, layers: usize, steps: usize) -> Result<Value, StartError> {
-    let mut runner = runner(rows, layers)?;
+    let (plan, spec) = (plan(rows, layers), small_spec(layers));
+    let mut device = Fake::new(Rc::new(RefCell::new(Script::default())));
+    let model = Transformer::load(&mut device, &spec, &NoWeights::of(&spec), &plan)?;
+    let cache = device.cache(plan.cache).expect("the fake has memory");
+    let mut runner = Runner::new(Loaded { compute: device, model, cache }, &plan, 1);
+    let mut figures = measure(&mut runner, rows, steps);
+    figures["layers"] = layers.into();
+    Ok(figures)
+}
+
+/// As [`run`], through the CUDA backend on a device that does nothing: steps are recorded, found
+/// to be those of before, and replayed. The driver's own time for a graph comes on top.
+///
+/// # Errors
+/// The runner could not be set up.
+pub fn run_gpu(rows: usize, layers: usize, steps: usize) -> Result<Value, StartError> {
+    let plan = Plan { precision: Precision::Bfloat16, gpu: true, ..plan(rows, layers) };
+    let spec = small_spec(layers);
+    let loaded = load_on(NullGpu::default(), &spec, &NoWeights::of(&spec), &plan)?;
+    let mut runner = Runner::new(loaded, &plan, 2);
+    let mut figures = measure(&mut runner, rows, steps);
+    let gpu = runner.compute().gpu();
+    figures["layers"] = layers.into();
+    figures["replays"] = gpu.replays.into();
+    Ok(figures)
+}
+
+fn measure(runner: &mut impl Engine, rows: usize, steps: usize) -> Value {
     let mut out = StepOutput::default();
     let mut batch = first_batch(rows as u32);
     let mut times_us = Vec::with_capacity(steps);
@@ -42,19 +72,17 @@ pub fn run(rows: usize, layers: usize, steps: usize) -> Result<Value, StartError
     let mut times_us = times_us.split_off(1);
     times_us.sort_by(f64::total_cmp);
     let share = |share: f64| times_us[((times_us.len() - 1) as f64 * share) as usize];
-    Ok(json!({
+    json!({
         "rows": rows,
-        "layers": layers,
         "steps": steps,
         "host_us_median": share(0.5),
         "host_us_p99": share(0.99),
         "host_us_limit": LIMIT_US,
-    }))
+    })
 }
 
-fn runner(rows: usize, layers: usize) -> Result<Runner<Fake>, StartError> {
-    let spec = small_spec(layers);
-    let plan = Plan {
+fn plan(rows: usize, layers: usize) -> Plan {
+    Plan {
         precision: Precision::Float32,
         cache: CacheShape {
             layers,
@@ -71,14 +99,11 @@ fn runner(rows: usize, layers: usize) -> Result<Runner<Fake>, StartError> {
         rows_max: rows,
         step_tokens_max: rows,
         threads: 1,
+        gpu: false,
         weight_bytes: 0,
         cache_bytes: 0,
         activation_bytes: 0,
-    };
-    let mut device = Fake::new(Rc::new(RefCell::new(Script::default())));
-    let model = Transformer::load(&mut device, &spec, &NoWeights::of(&spec), &plan)?;
-    let cache = device.cache(plan.cache).expect("the fake has memory");
-    Ok(Runner::new(device, model, cache, &plan, 1))
+    }
 }
 
 /// All rows start with a prompt of one token.
@@ -126,5 +151,7 @@ mod tests {
     fn runs_small() {
         let figures = super::run(8, 2, 20).unwrap();
         assert!(figures["host_us_median"].as_f64().unwrap() > 0.0);
+        let figures = super::run_gpu(8, 2, 40).unwrap();
+        assert!(figures["replays"].as_u64().unwrap() > 20, "{figures}");
     }
 }

@@ -12,7 +12,7 @@ mod run;
 use kernels::cpu::Cpu;
 
 use crate::model::ModelFiles;
-use crate::plan::{self, Plan, PlanError, PlanOptions};
+use crate::plan::{self, Plan, PlanError, PlanOptions, Room};
 use crate::start::{Loaded, StartError, cpu_config, load};
 
 pub use files::describe;
@@ -101,8 +101,9 @@ pub fn plan(
     files: &ModelFiles,
     pooler: &Pooler,
     options: &PlanOptions,
-    memory_available: u64,
+    room: impl Into<Room>,
 ) -> Result<Plan, PlanError> {
+    let room = room.into();
     let author = pooler.tokens_max.map_or(files.spec.context, |most| most.min(files.spec.context));
     let context = options.context.unwrap_or(author);
     let longest = if files.spec.causal { 0 } else { context };
@@ -115,13 +116,13 @@ pub fn plan(
         step_tokens_max,
         ..options.clone()
     };
-    let mut plan = plan::plan(files, &options, memory_available)?;
+    let mut plan = plan::plan(files, &options, room)?;
     // Each input of a step may leave a page half full.
     let shape = &mut plan.cache;
     shape.pages = (context + step_tokens_max).div_ceil(shape.page_tokens) + rows_max;
     plan.cache_bytes = (shape.pages * shape.page_bytes()) as u64;
-    let left =
-        memory_available.saturating_sub(plan.weight_bytes).saturating_sub(plan.activation_bytes);
+    let taken = plan.weight_bytes.saturating_add(plan.activation_bytes);
+    let left = room.bytes().saturating_sub(taken);
     if plan.cache_bytes > left {
         return Err(PlanError::Cache { wanted: plan.cache_bytes, left });
     }

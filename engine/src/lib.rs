@@ -5,7 +5,9 @@
 //! beyond what a model's files define.
 
 pub mod adapter;
+pub mod bench;
 mod config;
+pub mod cuda;
 mod demo;
 pub mod embed;
 pub mod export;
@@ -23,7 +25,9 @@ pub mod weights;
 pub use adapter::AdapterBase;
 pub use demo::open_demo;
 pub use families::{FamilyNames, families};
+pub use kernels::{CacheElement, Compute};
 pub use model::ModelFiles;
 pub use open::open;
+pub use runner::Runner;
 pub use start::{CpuRunner, StartError, scheduler_config, start_cpu};
 pub use weights::LoadError;

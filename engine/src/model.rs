@@ -1,12 +1,13 @@
 //! A model found on disk: its spec, its weights and everything that text needs from its files.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use kernels::{CacheElement, Precision};
+use kernels::{CacheElement, Format, Precision};
 
 use crate::adapter::AdapterBase;
 use crate::spec::ModelSpec;
-use crate::weights::Weights;
+use crate::weights::{DeviceBytes, Weights};
 
 /// Sampling defaults that a model's author ships (`generation_config.json`). `None`: not stated.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -51,13 +52,15 @@ pub struct ModelFiles {
     /// What it computes.
     pub spec: ModelSpec,
     /// Its tensors, mapped.
-    pub weights: Box<dyn Weights + Send>,
+    pub weights: Arc<dyn Weights + Send + Sync>,
     /// Bytes of all tensors on disk.
     pub weight_bytes: u64,
     /// Bytes that they take on a CPU, packed for its products.
     pub packed_bytes: u64,
-    /// Most weights' type, for people: `bf16`, `q4_k`, ...
-    pub weight_type: String,
+    /// Bytes that they take on a GPU.
+    pub device_bytes: DeviceBytes,
+    /// Most weights' type; its name is for people: `bf16`, `q4_k`, ...
+    pub format: Format,
     /// What `Dtype::Auto` means for these files.
     pub auto_precision: Precision,
     /// Cache element that goes with `auto_precision`.

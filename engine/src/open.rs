@@ -4,6 +4,7 @@
 //! the spec, every tensor's presence, shape and type, end tokens, tokenizer. No weights are read.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernels::{CacheElement, Format, Precision};
 use text::{GgufVocab, TextError, TextModel};
@@ -19,7 +20,7 @@ use crate::weights::gguf::{Gguf, Item};
 use crate::weights::gguf_weights::GgufWeights;
 use crate::weights::hub::HubWeights;
 use crate::weights::shards::Tensors;
-use crate::weights::{self, LoadError, Weights, shown};
+use crate::weights::{self, DeviceBytes, LoadError, Weights, shown};
 
 /// Special tokens of these spellings end a turn in every model that has them. Many GGUF files
 /// name only the token that ends a text, and a chat would then run on to its limit.
@@ -87,11 +88,13 @@ pub struct Wordless {
     /// What it computes.
     pub spec: ModelSpec,
     /// Its tensors, mapped.
-    pub weights: Box<dyn Weights + Send>,
+    pub weights: Arc<dyn Weights + Send + Sync>,
     /// Bytes of the tensors that it uses.
     pub weight_bytes: u64,
     /// Bytes that they take on a CPU, packed for its products.
     pub packed_bytes: u64,
+    /// Bytes that they take on a GPU.
+    pub device_bytes: DeviceBytes,
     /// The format that most of those bytes are in.
     pub format: Format,
     /// Author's sampling defaults.
@@ -133,7 +136,8 @@ impl Wordless {
             weights: self.weights,
             weight_bytes: self.weight_bytes,
             packed_bytes: self.packed_bytes,
-            weight_type: self.format.name().to_owned(),
+            device_bytes: self.device_bytes,
+            format: self.format,
             auto_precision,
             auto_cache,
             defaults: self.defaults,
@@ -206,9 +210,10 @@ impl Folder<'_> {
         Ok(Wordless {
             path: self.path.to_path_buf(),
             spec: described.spec,
-            weights: Box::new(weights),
+            weights: Arc::new(weights),
             weight_bytes: found.bytes,
             packed_bytes: found.packed,
+            device_bytes: found.device,
             format: found.format,
             defaults: generation.defaults,
             eos: eos.0,
@@ -282,9 +287,10 @@ fn open_gguf(path: &Path) -> Result<(Wordless, GgufVocab), LoadError> {
     let model = Wordless {
         path: path.to_path_buf(),
         spec,
-        weights: Box::new(weights),
+        weights: Arc::new(weights),
         weight_bytes: found.bytes,
         packed_bytes: found.packed,
+        device_bytes: found.device,
         format: found.format,
         defaults: GenerationDefaults::default(),
         eos: eos.0,

@@ -35,10 +35,46 @@ pub struct PlanOptions {
     pub context: Option<usize>,
     /// Bytes for the KV pool; `None`: chosen from the memory at hand.
     pub cache_bytes: Option<u64>,
+    /// Type of keys and values; `None`: that of the arithmetic.
+    pub cache_element: Option<CacheElement>,
     /// Sequences that run at once.
     pub rows_max: usize,
     /// Tokens computed in one step at most.
     pub step_tokens_max: usize,
+}
+
+/// The memory that a model is planned into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Main memory, for the CPU device.
+    Main {
+        /// Bytes at hand.
+        bytes: u64,
+    },
+    /// A GPU's own.
+    Gpu {
+        /// Bytes that may be taken.
+        bytes: u64,
+        /// Blocks that fill it: scratch of split attention goes with them.
+        blocks: usize,
+    },
+}
+
+impl Room {
+    /// Bytes that may be taken.
+    #[must_use]
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::Main { bytes } | Self::Gpu { bytes, .. } => bytes,
+        }
+    }
+}
+
+impl From<u64> for Room {
+    /// Main memory.
+    fn from(bytes: u64) -> Self {
+        Self::Main { bytes }
+    }
 }
 
 /// The budget of one loaded model, in bytes, to be printed and then kept. Serializes as one flat
@@ -57,6 +93,8 @@ pub struct Plan {
     pub step_tokens_max: usize,
     /// Threads of the CPU device.
     pub threads: usize,
+    /// It is a GPU's memory.
+    pub gpu: bool,
     /// Weights in the device's layout.
     pub weight_bytes: u64,
     /// The KV pool.
@@ -133,25 +171,41 @@ impl Plan {
     }
 }
 
-/// Shares `memory_available` bytes (see [`memory_available`]) out between weights, activations
-/// and the KV pool.
+/// Shares room (of main memory: see [`memory_available`]) out between weights, activations and
+/// the KV pool.
 ///
 /// # Errors
 /// It is not enough, or an option is out of range.
 pub fn plan(
     files: &ModelFiles,
     options: &PlanOptions,
-    memory_available: u64,
+    room: impl Into<Room>,
 ) -> Result<Plan, PlanError> {
-    let auto = (files.auto_precision, files.auto_cache);
+    let room = room.into();
     let (precision, element) = match options.dtype {
-        Dtype::Auto => auto,
+        Dtype::Auto => auto(files, room),
         Dtype::Float32 => (Precision::Float32, CacheElement::F32),
         Dtype::Bfloat16 => (Precision::Bfloat16, CacheElement::Bf16),
         Dtype::Float16 => (Precision::Float16, CacheElement::F16),
     };
-    let weights = files.packed_bytes;
-    for_spec(&files.spec, weights, (precision, element), options, memory_available)
+    let element = options.cache_element.unwrap_or(element);
+    let weights = match room {
+        Room::Main { .. } => files.packed_bytes,
+        Room::Gpu { .. } => files.device_bytes.of(precision),
+    };
+    for_spec(&files.spec, weights, (precision, element), options, room)
+}
+
+/// What `Dtype::Auto` means.
+fn auto(files: &ModelFiles, room: Room) -> (Precision, CacheElement) {
+    match room {
+        // Products with quantized weights take operands of 16 bits there, and activations of
+        // models trained in bf16 may leave f16's range.
+        Room::Gpu { .. } if files.format.is_quantized() => {
+            (Precision::Bfloat16, CacheElement::Bf16)
+        }
+        _ => (files.auto_precision, files.auto_cache),
+    }
 }
 
 fn for_spec(
@@ -159,20 +213,29 @@ fn for_spec(
     weights: u64,
     (precision, element): (Precision, CacheElement),
     options: &PlanOptions,
-    available: u64,
+    room: Room,
 ) -> Result<Plan, PlanError> {
     let context = checked_context(spec, options)?;
-    let activations = activation_bytes(spec, options.step_tokens_max, options.rows_max);
-    let left = available.saturating_sub(weights).saturating_sub(activations);
-    if left == 0 {
-        return Err(PlanError::Weights { weights, activations, available });
-    }
+    let available = room.bytes();
     let mut cache = CacheShape {
         element,
         slots: options.rows_max,
         pages_per_slot: context.div_ceil(PAGE_TOKENS),
         ..cache_shape(spec)
     };
+    let activations = match room {
+        Room::Main { .. } => activation_bytes(spec, options.step_tokens_max, options.rows_max),
+        Room::Gpu { blocks, .. } => crate::cuda::beside_weights(
+            spec,
+            (precision, cache, context),
+            options.step_tokens_max,
+            blocks,
+        ),
+    };
+    let left = available.saturating_sub(weights).saturating_sub(activations);
+    if left == 0 {
+        return Err(PlanError::Weights { weights, activations, available });
+    }
     let page = cache.page_bytes() as u64;
     let one = cache.pages_per_slot as u64;
     let too_long = |left: u64| PlanError::Context {
@@ -181,16 +244,20 @@ fn for_spec(
         left,
         context_max: usize::try_from(left / page).unwrap_or(0) * PAGE_TOKENS,
     };
+    let wanted = match room {
+        Room::Main { .. } => (CONTEXTS_WANTED * one)
+            .min(available / POOL_SHARE / page)
+            .min(weights.saturating_mul(POOL_PER_WEIGHTS) / page),
+        // Nothing else needs a GPU's memory. More than every row at full length is of use to the
+        // prefix cache only.
+        Room::Gpu { .. } => one.saturating_mul(2 * options.rows_max as u64),
+    };
     let pages = match options.cache_bytes {
         Some(wanted) if wanted > left => return Err(PlanError::Cache { wanted, left }),
         Some(wanted) if wanted / page < one => return Err(too_long(wanted)),
         Some(wanted) => wanted / page,
         None if left / page < one => return Err(too_long(left)),
-        None => (CONTEXTS_WANTED * one)
-            .min(available / POOL_SHARE / page)
-            .min(weights.saturating_mul(POOL_PER_WEIGHTS) / page)
-            .max(one)
-            .min(left / page),
+        None => wanted.max(one).min(left / page),
     };
     // Page numbers are 32-bit below.
     let pages = pages.min(u64::from(u32::MAX - 1));
@@ -202,6 +269,7 @@ fn for_spec(
         rows_max: options.rows_max,
         step_tokens_max: options.step_tokens_max,
         threads: options.threads,
+        gpu: matches!(room, Room::Gpu { .. }),
         weight_bytes: weights,
         cache_bytes: pages * page,
         activation_bytes: activations,

@@ -5,7 +5,8 @@
 //! All buffers are claimed at start and reused. Nothing here allocates per step, except for the
 //! log-probabilities that rows ask for. It knows no request and reads no clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use kernels::{
     Compute, Drawn, Fault as DeviceFault, Grant, LogprobRow, SampleRow, Sampler, Segment, Step,
@@ -16,15 +17,15 @@ use scheduler::types::{
 
 use crate::adapter::{Adapter, AdapterError};
 use crate::plan::Plan;
-use crate::transformer::Transformer;
+use crate::start::{Loaded, StartError};
 
 mod output;
 
 /// A model that runs batches on one device. Owned and called by one thread.
 pub struct Runner<C: Compute> {
-    compute: C,
-    model: Transformer<C>,
-    cache: C::Cache,
+    /// `None` once a device was lost and did not come back.
+    on: Option<Loaded<C>>,
+    recovery: Option<Recovery<C>>,
     depth: usize,
     slots: Vec<Slot>,
     /// What one call of `begin` needs, in the device's words.
@@ -38,6 +39,24 @@ pub struct Runner<C: Compute> {
     drawn: Drawn,
     /// Steps in flight that were launched on top of one that failed.
     tainted: usize,
+    /// Steps in flight on a device that is gone.
+    orphans: usize,
+}
+
+const LOADED: &str = "a device that was not lost for good";
+
+/// Sets a device up anew, with the weights on it.
+pub type Rebuild<C> = Box<dyn FnMut() -> Result<Loaded<C>, StartError> + Send>;
+
+/// Times that a device is set up anew. One that is lost again and again is broken.
+const REBUILDS_MAX: u32 = 8;
+
+/// How a device that was lost comes back.
+struct Recovery<C: Compute> {
+    rebuild: Rebuild<C>,
+    times: u32,
+    /// By number: adapters went with the device's memory.
+    adapters: BTreeMap<u32, Arc<Adapter>>,
 }
 
 /// What the runner keeps of the sequence in a slot.
@@ -69,13 +88,7 @@ impl<C: Compute> Runner<C> {
     /// # Panics
     /// `depth` is neither 1 nor 2: a [`Compute`] holds at most two steps.
     #[must_use]
-    pub fn new(
-        compute: C,
-        model: Transformer<C>,
-        cache: C::Cache,
-        plan: &Plan,
-        depth: usize,
-    ) -> Self {
+    pub fn new(on: Loaded<C>, plan: &Plan, depth: usize) -> Self {
         assert!((1..=2).contains(&depth), "depth {depth}");
         let asked = || Asked {
             samples: Vec::with_capacity(plan.rows_max),
@@ -83,9 +96,8 @@ impl<C: Compute> Runner<C> {
             ..Asked::default()
         };
         Self {
-            compute,
-            model,
-            cache,
+            on: Some(on),
+            recovery: None,
             depth,
             slots: vec![Slot::default(); plan.rows_max],
             segments: Vec::with_capacity(plan.rows_max),
@@ -95,19 +107,42 @@ impl<C: Compute> Runner<C> {
             spare: (0..depth).map(|_| asked()).collect(),
             drawn: Drawn::default(),
             tainted: 0,
+            orphans: 0,
         }
+    }
+
+    /// Where the device's memory can be lost: what sets it up anew. Without it such a fault is
+    /// the engine's end.
+    #[must_use]
+    pub fn with_recovery(self, rebuild: Rebuild<C>) -> Self {
+        let recovery = Recovery { rebuild, times: 0, adapters: BTreeMap::new() };
+        Self { recovery: Some(recovery), ..self }
     }
 
     /// One line for people about the device.
     #[must_use]
     pub fn describe(&self) -> String {
-        self.compute.describe()
+        self.loaded().compute.describe()
     }
 
     /// Bytes of the weights in the device's layout.
     #[must_use]
     pub fn weight_bytes(&self) -> usize {
-        self.model.weight_bytes(&self.compute)
+        let Loaded { compute, model, .. } = self.loaded();
+        model.weight_bytes(compute)
+    }
+
+    /// The device, for measurements.
+    pub fn compute(&mut self) -> &mut C {
+        &mut self.loaded_mut().compute
+    }
+
+    fn loaded(&self) -> &Loaded<C> {
+        self.on.as_ref().expect(LOADED)
+    }
+
+    fn loaded_mut(&mut self) -> &mut Loaded<C> {
+        self.on.as_mut().expect(LOADED)
     }
 
     /// Puts an adapter on the device under `number`, from 1. Sequences that carry the number use
@@ -115,13 +150,47 @@ impl<C: Compute> Runner<C> {
     ///
     /// # Errors
     /// It does not fit the model or the device; nothing of it stays then.
-    pub fn set_adapter(&mut self, number: u32, adapter: &Adapter) -> Result<(), AdapterError> {
-        self.model.set_adapter(&mut self.compute, number, adapter)
+    pub fn set_adapter(&mut self, number: u32, adapter: &Arc<Adapter>) -> Result<(), AdapterError> {
+        let Loaded { compute, model, .. } = self.loaded_mut();
+        model.set_adapter(compute, number, adapter)?;
+        if let Some(recovery) = &mut self.recovery {
+            recovery.adapters.insert(number, Arc::clone(adapter));
+        }
+        Ok(())
     }
 
     /// Lets an adapter go. No sequence may carry its number any more.
     pub fn drop_adapter(&mut self, number: u32) {
-        self.model.drop_adapter(number);
+        self.loaded_mut().model.drop_adapter(number);
+        if let Some(recovery) = &mut self.recovery {
+            recovery.adapters.remove(&number);
+        }
+    }
+
+    /// After the device's memory was lost: what the scheduler is told. Everything in flight is
+    /// gone with it.
+    fn lost(&mut self, text: String) -> Fault {
+        let Some(recovery) = &mut self.recovery else {
+            return Fault::Dead(text);
+        };
+        recovery.times += 1;
+        if recovery.times > REBUILDS_MAX {
+            return Fault::Dead(format!("{text} (lost {REBUILDS_MAX} times before)"));
+        }
+        // The old device gives its memory back before the new one claims it.
+        self.on = None;
+        let mut rebuilt = match (recovery.rebuild)() {
+            Ok(loaded) => loaded,
+            Err(error) => return Fault::Dead(format!("{text}; not set up again: {error}")),
+        };
+        for (&number, adapter) in &recovery.adapters {
+            let Loaded { compute, model, .. } = &mut rebuilt;
+            if let Err(error) = model.set_adapter(compute, number, adapter) {
+                return Fault::Dead(format!("{text}; adapter not set up again: {error}"));
+            }
+        }
+        self.on = Some(rebuilt);
+        Fault::Lost(text)
     }
 
     /// A sequence takes a slot.
@@ -137,7 +206,9 @@ impl<C: Compute> Runner<C> {
         self.sampler.banned.clear();
         self.sampler.banned.extend_from_slice(stop_tokens);
         self.sampler.banned_until = *stop_from;
-        self.compute.start_slot(*slot, tokens, *prompt_len, &self.sampler);
+        let Self { on, sampler, .. } = self;
+        let compute = &mut on.as_mut().expect(LOADED).compute;
+        compute.start_slot(*slot, tokens, *prompt_len, sampler);
     }
 
     /// Translates the rows into segments, and their wishes for logits into `asked`.
@@ -166,16 +237,17 @@ impl<C: Compute> Runner<C> {
 
     /// Asks the device for the logits of all rows that want them, a bounded number at a time.
     fn draw(&mut self, asked: &Asked) {
-        let chunk = self.model.logits_rows_max();
+        let Loaded { compute, model, .. } = self.loaded_mut();
+        let chunk = model.logits_rows_max();
         let samples = asked.sample_at.chunks(chunk).zip(asked.samples.chunks(chunk));
         for (at, rows) in samples {
-            let logits = self.model.logits(&mut self.compute, at);
-            self.compute.sample(logits, rows);
+            let logits = model.logits(compute, at);
+            compute.sample(logits, rows);
         }
         let scores = asked.score_at.chunks(chunk).zip(asked.scores.chunks(chunk));
         for (at, rows) in scores {
-            let logits = self.model.logits(&mut self.compute, at);
-            self.compute.score(logits, rows);
+            let logits = model.logits(compute, at);
+            compute.score(logits, rows);
         }
     }
 }
@@ -189,7 +261,7 @@ impl<C: Compute> Engine for Runner<C> {
         let mut asked = self.spare.pop().expect("no more than `depth` steps in flight");
         asked.clear(batch.step);
         for &slot in &batch.ends {
-            self.compute.end_slot(slot);
+            self.loaded_mut().compute.end_slot(slot);
         }
         for start in &batch.starts {
             self.start(start);
@@ -201,21 +273,27 @@ impl<C: Compute> Engine for Runner<C> {
             Grant { slot, index, page }
         }));
         let step = Step { tokens: &batch.tokens, segments: &self.segments, grants: &self.grants };
+        let Loaded { compute, model, cache } = self.on.as_mut().expect(LOADED);
         if batch.rows.is_empty() {
             // Slots and grants only: the device takes note of them, there is nothing to compute.
-            self.compute.begin(step, &mut self.cache);
+            compute.begin(step, cache);
         } else {
-            self.model.forward(&mut self.compute, &mut self.cache, step, &[], None);
+            model.forward(compute, cache, step, &[], None);
             self.draw(&asked);
         }
-        self.compute.end();
+        self.loaded_mut().compute.end();
         self.in_flight.push_back(asked);
     }
 
     fn collect(&mut self, out: &mut StepOutput) -> Result<(), Fault> {
         let asked = self.in_flight.pop_front().expect("a step in flight");
-        let result = self.compute.collect(&mut self.drawn);
-        let result = match result {
+        if self.orphans > 0 {
+            self.orphans -= 1;
+            self.spare.push(asked);
+            return Err(Fault::Step("the device was lost before".to_owned()));
+        }
+        let Self { on, drawn, .. } = self;
+        let result = match on.as_mut().expect(LOADED).compute.collect(drawn) {
             Ok(()) if self.tainted > 0 => {
                 self.tainted -= 1;
                 Err(Fault::Step("the step before it failed".to_owned()))
@@ -228,9 +306,10 @@ impl<C: Compute> Engine for Runner<C> {
                 self.tainted = self.in_flight.len();
                 Err(Fault::Step(text))
             }
-            // Weights and pages are gone with the device's memory, and the files they came from
-            // were let go after loading: only a new process can set the device up again.
-            Err(DeviceFault::Lost(text)) => Err(Fault::Dead(text)),
+            Err(DeviceFault::Lost(text)) => {
+                (self.orphans, self.tainted) = (self.in_flight.len(), 0);
+                Err(self.lost(text))
+            }
         };
         self.spare.push(asked);
         result

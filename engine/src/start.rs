@@ -56,6 +56,9 @@ pub enum StartError {
         /// The device's own words.
         source: Error,
     },
+    /// The device itself is not there.
+    #[error("{0}")]
+    NoDevice(String),
     /// No code for this model.
     #[error("this model cannot be run: {0}")]
     Unsupported(String),
@@ -130,9 +133,9 @@ pub type CpuRunner = Runner<Cpu>;
 /// See [`StartError`].
 pub fn start_cpu(files: &ModelFiles, plan: &Plan) -> Result<CpuRunner, StartError> {
     let device = Cpu::new(cpu_config(&files.spec, plan));
-    let Loaded { compute, model, cache } = load(device, &files.spec, files.weights.as_ref(), plan)?;
+    let loaded = load(device, &files.spec, files.weights.as_ref(), plan)?;
     // A launch computes on the calling thread: a second step in flight would gain nothing.
-    Ok(Runner::new(compute, model, cache, plan, 1))
+    Ok(Runner::new(loaded, plan, 1))
 }
 
 /// A CPU device for this model under `plan`.

@@ -22,6 +22,7 @@ mod shape;
 use attend::{Attend, AttendWork};
 use linear::Linear;
 use mix::{Mix, MixWork};
+pub use shape::Elements;
 use shape::Shapes;
 
 /// Bytes of logits computed at once. Large enough that a device reads the head a few times per
@@ -35,14 +36,30 @@ pub fn logits_rows_max(vocab: usize, rows_max: usize) -> usize {
     (LOGITS_BYTES_MAX / (4 * vocab)).clamp(16, 256).min(rows_max.max(16))
 }
 
-/// Bytes of all activations that a transformer claims for steps of `step_tokens_max` tokens.
+/// All activations that a transformer claims for steps of `step_tokens_max` tokens.
+#[must_use]
+pub fn activations(spec: &ModelSpec, step_tokens_max: usize, rows_max: usize) -> Elements {
+    let mut elements = Shapes::of(spec).elements(step_tokens_max);
+    if spec.head.is_some() {
+        let rows = logits_rows_max(spec.vocab, rows_max);
+        elements.rounded += rows * spec.hidden;
+        elements.exact += rows * spec.vocab;
+    }
+    elements
+}
+
+/// The widest input of a product, and what attention writes in all its heads.
+#[must_use]
+pub fn widths(spec: &ModelSpec) -> (usize, usize) {
+    let shapes = Shapes::of(spec);
+    (shapes.width_max(), shapes.attended())
+}
+
+/// Bytes of all activations where every element is an f32.
 #[must_use]
 pub fn activation_bytes(spec: &ModelSpec, step_tokens_max: usize, rows_max: usize) -> u64 {
-    let logits = match spec.head {
-        Some(_) => logits_rows_max(spec.vocab, rows_max) * (spec.hidden + spec.vocab),
-        None => 0,
-    };
-    Shapes::of(spec).bytes(step_tokens_max) + 4 * logits as u64
+    let Elements { exact, rounded } = activations(spec, step_tokens_max, rows_max);
+    4 * (exact + rounded) as u64
 }
 
 /// Called with the device, k and the hidden states after layer k (0: the embedding; the last:

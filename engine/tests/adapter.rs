@@ -1,6 +1,7 @@
 //! Low-rank adapters: the numbers of the merged model, many in one batch, and what is refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::adapter::Adapter;
 use engine::model::Dtype;
@@ -26,7 +27,7 @@ fn read(folder: &Path) -> Result<Adapter, String> {
 fn rows_with_and_without_an_adapter_share_a_batch() {
     let (plain, adapted) = (Reference::folder(BASE), Reference::folder(ADAPTER));
     let files = engine::open(&plain.model).expect("the base");
-    let adapter = read(&adapted.model).expect("the adapter");
+    let adapter = Arc::new(read(&adapted.model).expect("the adapter"));
     let size = Size { rows: 8, step_tokens: 48, pages: 160 };
     let mut serve = Serve::new(&files, Dtype::Float32, size);
     // Numbers need not be dense, and another adapter may stand beside.
@@ -64,7 +65,10 @@ fn an_adapter_that_is_dropped_leaves_nothing() {
     let files = engine::open(&plain.model).expect("the base");
     let size = Size { rows: 2, step_tokens: 48, pages: 64 };
     let mut serve = Serve::new(&files, Dtype::Float32, size);
-    serve.engine().set_adapter(2, &read(&adapted.model).expect("the adapter")).expect("it fits");
+    serve
+        .engine()
+        .set_adapter(2, &Arc::new(read(&adapted.model).expect("the adapter")))
+        .expect("it fits");
     serve.engine().drop_adapter(2);
     let prompt = &plain.prompts[2];
     let one = Request { adapter: 2, ..request(0, &prompt.input_ids, 32) };

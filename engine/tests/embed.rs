@@ -19,6 +19,7 @@ fn options(dtype: Dtype, step_tokens_max: usize) -> PlanOptions {
         threads: 1,
         context: None,
         cache_bytes: None,
+        cache_element: None,
         rows_max: 1,
         step_tokens_max,
     }

@@ -213,7 +213,7 @@ fn what_cannot_be_written_is_refused_by_name() {
     check_refusal(&target, &target, "is the source itself");
     let force = Options { force: true, ..options("q8_0") };
     export(&demo(), &target, &force, &mut |_| ()).expect("replaced");
-    assert_eq!(open(&target).expect("opens").weight_type, "q8_0");
+    assert_eq!(open(&target).expect("opens").format, Format::Q8_0);
 
     let nowhere = folder.join("none/model.gguf");
     let error = export(&demo(), &nowhere, &options("q8_0"), &mut |_| ()).expect_err("no folder");

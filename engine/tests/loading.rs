@@ -286,7 +286,7 @@ fn a_whole_model_opens_with_its_text() {
     assert_eq!(demo.spec.context, 2048);
     assert_eq!(demo.eos, [2033, 2035]);
     assert_eq!(demo.defaults.max_new_tokens, Some(256));
-    assert_eq!(demo.weight_type, "bf16");
+    assert_eq!(demo.format, Format::Bf16);
 }
 
 /// The demo is for trying the server out: it must not take a machine over.
@@ -297,6 +297,7 @@ fn the_demo_is_planned_small() {
         threads: 2,
         context: None,
         cache_bytes: None,
+        cache_element: None,
         rows_max: 32,
         step_tokens_max: 512,
     };

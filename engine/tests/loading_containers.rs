@@ -38,8 +38,6 @@ fn published_layouts_open() {
         ("llama_gptq_w4g128", Format::U4(G128)),
         ("llama_awq_w4g128", Format::U4(G128)),
         ("llama_fp8_block", Format::F8E4M3(G128)),
-        ("llama_fp8_tensor", Format::F8E4M3(G128)),
-        ("llama_ct_fp8", Format::F8E4M3(G128)),
         ("llama_ct_int4", Format::U4(G128)),
         ("llama_gqa", Format::Bf16),
     ] {
@@ -70,7 +68,7 @@ fn published_layouts_open() {
 #[test]
 fn what_has_no_effect_is_noted() {
     let number = |name: &str| (name.to_owned(), "F32".to_owned(), vec![], vec![0, 0, 128, 63]);
-    let (_folder, model) = changed("llama_fp8_tensor", |_, tensors| {
+    let (_folder, model) = changed("llama_fp8_block", |_, tensors| {
         tensors.push(number("model.layers.0.self_attn.q_proj.input_scale"));
         tensors.push(number("model.layers.0.self_attn.k_scale"));
         tensors.push(number("vision_tower.patch.weight"));
@@ -202,14 +200,14 @@ fn awq_and_fp8_parts_that_do_not_fit_are_refused() {
              4 x 4",
         ),
         (
-            "llama_fp8_tensor",
-            |_, t| t.retain(|tensor| !tensor.0.ends_with("0.mlp.up_proj.weight_scale")),
-            "0.mlp.up_proj.weight_scale is missing",
+            "llama_fp8_block",
+            |_, t| t.retain(|tensor| !tensor.0.ends_with("0.mlp.up_proj.weight_scale_inv")),
+            "0.mlp.up_proj.weight_scale_inv is missing",
         ),
         (
-            "llama_fp8_tensor",
+            "llama_fp8_block",
             |c, _| c["quantization_config"] = Value::Null,
-            "weight_scale has no place",
+            "weight_scale_inv has no place",
         ),
     ]);
 }
@@ -238,7 +236,7 @@ fn compressed_parts_that_do_not_fit_are_refused() {
             "0.mlp.up_proj.weight_shape says",
         ),
         (
-            "llama_ct_fp8",
+            "llama_ct_int4",
             |c, _| c["quantization_config"]["format"] = json!("nvfp4-pack-quantized"),
             "format: nvfp4-pack-quantized is not supported",
         ),

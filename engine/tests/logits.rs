@@ -9,6 +9,7 @@ use scheduler::types::Request;
 mod common;
 use common::reference::{Prompt, Reference};
 use common::rig::Rig;
+use common::rounding::{Difference, PLAIN, forced, largest};
 use common::serve::{Serve, request};
 use common::{Size, argmax, log_softmax};
 
@@ -17,51 +18,6 @@ const LOGPROB: f32 = 2e-4;
 const HIDDEN: f32 = 1e-4;
 /// Closer than this, the best two tokens of a greedy step may swap.
 const MARGIN: f32 = 2e-3;
-
-/// What transformers itself gave in other precisions: mean and largest absolute difference of
-/// logits to float32 over 128 teacher-forced steps.
-struct Rounded {
-    name: &'static str,
-    f16: Difference,
-    bf16: Difference,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Difference {
-    mean: f32,
-    max: f32,
-}
-
-const fn dense(name: &'static str, f16: (f32, f32), bf16: (f32, f32)) -> Rounded {
-    let (f16, bf16) =
-        (Difference { mean: f16.0, max: f16.1 }, Difference { mean: bf16.0, max: bf16.1 });
-    Rounded { name, f16, bf16 }
-}
-
-/// In a model of experts a rounding difference sends a token to another expert now and then, so
-/// only the mean says something.
-const fn experts(name: &'static str, f16: f32, bf16: f32) -> Rounded {
-    dense(name, (f16, f32::INFINITY), (bf16, f32::INFINITY))
-}
-
-const PLAIN: [Rounded; 16] = [
-    dense("llama_gqa", (0.0079, 0.066), (0.064, 0.57)),
-    dense("llama_tied", (0.0076, 0.072), (0.06, 0.5)),
-    dense("llama_rope_llama3", (0.008, 0.1), (0.063, 0.62)),
-    dense("llama_bias", (0.0054, 0.058), (0.049, 0.52)),
-    dense("mistral_swa", (0.0074, 0.052), (0.064, 0.58)),
-    dense("qwen2", (0.007, 0.061), (0.051, 0.43)),
-    dense("qwen3", (0.0049, 0.036), (0.038, 0.32)),
-    dense("gemma2", (0.0054, 0.038), (0.044, 0.28)),
-    dense("gemma3_text", (0.0038, 0.036), (0.031, 0.24)),
-    dense("granite", (0.0035, 0.037), (0.029, 0.21)),
-    dense("olmo2", (0.0036, 0.027), (0.029, 0.2)),
-    dense("phi3_longrope", (0.0091, 0.098), (0.071, 0.84)),
-    experts("qwen3_moe", 0.03, 0.25),
-    experts("mixtral", 0.03, 0.25),
-    experts("deepseek_v3", 0.03, 0.25),
-    experts("gpt_oss", 0.03, 0.25),
-];
 
 /// Quantized by a method whose products take 8-bit activations here: mean and largest difference.
 /// The oracle's own 8-bit activations gave 0.076 and 0.53 (groups of 32, as ours).
@@ -74,7 +30,7 @@ const BYTES: [(&str, Difference); 4] = [
 
 /// Quantized to 8-bit floats, which multiply activations that are not rounded: what is left is
 /// the rounding of the cache.
-const FLOATS: [&str; 3] = ["llama_fp8_block", "llama_fp8_tensor", "llama_ct_fp8"];
+const FLOATS: [&str; 1] = ["llama_fp8_block"];
 
 fn open(reference: &Reference) -> ModelFiles {
     engine::open(&reference.model).unwrap_or_else(|error| panic!("{}: {error}", reference.name))
@@ -82,18 +38,6 @@ fn open(reference: &Reference) -> ModelFiles {
 
 fn rig(reference: &Reference, dtype: Dtype) -> Rig {
     Rig::new(&open(reference), dtype)
-}
-
-/// The prompt and all greedy tokens but the last, which nothing follows.
-fn forced(prompt: &Prompt) -> Vec<u32> {
-    let greedy = &prompt.greedy_ids[..prompt.greedy_ids.len() - 1];
-    [prompt.input_ids.as_slice(), greedy].concat()
-}
-
-fn largest(a: &[f32], b: &[f32]) -> f32 {
-    assert_eq!(a.len(), b.len(), "lengths");
-    assert!(a.iter().all(|value| value.is_finite()), "not a number");
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 fn check_float32(reference: &Reference) {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use engine::plan::Plan;
 use engine::runner::Runner;
 use engine::spec::ModelSpec;
-use engine::start::{load, scheduler_config};
+use engine::start::{Loaded, load, scheduler_config};
 use engine::transformer::Transformer;
 use kernels::{CacheElement, CacheShape, CacheValues, Compute, Fault as DeviceFault, Precision};
 use scheduler::types::{
@@ -38,6 +38,7 @@ fn plan(rows_max: usize, step_tokens_max: usize) -> Plan {
         rows_max,
         step_tokens_max,
         threads: 1,
+        gpu: false,
         weight_bytes: 0,
         cache_bytes: 0,
         activation_bytes: 0,
@@ -50,7 +51,7 @@ fn runner(rows_max: usize, depth: usize) -> (Runner<Fake>, Rc<RefCell<Script>>) 
     let (spec, plan) = (small_spec(2), plan(rows_max, 512));
     let model = Transformer::load(&mut device, &spec, &NoWeights::of(&spec), &plan).unwrap();
     let cache = device.cache(plan.cache).unwrap();
-    (Runner::new(device, model, cache, &plan, depth), script)
+    (Runner::new(Loaded { compute: device, model, cache }, &plan, depth), script)
 }
 
 fn start(slot: u32, prompt: &[u32], sampling: Sampling) -> RowStart {

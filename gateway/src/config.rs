@@ -16,7 +16,7 @@ use clap::parser::ArgMatches;
 use clap::{Arg, ArgAction, Command};
 
 pub use source::{AdapterChoice, ModelChoice, ModelSource};
-pub use values::{Device, Dtype, LogFormat, Secret, Task};
+pub use values::{CacheDtype, Device, Dtype, GpuMemory, LogFormat, Secret, Task};
 
 use options::{OPTIONS, Opt};
 
@@ -49,10 +49,14 @@ pub struct Config {
     pub context: Option<usize>,
     /// Bytes for keys and values; `None`: chosen from the memory at hand.
     pub cache_memory: Option<u64>,
-    /// Sequences computed at once.
-    pub rows_max: usize,
-    /// Tokens computed in one step at most.
-    pub step_tokens: usize,
+    /// Type of keys and values.
+    pub cache_dtype: CacheDtype,
+    /// What a model may take of a GPU's memory.
+    pub gpu_memory: GpuMemory,
+    /// Sequences computed at once; `None`: by device.
+    pub rows_max: Option<usize>,
+    /// Tokens computed in one step at most; `None`: by device.
+    pub step_tokens: Option<usize>,
     /// Time between two tokens that the scheduler aims at.
     pub target_inter_token: Duration,
     /// Requests in the waiting line.
@@ -120,8 +124,10 @@ impl Config {
             threads: None,
             context: None,
             cache_memory: None,
-            rows_max: 0,
-            step_tokens: 0,
+            cache_dtype: CacheDtype::Auto,
+            gpu_memory: GpuMemory::Share(0.0),
+            rows_max: None,
+            step_tokens: None,
             target_inter_token: Duration::ZERO,
             queue_max: 0,
             chat_template: None,

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use gateway::cli::{bench, chat, completions, doctor, exit, inspect, plan, pull, quantize, serve};
+use gateway::cli::{
+    bench, chat, completions, doctor, exit, inspect, kernels, plan, pull, quantize, serve,
+};
 use gateway::config::reference;
 
 /// Serves language models on your own machines.
@@ -29,8 +31,10 @@ enum Command {
     Inspect(inspect::Args),
     /// Write a smaller GGUF file of a model
     Quantize(quantize::Args),
-    /// Measure a server
-    Bench(bench::Args),
+    /// Compile the GPU kernels ahead
+    Kernels(kernels::Args),
+    /// Measure a server or an engine
+    Bench(Box<bench::Args>),
     /// Check this machine and say what to do
     Doctor(doctor::Args),
     /// Print a completion script for a shell
@@ -58,6 +62,7 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
+        Command::Kernels(args) => kernels::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),

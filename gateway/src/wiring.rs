@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use engine::embed::{CpuEmbedder, DeviceFault, Input, Pooler};
+use engine::embed::{DeviceFault, Embedder, Input, Pooler};
 use engine::model::{Dtype as EngineDtype, GenerationDefaults, ModelFiles};
 use engine::plan::{Plan, PlanError, PlanOptions};
 use engine::start::StartError;
+use engine::{CacheElement, Compute};
 use scheduler::types::{Fault, Sampling};
 
+pub use device::Target;
 pub use engine::plan::memory_available;
 
+pub mod bench;
+mod device;
+pub mod gpu;
 pub mod inspect;
 pub mod quantize;
 
@@ -20,8 +25,7 @@ use crate::backend::adapters::Adapters;
 use crate::backend::embed::{self, LocalEmbedder};
 use crate::backend::local::{AdapterFiles, LocalEngine, Options};
 use crate::backend::{self, Model, PoolModel};
-use crate::config::{Config, Device, Dtype, ModelChoice, ModelSource, Task};
-use crate::machine;
+use crate::config::{CacheDtype, Config, Dtype, ModelChoice, ModelSource, Task};
 use crate::metrics::Metrics;
 use crate::pull::{Hub, PullError};
 
@@ -53,6 +57,7 @@ pub enum WiringError {
 
 /// A model's files, checked, and what it will take.
 pub struct Planned {
+    target: Target,
     choice: ModelChoice,
     files: ModelFiles,
     /// What stands behind a model that does not generate.
@@ -60,40 +65,24 @@ pub struct Planned {
     plan: Plan,
 }
 
-/// Says on which device models will run.
-///
-/// # Errors
-/// The device asked for by name is not there.
-pub fn choose_device(config: &Config) -> Result<String, WiringError> {
-    let not_yet = "this build computes on the CPU only";
-    match (config.device, machine::cuda_driver()) {
-        (Device::Cpu, _) => Ok("cpu".to_owned()),
-        (Device::Auto, Err(why)) => Ok(format!("cpu (no CUDA device: {why})")),
-        (Device::Auto, Ok(driver)) => {
-            Ok(format!("cpu ({} found, but {not_yet})", driver.display()))
-        }
-        (Device::Cuda(n), Err(why)) => Err(WiringError::Device(format!(
-            "cuda:{n}: no CUDA device ({why}); use --device cpu or auto, or install the driver"
-        ))),
-        (Device::Cuda(n), Ok(_)) => {
-            Err(WiringError::Device(format!("cuda:{n}: {not_yet}; use --device cpu or auto")))
-        }
-    }
-}
-
 /// Finds a model's files, fetching them when they are a hub's and not here, and makes the plan.
 ///
 /// # Errors
 /// See [`WiringError`].
-pub async fn plan(config: &Config, choice: &ModelChoice) -> Result<Planned, WiringError> {
+pub async fn plan(
+    config: &Config,
+    target: &Target,
+    choice: &ModelChoice,
+) -> Result<Planned, WiringError> {
     let path = match &choice.source {
         ModelSource::Demo => None,
         ModelSource::Path(path) => Some(path.clone()),
         ModelSource::Hub { repo, revision } => Some(fetch(repo, revision).await?),
     };
-    let (config, choice) = (config.clone(), choice.clone());
+    let (config, target, choice) = (config.clone(), target.clone(), choice.clone());
     // Reading files blocks; the runtime's threads answer probes meanwhile.
-    let task = tokio::task::spawn_blocking(move || plan_files(&config, choice, path.as_deref()));
+    let task =
+        tokio::task::spawn_blocking(move || plan_files(&config, &target, choice, path.as_deref()));
     task.await.unwrap_or_else(|panic| {
         Err(WiringError::Files(format!("reading the model failed: {panic}")))
     })
@@ -125,6 +114,7 @@ fn only_gguf(folder: &Path) -> Option<PathBuf> {
 
 fn plan_files(
     config: &Config,
+    target: &Target,
     choice: ModelChoice,
     path: Option<&Path>,
 ) -> Result<Planned, WiringError> {
@@ -140,6 +130,7 @@ fn plan_files(
         let source = std::fs::read_to_string(template).map_err(|e| wrong(e.to_string()))?;
         opened.text.set_chat_template(&source).map_err(|e| wrong(e.to_string()))?;
     }
+    let (rows_max, step_tokens_max) = target.step(config);
     let options = PlanOptions {
         dtype: match config.dtype {
             Dtype::Auto => EngineDtype::Auto,
@@ -150,8 +141,12 @@ fn plan_files(
         threads: config.threads(),
         context: config.context,
         cache_bytes: config.cache_memory,
-        rows_max: config.rows_max,
-        step_tokens_max: config.step_tokens.max(config.rows_max + 1),
+        cache_element: match config.cache_dtype {
+            CacheDtype::Auto => None,
+            CacheDtype::Fp8 => Some(CacheElement::F8E4M3),
+        },
+        rows_max,
+        step_tokens_max,
     };
     let asked = match config.task {
         Task::Auto => None,
@@ -160,11 +155,12 @@ fn plan_files(
         Task::Rerank => Some(engine::embed::Task::Rerank),
     };
     let pooler = engine::embed::describe(&mut opened, asked).map_err(files)?;
+    let room = target.room(config)?;
     let plan = match &pooler {
-        Some(pooler) => engine::embed::plan(&opened, pooler, &options, memory_available())?,
-        None => engine::plan::plan(&opened, &options, memory_available())?,
+        Some(pooler) => engine::embed::plan(&opened, pooler, &options, room)?,
+        None => engine::plan::plan(&opened, &options, room)?,
     };
-    Ok(Planned { choice, files: opened, pooler, plan })
+    Ok(Planned { target: target.clone(), choice, files: opened, pooler, plan })
 }
 
 impl Planned {
@@ -180,7 +176,8 @@ impl Planned {
         let mut plan = serde_json::to_value(&self.plan).unwrap_or_default();
         plan["model"] = self.choice.id.clone().into();
         plan["family"] = self.files.spec.family.into();
-        plan["weight_type"] = self.files.weight_type.clone().into();
+        plan["weight_type"] = self.files.format.name().into();
+        plan["device"] = self.target.name().into();
         plan["task"] = self.task().into();
         plan
     }
@@ -205,7 +202,7 @@ impl Planned {
             ModelSource::Demo => "built in".to_owned(),
             _ => files.path.display().to_string(),
         };
-        let (family, weights) = (files.spec.family, &files.weight_type);
+        let (family, weights) = (files.spec.family, files.format.name());
         format!("{}  ({family}, {weights}, {}, {from})", choice.id, self.task())
     }
 
@@ -221,9 +218,8 @@ impl Planned {
     /// # Errors
     /// The device refuses.
     pub fn start(self, config: &Config, metrics: &Metrics) -> Result<Model, WiringError> {
-        let Self { choice, files, plan, pooler } = self;
+        let Self { target, choice, files, plan, pooler } = self;
         assert!(pooler.is_none(), "this model does not generate");
-        let runner = engine::start::start_cpu(&files, &plan)?;
         let mut limits = engine::start::scheduler_config(&plan);
         limits.waiting_max = config.queue_max;
         limits.target_itl_us = as_micros(config.target_inter_token);
@@ -231,10 +227,20 @@ impl Planned {
         let options =
             Options { name: choice.id.clone(), request_timeout: Some(config.request_timeout) };
         let prefix = files.spec.prefix_rule();
+        let metrics = metrics.model(&choice.id);
+        let engine = match target {
+            Target::Cpu(_) => {
+                let runner = engine::start::start_cpu(&files, &plan)?;
+                LocalEngine::start(runner, limits, options, metrics)?
+            }
+            Target::Gpu(card) => {
+                let runner = engine::cuda::start(&files, &plan, card.ordinal)?;
+                LocalEngine::start(runner, limits, options, metrics)?
+            }
+        };
         let adapters = files
             .adapter_base
             .map(|base| Arc::new(Adapters::new(AdapterFiles::new(base), config.adapters_max)));
-        let engine = LocalEngine::start(runner, limits, options, metrics.model(&choice.id))?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Model {
             id: choice.id,
@@ -261,18 +267,27 @@ impl Planned {
     /// # Panics
     /// It generates.
     pub fn start_pool(self, config: &Config, metrics: &Metrics) -> Result<PoolModel, WiringError> {
-        let Self { choice, files, plan, pooler } = self;
+        let Self { target, choice, files, plan, pooler } = self;
         let pooler = pooler.expect("a model that does not generate");
         let (task, size, normalises) = (task(&pooler), pooler.size, pooler.normalises());
         let engine::embed::Reads { prompts, default_prompt, include_prompt, lower_case, pair } =
             pooler.reads.clone();
-        let model = engine::embed::start_cpu(&files, pooler, &plan)?;
         let options = embed::Options {
             name: choice.id.clone(),
             queue_max: config.queue_max,
             request_timeout: Some(config.request_timeout),
         };
-        let engine = LocalEmbedder::start(OnCpu(model), options, metrics.model(&choice.id))?;
+        let metrics = metrics.model(&choice.id);
+        let engine = match target {
+            Target::Cpu(_) => {
+                let model = engine::embed::start_cpu(&files, pooler, &plan)?;
+                LocalEmbedder::start(On(model), options, metrics)?
+            }
+            Target::Gpu(card) => {
+                let model = engine::cuda::start_embedder(&files, pooler, &plan, card.ordinal)?;
+                LocalEmbedder::start(On(model), options, metrics)?
+            }
+        };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(PoolModel {
             id: choice.id,
@@ -296,9 +311,12 @@ fn task(pooler: &Pooler) -> backend::Task {
 }
 
 /// The engine's embedder in the backend's words.
-struct OnCpu(CpuEmbedder);
+struct On<C: Compute>(Embedder<C>);
 
-impl embed::Embed for OnCpu {
+impl<C: Compute + 'static> embed::Embed for On<C>
+where
+    Embedder<C>: Send,
+{
     fn step_tokens(&self) -> usize {
         self.0.step_tokens_max()
     }

@@ -121,7 +121,7 @@ fn later_layers_win_and_secrets_do_not_print() {
     let config = &loaded.config;
     assert_eq!(config.listen.port(), 3, "the flag wins");
     assert_eq!(config.drain.as_secs(), 5, "the variable wins over the default");
-    assert_eq!(config.rows_max, 3, "the file wins over the default");
+    assert_eq!(config.rows_max, Some(3), "the file wins over the default");
     assert_eq!(loaded.warnings, ["HEARTH_LISTN is not used; did you mean HEARTH_LISTEN?"]);
     assert_eq!(config.api_keys[0].reveal(), "from-the-file");
     assert!(!format!("{config:?}").contains("from-the-file"));

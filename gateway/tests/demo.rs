@@ -4,7 +4,7 @@ use clap::{Args as _, FromArgMatches as _};
 use gateway::backend::local::EngineState;
 use gateway::config::{Config, Flags};
 use gateway::metrics::Metrics;
-use gateway::wiring;
+use gateway::wiring::{self, Target};
 use scheduler::types::{Event, Request, RequestId, Sampling};
 
 #[tokio::test]
@@ -14,7 +14,7 @@ async fn the_demo_model_answers_twice_the_same() {
     let flags = Flags::from_arg_matches(&matches).unwrap();
     let config = Config::load(&flags, std::iter::empty()).unwrap().config;
     let metrics = Metrics::new();
-    let planned = wiring::plan(&config, &config.models[0]).await.unwrap();
+    let planned = wiring::plan(&config, &Target::Cpu(None), &config.models[0]).await.unwrap();
     let model = planned.start(&config, &metrics).unwrap();
     assert_eq!((model.id.as_str(), model.context), ("demo", 256));
 

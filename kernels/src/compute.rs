@@ -15,7 +15,9 @@ pub use attention::{
     Attention, Beyond, Head, HeadBlocks, HeadNorm, LatentProjection, Norm, NormKind, Projection,
     Rope,
 };
-pub use memory::{CacheElement, CacheShape, CacheValues, Error, Fault, MatrixPart, Precision};
+pub use memory::{
+    CacheElement, CacheShape, CacheValues, Error, Fault, Kept, MatrixPart, Precision,
+};
 pub use mlp::{Activation, Router, RouterGroups, RouterScore};
 pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored};
 pub use step::{Grant, Segment, Step};
@@ -26,7 +28,7 @@ pub trait Compute {
     type Matrix;
     /// f32 weights of one dimension (norms, biases).
     type Vector;
-    /// f32 activations `[rows_max, width]`; ops use the first `Step::tokens.len()` rows.
+    /// Activations `[rows_max, width]`; ops use the first `Step::tokens.len()` rows.
     type Tensor;
     /// Paged keys and values with the block tables.
     type Cache;
@@ -82,7 +84,7 @@ pub trait Compute {
     ///
     /// # Errors
     /// No memory.
-    fn tensor(&mut self, rows: usize, width: usize) -> Result<Self::Tensor, Error>;
+    fn tensor(&mut self, rows: usize, width: usize, kept: Kept) -> Result<Self::Tensor, Error>;
 
     /// Claims the KV pool and the block tables.
     ///

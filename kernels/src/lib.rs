@@ -7,6 +7,7 @@
 
 #![allow(unsafe_code, reason = "SIMD and shared-buffer access live here, and only here")]
 
+pub mod codes;
 pub mod compute;
 pub mod cpu;
 pub mod format;
@@ -15,7 +16,7 @@ pub mod reference;
 
 pub use compute::{
     Activation, Attention, Beyond, CacheElement, CacheShape, CacheValues, Compute, Drawn, Error,
-    Fault, Grant, Head, HeadBlocks, HeadNorm, LatentProjection, LogprobRow, MatrixPart, Norm,
+    Fault, Grant, Head, HeadBlocks, HeadNorm, Kept, LatentProjection, LogprobRow, MatrixPart, Norm,
     NormKind, Precision, Projection, Rope, Router, RouterGroups, RouterScore, SampleRow, Sampler,
     Segment, Step,
 };

@@ -20,6 +20,7 @@ fn element_name(element: CacheElement) -> &'static str {
         CacheElement::F32 => "f32",
         CacheElement::Bf16 => "bf16",
         CacheElement::F16 => "f16",
+        CacheElement::F8E4M3 => "f8_e4m3",
     }
 }
 
@@ -56,10 +57,12 @@ impl fmt::Display for Plan {
             writeln!(f, "{}", format!("{what:<12}{:>10}  {note}", bytes(size)).trim_end())
         };
         let precision = precision_name(self.precision);
-        // Quantized weights meet 8-bit activations, unless float32 was asked for.
+        // On a CPU quantized weights meet 8-bit activations, unless float32 was asked for.
         let quantized = match self.precision {
-            Precision::Float32 => "",
-            Precision::Bfloat16 | Precision::Float16 => " (quantized ones in 8-bit integers)",
+            Precision::Bfloat16 | Precision::Float16 if !self.gpu => {
+                " (quantized ones in 8-bit integers)"
+            }
+            _ => "",
         };
         line(f, "weights", self.weight_bytes, format!("computed in {precision}{quantized}"))?;
         let pool = format!(
@@ -72,22 +75,23 @@ impl fmt::Display for Plan {
         line(f, "KV cache", self.cache_bytes, pool)?;
         let step = format!("{} tokens a step", self.step_tokens_max);
         line(f, "activations", self.activation_bytes, step)?;
-        let served = format!(
-            "context {} tokens, {} rows at once, {} threads",
-            self.context, self.rows_max, self.threads
-        );
+        let mut served = format!("context {} tokens, {} rows at once", self.context, self.rows_max);
+        if !self.gpu {
+            served.push_str(&format!(", {} threads", self.threads));
+        }
         line(f, "total", self.total_bytes(), served)
     }
 }
 
 impl Serialize for Plan {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let mut out = to.serialize_struct("Plan", 13)?;
+        let mut out = to.serialize_struct("Plan", 14)?;
         out.serialize_field("precision", precision_name(self.precision))?;
         out.serialize_field("context", &self.context)?;
         out.serialize_field("rows_max", &self.rows_max)?;
         out.serialize_field("step_tokens_max", &self.step_tokens_max)?;
         out.serialize_field("threads", &self.threads)?;
+        out.serialize_field("gpu", &self.gpu)?;
         out.serialize_field("weight_bytes", &self.weight_bytes)?;
         out.serialize_field("cache_bytes", &self.cache_bytes)?;
         out.serialize_field("activation_bytes", &self.activation_bytes)?;

@@ -22,6 +22,7 @@ const OPTIONS: PlanOptions = PlanOptions {
     threads: 8,
     context: None,
     cache_bytes: None,
+    cache_element: None,
     rows_max: 64,
     step_tokens_max: 512,
 };
@@ -29,7 +30,7 @@ const BF16: (Precision, CacheElement) = (Precision::Bfloat16, CacheElement::Bf16
 const GIB: u64 = 1 << 30;
 
 fn planned(options: &PlanOptions, available: u64) -> Result<Plan, PlanError> {
-    for_spec(&llama_8b(), 16 * GIB, BF16, options, available)
+    for_spec(&llama_8b(), 16 * GIB, BF16, options, available.into())
 }
 
 #[test]

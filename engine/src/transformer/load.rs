@@ -4,7 +4,7 @@
 //! refused here by name, before anything runs. Fused matrices are laid out part after part; the
 //! parts may differ in format, as they do in mixed GGUF files.
 
-use kernels::{Compute, Format, MatrixPart, Precision};
+use kernels::{Compute, Format, Kept, MatrixPart, Precision};
 
 use super::attend::{Attend, AttendWork, Grouped, Kind, KindWork};
 use super::latent::{Latent, LatentWork};
@@ -15,7 +15,7 @@ use super::{Embedding, Layer, NormWeights, Stream, Transformer, Work, logits_row
 use crate::plan::{self, Plan};
 use crate::spec::{
     AttentionSpec, DenseSpec, ExpertPart as E, ExpertsSpec, LatentSpec, LayerPart as P, LayerSpec,
-    MlpSpec, ModelSpec, Role,
+    MlpSpec, ModelSpec, Order, Role,
 };
 use crate::start::{Part, StartError};
 use crate::weights::{TensorView, Weights};
@@ -84,62 +84,86 @@ fn work<C: Compute>(
     let tokens = plan.step_tokens_max;
     let failed = |error| StartError::device(Part::Activations, error);
     let mut routes = Vec::new();
+    let (exact, rounded) = (Kept::Exact, Kept::Rounded);
     for &RoutesShape { experts, top_k } in &shapes.routes {
         let claimed = compute.routes(tokens, top_k, experts).map_err(failed)?;
-        let scores = compute.tensor(tokens, experts).map_err(failed)?;
-        let given = compute.tensor(tokens * top_k, spec.hidden).map_err(failed)?;
+        let scores = compute.tensor(tokens, experts, exact).map_err(failed)?;
+        let given = compute.tensor(tokens * top_k, spec.hidden, rounded).map_err(failed)?;
         routes.push(RoutesWork { scores, routes: claimed, given });
     }
-    let mut claim = |rows: usize, width: usize| compute.tensor(rows, width).map_err(failed);
-    let (attention, attended) = match shapes.attention {
-        AttentionShape::Grouped { qkv, attended } => {
-            (KindWork::Grouped(claim(tokens, qkv)?), attended)
-        }
-        AttentionShape::Latent { low, queries, kv, absorbed, latents, attended } => {
-            let low = match low {
-                0 => None,
-                low => Some([claim(tokens, low)?, claim(tokens, low)?]),
-            };
-            let work = LatentWork {
-                low,
-                queries: claim(tokens, queries)?,
-                kv: claim(tokens, kv)?,
-                absorbed: claim(tokens, absorbed)?,
-                latents: claim(tokens, latents)?,
-            };
-            (KindWork::Latent(work), attended)
-        }
-    };
+    let mut claim =
+        |rows: usize, width: usize, kept: Kept| compute.tensor(rows, width, kept).map_err(failed);
+    let attend = attend_work(shapes.attention, &mut |width| claim(tokens, width, rounded))?;
     let mut mlps = Vec::new();
     for shape in &shapes.mlps {
         let [wide, narrow] = shape.claims(tokens);
-        mlps.push([claim(wide.rows, wide.width)?, claim(narrow.rows, narrow.width)?]);
+        let wide = claim(wide.rows, wide.width, rounded)?;
+        mlps.push([wide, claim(narrow.rows, narrow.width, rounded)?]);
     }
     let hidden = spec.hidden;
     let shared = match shapes.shared {
-        true => Some([claim(tokens, hidden)?, claim(tokens, 1)?]),
+        true => Some([claim(tokens, hidden, rounded)?, claim(tokens, 1, rounded)?]),
         false => None,
     };
     let logits_rows_max = logits_rows_max(spec.vocab, plan.rows_max);
     let logits = match spec.head {
-        Some(_) => Some((claim(logits_rows_max, hidden)?, claim(logits_rows_max, spec.vocab)?)),
+        Some(_) => {
+            let selected = claim(logits_rows_max, hidden, rounded)?;
+            Some((selected, claim(logits_rows_max, spec.vocab, exact)?))
+        }
         None => None,
     };
+    let normed = if residual_is_swapped(spec) { exact } else { rounded };
     Ok(Work {
         stream: Stream {
-            residual: claim(tokens, hidden)?,
-            delta: claim(tokens, hidden)?,
-            normed: claim(tokens, hidden)?,
-            behind: shapes.behind.then(|| claim(tokens, hidden)).transpose()?,
+            residual: claim(tokens, hidden, exact)?,
+            delta: claim(tokens, hidden, rounded)?,
+            normed: claim(tokens, hidden, normed)?,
+            behind: shapes.behind.then(|| claim(tokens, hidden, rounded)).transpose()?,
         },
-        attend: AttendWork { kind: attention, attended: claim(tokens, attended)? },
-        ropes: shapes.ropes.iter().map(|&width| claim(tokens, width)).collect::<Result<_, _>>()?,
+        attend,
+        ropes: shapes
+            .ropes
+            .iter()
+            .map(|&width| claim(tokens, width, exact))
+            .collect::<Result<_, _>>()?,
         mix: MixWork { mlps, routes, shared },
         positions: Vec::with_capacity(tokens),
         types: Vec::with_capacity(tokens),
         logits,
         logits_rows_max,
     })
+}
+
+/// Claims what the attention block works on; `claim` gives a tensor of a step's rows.
+fn attend_work<C: Compute>(
+    shape: AttentionShape,
+    claim: &mut dyn FnMut(usize) -> Result<C::Tensor, StartError>,
+) -> Result<AttendWork<C>, StartError> {
+    let (kind, attended) = match shape {
+        AttentionShape::Grouped { qkv, attended } => (KindWork::Grouped(claim(qkv)?), attended),
+        AttentionShape::Latent { low, queries, kv, absorbed, latents, attended } => {
+            let low = match low {
+                0 => None,
+                low => Some([claim(low)?, claim(low)?]),
+            };
+            let work = LatentWork {
+                low,
+                queries: claim(queries)?,
+                kv: claim(kv)?,
+                absorbed: claim(absorbed)?,
+                latents: claim(latents)?,
+            };
+            (KindWork::Latent(work), attended)
+        }
+    };
+    Ok(AttendWork { kind, attended: claim(attended)? })
+}
+
+/// Whether the residual stream and the normed one change places, so that both hold sums.
+fn residual_is_swapped(spec: &ModelSpec) -> bool {
+    let post = spec.layers.iter().any(|layer| layer.order == Order::Post);
+    post || spec.embedding.norm || !spec.final_norm
 }
 
 struct Loader<'a, C: Compute> {

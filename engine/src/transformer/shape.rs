@@ -140,25 +140,54 @@ impl Shapes {
         shapes
     }
 
-    /// Bytes of all activations for steps of `tokens` tokens.
-    pub(super) fn bytes(&self, tokens: usize) -> u64 {
+    /// Elements of all activations for steps of `tokens` tokens.
+    pub(super) fn elements(&self, tokens: usize) -> Elements {
         let extra = usize::from(self.behind) + usize::from(self.shared);
-        let mut elements = tokens * ((3 + extra) * self.hidden + self.attention.width());
-        elements += tokens * self.ropes.iter().sum::<usize>();
+        let mut rounded = tokens * ((2 + extra) * self.hidden + self.attention.width());
+        let mut exact = tokens * (self.hidden + self.ropes.iter().sum::<usize>());
         for mlp in &self.mlps {
-            elements +=
+            rounded +=
                 mlp.claims(tokens).map(|claim| claim.rows * claim.width).iter().sum::<usize>();
         }
         for routes in &self.routes {
             // Scores; what the experts give; who goes where: some words per choice.
-            elements += tokens * routes.experts;
-            elements += tokens * routes.top_k * (self.hidden + 4);
+            exact += tokens * routes.experts;
+            rounded += tokens * routes.top_k * self.hidden;
+            exact += tokens * routes.top_k * 4;
         }
         if self.shared {
-            elements += tokens;
+            rounded += tokens;
         }
-        4 * elements as u64
+        Elements { exact, rounded }
     }
+
+    /// The widest input of a product.
+    pub(super) fn width_max(&self) -> usize {
+        let attention = match self.attention {
+            AttentionShape::Grouped { attended, .. } => attended,
+            AttentionShape::Latent { low, queries, latents, attended, .. } => {
+                low.max(queries).max(latents).max(attended)
+            }
+        };
+        self.mlps.iter().map(|mlp| mlp.width).fold(self.hidden.max(attention), usize::max)
+    }
+
+    /// What attention writes: heads times the elements of a value.
+    pub(super) fn attended(&self) -> usize {
+        match self.attention {
+            AttentionShape::Grouped { attended, .. } => attended,
+            AttentionShape::Latent { latents, .. } => latents,
+        }
+    }
+}
+
+/// Elements of activations, by what they are for; see [`kernels::Kept`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elements {
+    /// f32 everywhere.
+    pub exact: usize,
+    /// f32, or 16 bits where the device keeps so many.
+    pub rounded: usize,
 }
 
 fn add<T: PartialEq>(list: &mut Vec<T>, one: T) {

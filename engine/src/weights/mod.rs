@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
-use kernels::{Format, MatrixPart};
+use kernels::{Format, MatrixPart, Precision};
 
 use crate::spec::{LayerPart, ModelSpec, Need, Role};
 
@@ -120,12 +120,41 @@ fn fits(stored: &[u64], wanted: &[u64]) -> bool {
     }
 }
 
+/// Bytes that weights take on a GPU, by the arithmetic that they are loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeviceBytes {
+    float32: u64,
+    bfloat16: u64,
+    float16: u64,
+}
+
+impl DeviceBytes {
+    /// For products in `precision`.
+    #[must_use]
+    pub fn of(self, precision: Precision) -> u64 {
+        match precision {
+            Precision::Float32 => self.float32,
+            Precision::Bfloat16 => self.bfloat16,
+            Precision::Float16 => self.float16,
+        }
+    }
+
+    fn add(&mut self, need: &Need, format: Format) {
+        let bytes = |precision| crate::cuda::weight_bytes(need, format, precision);
+        self.float32 = self.float32.saturating_add(bytes(Precision::Float32));
+        self.bfloat16 = self.bfloat16.saturating_add(bytes(Precision::Bfloat16));
+        self.float16 = self.float16.saturating_add(bytes(Precision::Float16));
+    }
+}
+
 /// What checking all of a model's tensors found.
 pub(crate) struct Found {
     /// Bytes of the tensors that the model uses.
     pub(crate) bytes: u64,
     /// Bytes that they take on a CPU, packed for its products.
     pub(crate) packed: u64,
+    /// Bytes that they take on a GPU.
+    pub(crate) device: DeviceBytes,
     /// The format that most of those bytes are in.
     pub(crate) format: Format,
 }
@@ -134,10 +163,11 @@ pub(crate) struct Found {
 /// anything is loaded. Reads no data.
 pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, LoadError> {
     let mut by_format: Vec<(Format, u64)> = Vec::new();
-    let mut packed = 0_u64;
+    let (mut packed, mut device) = (0_u64, DeviceBytes::default());
     for need in spec.tensors() {
         let Look { format, bytes } = weights.look(need.role, need.rows, need.cols)?;
         packed = packed.saturating_add(packed_bytes(&need, format));
+        device.add(&need, format);
         match by_format.iter_mut().find(|(known, _)| *known == format) {
             Some((_, sum)) => *sum += bytes,
             None => by_format.push((format, bytes)),
@@ -145,12 +175,17 @@ pub(crate) fn check(spec: &ModelSpec, weights: &dyn Weights) -> Result<Found, Lo
     }
     let bytes = by_format.iter().map(|(_, sum)| sum).sum();
     let format = by_format.iter().max_by_key(|(_, sum)| *sum).map_or(Format::F32, |most| most.0);
-    Ok(Found { bytes, packed, format })
+    Ok(Found { bytes, packed, device, format })
+}
+
+/// Loaded as f32 whatever the file holds, or at most so.
+pub(crate) fn is_wide(role: Role) -> bool {
+    matches!(role, Role::Layer(_, LayerPart::Router | LayerPart::KeyUp))
 }
 
 /// Vectors and routers are widened; so are key matrices of latent attention, at most to f32.
 fn packed_bytes(need: &Need, format: Format) -> u64 {
-    let wide = matches!(need.role, Role::Layer(_, LayerPart::Router | LayerPart::KeyUp));
+    let wide = is_wide(need.role);
     let bytes = match need.role {
         role if role.is_vector() => 4 * need.cols,
         _ if wide => kernels::cpu::matrix::packed_bytes(Format::F32, need.rows, need.cols),

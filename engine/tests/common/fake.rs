@@ -13,8 +13,8 @@ use engine::weights::{LoadError, Look, TensorView, Weights};
 use kernels::compute::Scored;
 use kernels::{
     Activation, Attention, CacheShape, Compute, Drawn, Error, Fault, Format, Head, HeadBlocks,
-    HeadNorm, LatentProjection, LogprobRow, MatrixPart, Norm, NormKind, Projection, Rope, Router,
-    SampleRow, Sampler, Step,
+    HeadNorm, Kept, LatentProjection, LogprobRow, MatrixPart, Norm, NormKind, Projection, Rope,
+    Router, SampleRow, Sampler, Step,
 };
 
 /// What the device does, shared with the test that drives it.
@@ -125,7 +125,7 @@ impl Compute for Fake {
         Ok(values.len())
     }
 
-    fn tensor(&mut self, rows: usize, width: usize) -> Result<Shape, Error> {
+    fn tensor(&mut self, rows: usize, width: usize, _: Kept) -> Result<Shape, Error> {
         self.claim("tensor", 4 * rows * width)?;
         Ok(Shape(rows, width))
     }

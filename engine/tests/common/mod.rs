@@ -6,6 +6,7 @@
 pub(crate) mod direct;
 pub(crate) mod reference;
 pub(crate) mod rig;
+pub(crate) mod rounding;
 pub(crate) mod serve;
 pub(crate) mod tensors;
 
@@ -65,6 +66,7 @@ pub(crate) fn plan_of(
         rows_max: size.rows,
         step_tokens_max: size.step_tokens,
         threads: THREADS,
+        gpu: false,
         weight_bytes,
         cache_bytes: (cache.pages * cache.page_bytes()) as u64,
         activation_bytes: 0,

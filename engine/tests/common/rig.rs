@@ -1,4 +1,4 @@
-//! A model on the CPU, driven by hand: any tokens in, all logits and hidden states out.
+//! A model on a device, driven by hand: any tokens in, all logits and hidden states out.
 
 use engine::model::{Dtype, ModelFiles};
 use engine::open::Wordless;
@@ -17,29 +17,40 @@ use super::{Size, plan, plan_of};
 const STEP_TOKENS: usize = 192;
 const PAGES: usize = 16;
 
-pub(crate) struct Rig {
-    loaded: Loaded<Cpu>,
+pub(crate) struct Rig<C: Compute = Cpu> {
+    loaded: Loaded<C>,
     hidden: usize,
     vocab: usize,
 }
 
+/// The sizes that a rig plans for.
+pub(crate) const SIZE: Size = Size { rows: 2, step_tokens: STEP_TOKENS, pages: PAGES };
+
 impl Rig {
     pub(crate) fn new(files: &ModelFiles, dtype: Dtype) -> Self {
-        let plan = plan(files, dtype, Size { rows: 2, step_tokens: STEP_TOKENS, pages: PAGES });
+        let plan = plan(files, dtype, SIZE);
         Self::planned(&files.spec, files.weights.as_ref(), &plan)
     }
 
     /// A model that was opened without its tokenizer.
     pub(crate) fn wordless(files: &Wordless, precision: Precision, cache: CacheElement) -> Self {
-        let size = Size { rows: 2, step_tokens: STEP_TOKENS, pages: PAGES };
-        let plan = plan_of(&files.spec, files.weight_bytes, (precision, cache), size);
+        let plan = plan_of(&files.spec, files.weight_bytes, (precision, cache), SIZE);
         Self::planned(&files.spec, files.weights.as_ref(), &plan)
     }
 
     fn planned(spec: &ModelSpec, weights: &dyn Weights, plan: &Plan) -> Self {
         let device = Cpu::new(cpu_config(spec, plan));
         let loaded = load(device, spec, weights, plan).unwrap_or_else(|error| panic!("{error}"));
-        Self { loaded, hidden: spec.hidden, vocab: spec.vocab }
+        Self::over(loaded)
+    }
+}
+
+impl<C: Compute> Rig<C> {
+    /// A model that is on some device already, under a plan of [`SIZE`].
+    pub(crate) fn over(loaded: Loaded<C>) -> Self {
+        let spec = loaded.model.spec();
+        let (hidden, vocab) = (spec.hidden, spec.vocab);
+        Self { loaded, hidden, vocab }
     }
 
     /// Logits of every position, computed in stretches of these lengths.
@@ -86,7 +97,7 @@ impl Rig {
     pub(crate) fn hidden_typed(&mut self, tokens: &[u32], types: &[u32]) -> Vec<Vec<f32>> {
         let mut states = Vec::new();
         let hidden = self.hidden;
-        let mut tap = |compute: &mut Cpu, layer: usize, x: &<Cpu as Compute>::Tensor| {
+        let mut tap = |compute: &mut C, layer: usize, x: &C::Tensor| {
             assert_eq!(layer, states.len(), "taps come in order");
             let mut flat = vec![0.0; tokens.len() * hidden];
             for (row, values) in flat.chunks_exact_mut(hidden).enumerate() {
@@ -127,7 +138,7 @@ impl Rig {
         types: &[u32],
         first: usize,
         len: usize,
-        tap: Option<Tap<'_, Cpu>>,
+        tap: Option<Tap<'_, C>>,
     ) {
         let held = first.div_ceil(PAGE_TOKENS);
         let needed = (first + len).div_ceil(PAGE_TOKENS);

@@ -6,7 +6,8 @@ use std::path::Path;
 use engine::model::{Dtype, ModelFiles};
 use engine::plan::Plan;
 use engine::runner::Runner;
-use engine::start::{CpuRunner, Loaded, cpu_config, load, scheduler_config, start_cpu};
+use engine::start::{cpu_config, load, scheduler_config, start_cpu};
+use kernels::Compute;
 use kernels::cpu::Cpu;
 use scheduler::types::{
     Command, Event, Finish, Logprobs, Request, RequestId, Sampling, Token, Usage,
@@ -56,8 +57,8 @@ pub(crate) struct Choice {
     pub(crate) finish: Option<Finish>,
 }
 
-pub(crate) struct Serve {
-    scheduler: Scheduler<CpuRunner>,
+pub(crate) struct Serve<C: Compute = Cpu> {
+    scheduler: Scheduler<Runner<C>>,
     now: u64,
     /// Ticks so far.
     pub(crate) steps: u64,
@@ -76,18 +77,21 @@ impl Serve {
         let plan = plan(files, dtype, size);
         let device = Cpu::new(cpu_config(&files.spec, &plan));
         let loaded = load(device, &files.spec, files.weights.as_ref(), &plan);
-        let Loaded { compute, model, cache } = loaded.unwrap_or_else(|error| panic!("{error}"));
-        Self::over(Runner::new(compute, model, cache, &plan, 2), &plan)
+        let loaded = loaded.unwrap_or_else(|error| panic!("{error}"));
+        Self::over(Runner::new(loaded, &plan, 2), &plan)
     }
+}
 
-    fn over(runner: CpuRunner, plan: &Plan) -> Self {
+impl<C: Compute> Serve<C> {
+    /// A runner of any device.
+    pub(crate) fn over(runner: Runner<C>, plan: &Plan) -> Self {
         // Times of a shared machine must not decide what a test's steps hold.
         let config = Config { target_itl_us: 0, ..scheduler_config(plan) };
         Self { scheduler: Scheduler::new(runner, config), now: 0, steps: 0 }
     }
 
     /// The engine, between two runs.
-    pub(crate) fn engine(&mut self) -> &mut CpuRunner {
+    pub(crate) fn engine(&mut self) -> &mut Runner<C> {
         self.scheduler.engine_mut()
     }
 

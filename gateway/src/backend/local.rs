@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
 use engine::adapter::Adapter;
-use engine::{AdapterBase, CpuRunner, LoadError};
+use engine::{AdapterBase, Compute, LoadError, Runner};
 use scheduler::Stats;
 use scheduler::types::{Engine, Event, Micros, Request, RequestId};
 use tokio::sync::mpsc;

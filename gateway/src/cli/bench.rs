@@ -1,10 +1,12 @@
-//! `hearth bench serve`: load from many callers, and what they see.
+//! `hearth bench`: `engine` measures the engine alone; `serve` makes load from many callers and
+//! says what they see.
 //!
 //! Open loop: requests are sent at random times of a given mean rate (a Poisson process) whether
 //! or not earlier ones were answered, as strangers do, and latency counts from the moment a
 //! request was due. A closed loop slows down with the server and so hides its worst moments.
 
 mod load;
+mod local;
 mod report;
 
 use std::path::PathBuf;
@@ -26,6 +28,8 @@ pub struct Args {
 enum What {
     /// Load on a server's chat endpoint
     Serve(ServeArgs),
+    /// The engine alone, on random weights in the shape of a known model
+    Engine(local::EngineArgs),
 }
 
 /// Flags of `hearth bench serve`.
@@ -82,12 +86,18 @@ fn positive(text: &str) -> Result<f64, String> {
     }
 }
 
-/// Runs the load and prints what came of it.
+/// Measures and prints what came of it.
 ///
 /// # Errors
-/// The server is not there, or not one request was answered.
+/// The server is not there, or not one request was answered; or see [`local::run`].
 pub fn run(args: &Args) -> Outcome {
-    let What::Serve(args) = &args.what;
+    match &args.what {
+        What::Serve(args) => serve(args),
+        What::Engine(args) => local::run(args),
+    }
+}
+
+fn serve(args: &ServeArgs) -> Outcome {
     super::runtime(2)?.block_on(async {
         let connection = args.server.connect()?;
         let model = match args.model.clone() {

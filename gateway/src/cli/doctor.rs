@@ -9,11 +9,15 @@ use super::exit::{self, Outcome};
 use crate::config::values::{physical_cores, show_size};
 use crate::config::{Config, Flags};
 use crate::pull::Hub;
+use crate::wiring::{Target, gpu};
 use crate::{machine, wiring};
 
 /// Flags of `hearth doctor`: those of `hearth serve`, to check what it would use.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Run every kernel case on the GPU and compare with plain references: some minutes
+    #[arg(long)]
+    gpu: bool,
     #[command(flatten)]
     flags: Flags,
 }
@@ -61,7 +65,7 @@ pub fn run(args: &Args) -> Outcome {
     cpu(&mut found, &config);
     memory(&mut found);
     files(&mut found);
-    gpu(&mut found);
+    driver(&mut found, &config, args.gpu);
     cache(&mut found);
     port(&mut found, &config);
     exit::print(&found.text)?;
@@ -108,7 +112,7 @@ fn files(found: &mut Findings) {
     }
 }
 
-fn gpu(found: &mut Findings) {
+fn driver(found: &mut Findings, config: &Config, cases: bool) {
     let driver = machine::cuda_driver();
     let gpus = Nvml::init().and_then(|nvml| {
         let names = (0..nvml.device_count()?).map(|i| nvml.device_by_index(i)?.name());
@@ -127,6 +131,30 @@ fn gpu(found: &mut Findings) {
             let advice = "models run on the CPU; for a GPU install NVIDIA's driver, in a \
                           container start it with --gpus all";
             found.note("gpu", &format!("none: {why}"), advice);
+        }
+    }
+    card(found, config, cases);
+}
+
+/// The card as models would use it.
+fn card(found: &mut Findings, config: &Config, cases: bool) {
+    let target = match Target::choose(config) {
+        Ok(target) => target,
+        Err(error) => return found.bad("cuda", &error.to_string(), "see --device"),
+    };
+    if let Target::Cpu(Some(why)) = &target
+        && machine::cuda_driver().is_ok()
+    {
+        found.bad("cuda", why, "models would run on the CPU");
+    }
+    match gpu::measure(&target) {
+        Ok(lines) => lines.iter().for_each(|line| found.good("cuda", line)),
+        Err(why) => found.bad("cuda", &why, "see `nvidia-smi` and the kernel log"),
+    }
+    if cases {
+        match gpu::check_kernels(&target) {
+            Ok(text) => found.good("kernels", &text),
+            Err(why) => found.bad("kernels", &why, "do not serve from this card with this build"),
         }
     }
 }

@@ -25,9 +25,9 @@ pub struct Args {
 pub fn run(args: &Args) -> Outcome {
     let choice = source::model(&args.name).map_err(exit::usage)?;
     let config = Config::defaults();
-    let device = wiring::choose_device(&config)?;
-    let mut found = wiring::inspect::inspect(&config, &choice)?;
-    found["device"] = device.into();
+    let device = wiring::Target::choose(&config)?;
+    let mut found = wiring::inspect::inspect(&config, &device, &choice)?;
+    found["device"] = device.to_string().into();
     if args.json {
         if let Some(fields) = found.as_object_mut() {
             fields.remove("plan_table");

@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod exit;
 mod http;
 pub mod inspect;
+pub mod kernels;
 mod logs;
 pub mod plan;
 pub mod pull;

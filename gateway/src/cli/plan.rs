@@ -27,14 +27,12 @@ pub fn run(args: &Args) -> Outcome {
         Some(name) => vec![source::model(name).map_err(exit::usage)?],
         None => config.models.clone(),
     };
-    let device = wiring::choose_device(&config)?;
+    let device = wiring::Target::choose(&config)?;
     super::runtime(2)?.block_on(async {
         for model in &models {
-            let planned = wiring::plan(&config, model).await?;
+            let planned = wiring::plan(&config, &device, model).await?;
             if args.json {
-                let mut plan = planned.json();
-                plan["device"] = "cpu".into();
-                exit::print(&format!("{plan}\n"))?;
+                exit::print(&format!("{}\n", planned.json()))?;
             } else {
                 let (title, table) = (planned.title(), planned.table());
                 exit::print(&format!("{title}\ndevice      {device}\n{table}"))?;

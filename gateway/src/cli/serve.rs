@@ -16,7 +16,8 @@ use crate::config::values::show_time;
 use crate::config::{Config, Flags, Loaded, ModelChoice, Secret};
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::{server, wiring};
+use crate::server;
+use crate::wiring::{self, Target};
 
 /// The gateway's own threads. They parse, tokenize and write; models have threads of their own.
 const THREADS: usize = 2;
@@ -51,7 +52,7 @@ pub fn run(args: &Args) -> Outcome {
 async fn serve(loaded: Loaded, start: Instant) -> Outcome {
     let config = Arc::new(loaded.config);
     let mut signals = Signals::new()?;
-    let device = wiring::choose_device(&config)?;
+    let device = Target::choose(&config)?;
     let listener = listen(&config).await?;
     // Port 0 asks the system for a free one: say which it is.
     let address = listener.local_addr().unwrap_or(config.listen);
@@ -86,7 +87,7 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
         },
     ));
     tokio::select! {
-        loaded = load(&config, &models, &metrics) => loaded?,
+        loaded = load(&config, &device, &models, &metrics) => loaded?,
         () = signals.next() => return exit::print("stopped while loading\n"),
     }
     exit::print(&ready_text(&config, &models, address, start))?;
@@ -121,9 +122,14 @@ async fn listen(config: &Config) -> Result<TcpListener, Failure> {
 }
 
 /// Plans and starts the models one after the other: each plan sees what the ones before it left.
-async fn load(config: &Arc<Config>, models: &Models, metrics: &Arc<Metrics>) -> Outcome {
+async fn load(
+    config: &Arc<Config>,
+    device: &Target,
+    models: &Models,
+    metrics: &Arc<Metrics>,
+) -> Outcome {
     for choice in &config.models {
-        load_one(config, choice, models, metrics).await.map_err(|failure| Failure {
+        load_one(config, (device, choice), models, metrics).await.map_err(|failure| Failure {
             message: format!("{}: {failure}", choice.id),
             ..failure
         })?;
@@ -134,11 +140,11 @@ async fn load(config: &Arc<Config>, models: &Models, metrics: &Arc<Metrics>) -> 
 
 async fn load_one(
     config: &Arc<Config>,
-    choice: &ModelChoice,
+    (device, choice): (&Target, &ModelChoice),
     models: &Models,
     metrics: &Arc<Metrics>,
 ) -> Outcome {
-    let planned = wiring::plan(config, choice).await?;
+    let planned = wiring::plan(config, device, choice).await?;
     exit::print(&format!("\n{}\n{}", planned.title(), planned.table()))?;
     planned.notes().iter().for_each(|note| tracing::warn!(model = %choice.id, "{note}"));
     if planned.pools() {

@@ -204,24 +204,49 @@ pub static OPTIONS: &[Opt] = &[
         },
     },
     Opt {
+        key: "engine.cache_dtype",
+        env: "HEARTH_CACHE_DTYPE",
+        flag: "cache-dtype",
+        value: "TYPE",
+        default: "auto",
+        list: false,
+        doc: "Type of keys and values: `auto` (that of the arithmetic) or `fp8` (e4m3, on a GPU): \
+              half the memory, a little less exact.",
+        set: |c, t| one(&mut c.cache_dtype, t, values::cache_dtype),
+    },
+    Opt {
+        key: "engine.gpu_memory",
+        env: "HEARTH_GPU_MEMORY",
+        flag: "gpu-memory",
+        value: "SHARE|SIZE",
+        default: "0.9",
+        list: false,
+        doc: "Memory of the GPU that each model may take, weights, cache and all: a share of the \
+              card's (`0.9`) or a size (`20GiB`).",
+        set: |c, t| one(&mut c.gpu_memory, t, values::gpu_memory),
+    },
+    Opt {
         key: "engine.rows_max",
         env: "HEARTH_ROWS_MAX",
         flag: "rows-max",
         value: "N",
-        default: "32",
+        default: "auto",
         list: false,
-        doc: "Sequences computed at once.",
-        set: |c, t| one(&mut c.rows_max, t, |s| values::count(s, 1, 4096)),
+        doc: "Sequences computed at once; `auto`: 32 on a CPU, 256 on a GPU.",
+        set: |c, t| one(&mut c.rows_max, t, |s| values::auto(s, |s| values::count(s, 1, 4096))),
     },
     Opt {
         key: "engine.step_tokens",
         env: "HEARTH_STEP_TOKENS",
         flag: "step-tokens",
         value: "N",
-        default: "512",
+        default: "auto",
         list: false,
-        doc: "Tokens computed in one step at most; long prompts are cut into such pieces.",
-        set: |c, t| one(&mut c.step_tokens, t, |s| values::count(s, 16, 1 << 17)),
+        doc: "Tokens computed in one step at most; long prompts are cut into such pieces. `auto`: \
+              512 on a CPU, 2048 on a GPU, 8192 on one of 64 GiB or more.",
+        set: |c, t| {
+            one(&mut c.step_tokens, t, |s| values::auto(s, |s| values::count(s, 16, 1 << 17)))
+        },
     },
     Opt {
         key: "engine.target_inter_token",

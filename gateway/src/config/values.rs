@@ -31,6 +31,24 @@ pub enum Dtype {
     Float16,
 }
 
+/// Type of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheDtype {
+    /// That of the arithmetic.
+    Auto,
+    /// e4m3, one byte.
+    Fp8,
+}
+
+/// What a model may take of a GPU's memory.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum GpuMemory {
+    /// A share of all of it.
+    Share(f64),
+    /// So many bytes.
+    Size(u64),
+}
+
 /// What models are there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
@@ -237,6 +255,23 @@ pub(super) fn dtype(text: &str) -> Result<Dtype, String> {
         "bfloat16" | "bf16" => Ok(Dtype::Bfloat16),
         "float16" | "f16" => Ok(Dtype::Float16),
         _ => Err(format!("`{text}` is not one of auto, float32, bfloat16, float16")),
+    }
+}
+
+pub(super) fn cache_dtype(text: &str) -> Result<CacheDtype, String> {
+    match text {
+        "auto" => Ok(CacheDtype::Auto),
+        "fp8" | "fp8_e4m3" => Ok(CacheDtype::Fp8),
+        _ => Err(format!("`{text}` is not one of auto, fp8")),
+    }
+}
+
+/// A share between 0.05 and 1, or a size with its unit.
+pub(super) fn gpu_memory(text: &str) -> Result<GpuMemory, String> {
+    match text.parse::<f64>() {
+        Ok(share) if (0.05..=1.0).contains(&share) => Ok(GpuMemory::Share(share)),
+        Ok(_) => Err(format!("`{text}` is not a share between 0.05 and 1, nor a size like 20GiB")),
+        Err(_) => size(text, 64 << 20, 1 << 45).map(GpuMemory::Size),
     }
 }
 

@@ -8,7 +8,7 @@ use engine::spec::{LayerSpec, MlpSpec, ModelSpec, Role};
 use serde_json::{Map, Value, json};
 use text::ChatInput;
 
-use super::{WiringError, only_gguf, plan_files};
+use super::{Target, WiringError, only_gguf, plan_files};
 use crate::config::{Config, ModelChoice, ModelSource};
 use crate::pull::Hub;
 
@@ -16,7 +16,11 @@ use crate::pull::Hub;
 ///
 /// # Errors
 /// It is not here, or its files cannot be used: the file and the reason.
-pub fn inspect(config: &Config, choice: &ModelChoice) -> Result<Value, WiringError> {
+pub fn inspect(
+    config: &Config,
+    target: &Target,
+    choice: &ModelChoice,
+) -> Result<Value, WiringError> {
     let path = match &choice.source {
         ModelSource::Demo => None,
         ModelSource::Path(path) => Some(path.clone()),
@@ -33,7 +37,7 @@ pub fn inspect(config: &Config, choice: &ModelChoice) -> Result<Value, WiringErr
     let files = open(path)?;
     let mut out = describe(&files);
     out["model"] = choice.id.clone().into();
-    match plan_files(config, choice.clone(), path) {
+    match plan_files(config, target, choice.clone(), path) {
         Ok(planned) => {
             out["task"] = planned.task().into();
             out["plan"] = planned.json();

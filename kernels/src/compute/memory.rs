@@ -24,6 +24,9 @@ pub enum Error {
         /// Bytes given.
         found: usize,
     },
+    /// The device failed.
+    #[error("device error: {0}")]
+    Device(String),
 }
 
 /// A step failed on the device.
@@ -48,6 +51,16 @@ pub enum Precision {
     /// Activations kept in f32 (CPU) or rounded to f16 (CUDA) for products with 16-bit weights;
     /// 8-bit integers for products with quantized weights.
     Float16,
+}
+
+/// What a tensor's numbers are for, so that a device can choose their type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kept {
+    /// Sums that live through the layers, scores, logits, angles: f32.
+    Exact,
+    /// What products read and give. A device may keep the 16 bits of them that its [`Precision`]
+    /// computes with; the CPU keeps f32.
+    Rounded,
 }
 
 /// Rows of a weight matrix `[rows, cols]`, row-major in one storage format, as files hold them.
@@ -75,6 +88,8 @@ pub enum CacheElement {
     Bf16,
     /// 2 bytes.
     F16,
+    /// 1 byte, e4m3fn, as they are (no scale). Not on CPU.
+    F8E4M3,
 }
 
 impl CacheElement {
@@ -84,6 +99,7 @@ impl CacheElement {
         match self {
             Self::F32 => 4,
             Self::Bf16 | Self::F16 => 2,
+            Self::F8E4M3 => 1,
         }
     }
 }

@@ -87,6 +87,9 @@ impl Cache {
             let what = format!("pages of {} tokens (16 are)", shape.page_tokens);
             return Err(Error::Unsupported(what));
         }
+        if shape.element == CacheElement::F8E4M3 {
+            return Err(Error::Unsupported("a KV cache of 8-bit floats on CPU".to_owned()));
+        }
         if shape.value_dim() > shape.head_dim {
             let what = format!("values of {} in keys of {}", shape.value_dim(), shape.head_dim);
             return Err(Error::Unsupported(what));
@@ -215,6 +218,7 @@ macro_rules! with_element {
                 type $T = half::f16;
                 $body
             }
+            $crate::compute::CacheElement::F8E4M3 => unreachable!("refused by Cache::new"),
         }
     };
 }

@@ -52,8 +52,8 @@ pub use tensor::{Tensor, Vector};
 
 use crate::compute::{
     Activation, Attention, CacheShape, CacheValues, Compute, Drawn, Error, Fault, Head, HeadBlocks,
-    LatentProjection, LogprobRow, MatrixPart, Norm, Precision, Projection, Rope, Router, SampleRow,
-    Sampler, Scored, Step,
+    Kept, LatentProjection, LogprobRow, MatrixPart, Norm, Precision, Projection, Rope, Router,
+    SampleRow, Sampler, Scored, Step,
 };
 
 /// How large the steps of a [`Cpu`] are: its scratch is claimed for this.
@@ -189,7 +189,7 @@ impl Compute for Cpu {
         Vector::new(values)
     }
 
-    fn tensor(&mut self, rows: usize, width: usize) -> Result<Tensor, Error> {
+    fn tensor(&mut self, rows: usize, width: usize, _: Kept) -> Result<Tensor, Error> {
         Tensor::zeroed(rows, width)
     }
 

@@ -2,10 +2,10 @@
 //! steps, and let go there.
 
 use std::path::Path;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use super::{Adapter, AdapterBase, CpuRunner, LoadError, LocalEngine, Message};
+use super::{Adapter, AdapterBase, Compute, LoadError, LocalEngine, Message, Runner};
 
 /// A device takes an adapter in between two steps, which take milliseconds; a thread that is
 /// silent for so long is gone or hangs.
@@ -37,7 +37,7 @@ pub trait Adapts {
 pub struct AdapterFiles(AdapterBase);
 
 /// An adapter's files, read and checked against the base.
-pub struct ReadAdapter(Adapter);
+pub struct ReadAdapter(Arc<Adapter>);
 
 impl AdapterFiles {
     /// For adapters of this base.
@@ -51,11 +51,11 @@ impl AdapterFiles {
     /// # Errors
     /// Its files are missing or damaged, or it is for another base.
     pub fn open(&self, folder: &Path) -> Result<ReadAdapter, LoadError> {
-        self.0.open(folder).map(ReadAdapter)
+        self.0.open(folder).map(|read| ReadAdapter(Arc::new(read)))
     }
 }
 
-impl Adapts for CpuRunner {
+impl<C: Compute> Adapts for Runner<C> {
     fn set_adapter(&mut self, number: u32, adapter: &ReadAdapter) -> Result<(), AdapterRefused> {
         let set = Self::set_adapter(self, number, &adapter.0);
         set.map_err(|error| AdapterRefused(error.to_string()))

@@ -25,8 +25,7 @@
 //! `Iq2Xs` 1.54, `Iq2S` 1.39) or 4 (`Iq3Xxs` 1.41, `Iq3S` 1.25).
 
 use super::layout::{GROUP, GROUPS, PANEL, SUPER, VECTOR};
-use crate::Format;
-use crate::format::grids::{E2M1_LEVELS, IQ2_LEVELS, IQ3_XXS_LEVELS, IQ4_LEVELS};
+use crate::{Format, codes};
 
 /// What kernels on codes are made for, one by one. Formats that differ in scales only share one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -236,22 +235,8 @@ fn shape(format: Format) -> (Coding, Scaling, f32) {
     (coding, scaling, factor)
 }
 
-/// The top bit of a code is its sign, where the format has signs apart.
+/// Values plus 128: bytes without sign.
 fn table(format: Format) -> [u8; 16] {
-    let value = |code: usize| -> i32 {
-        let (three, two) = (code & 7, code & 3);
-        let sign = |bit: usize| if code >> bit & 1 == 1 { -1 } else { 1 };
-        match format {
-            Format::Iq4Nl | Format::Iq4Xs => i32::from(IQ4_LEVELS[code]),
-            Format::Mxfp4 => i32::from(E2M1_LEVELS[code]),
-            Format::Iq3Xxs => sign(3) * i32::from(IQ3_XXS_LEVELS[three]),
-            Format::Iq3S => sign(3) * (2 * three as i32 + 1),
-            Format::Iq2Xxs | Format::Iq2Xs | Format::Iq2S => {
-                sign(2) * IQ2_LEVELS.get(two).map_or(0, |&level| i32::from(level))
-            }
-            Format::Iq1M => 8 * (two as i32 - 1) + sign(2),
-            _ => 0,
-        }
-    };
-    std::array::from_fn(|code| (value(code) + 128) as u8)
+    let values = codes::coding(format).and_then(|coding| coding.table).unwrap_or([0.0; 16]);
+    values.map(|value| (value as i32 + 128) as u8)
 }

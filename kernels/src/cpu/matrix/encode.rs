@@ -6,7 +6,7 @@ use crate::cpu::isa::Isa;
 
 use super::coding::{Codes, DELTAS_AT, Minimum, Scaling};
 use super::layout::{Floats, GROUP, Layout, PAIR, PANEL, Packing, QUAD};
-use super::{blocks, points};
+use crate::codes::{blocks, points};
 
 mod codes;
 

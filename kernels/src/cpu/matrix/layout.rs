@@ -30,7 +30,7 @@ pub(crate) const PAIR: usize = 2 * PANEL;
 /// Rows of a panel of small floats.
 pub(crate) const QUAD: usize = 4 * PANEL;
 /// Elements of k that share a scale at most; the step of all quantized kernels.
-pub(crate) const GROUP: usize = 32;
+pub(crate) use crate::codes::GROUP;
 /// Elements of k in a super-block.
 pub(crate) const SUPER: usize = 256;
 /// Groups of a super-block.

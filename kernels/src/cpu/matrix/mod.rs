@@ -3,13 +3,11 @@
 //! Quantized weights stay quantized. The kernels in `matmul` stream panels; [`Matrix::row`]
 //! gathers one row for embeddings. It must not know what the matrix is for.
 
-mod blocks;
 pub(crate) mod coding;
 mod decode;
 mod encode;
 pub(crate) mod layout;
 mod memory;
-mod points;
 
 use crate::compute::{Error, MatrixPart, Precision};
 use crate::{Format, cpu::isa::Isa, cpu::pool::Pool};

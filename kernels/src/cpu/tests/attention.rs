@@ -19,6 +19,7 @@ fn ulps(element: CacheElement) -> f32 {
         F32 => 64.0,
         F16 => 64.0 * 1024.0 / 8.0,
         Bf16 => 64.0 * 1024.0,
+        CacheElement::F8E4M3 => unreachable!("not on CPU"),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Numbers, assert_near, begin, isas, tensor};
 use crate::compute::{
-    Compute, HeadBlocks, MatrixPart, Precision, Router, RouterGroups, RouterScore,
+    Compute, HeadBlocks, Kept, MatrixPart, Precision, Router, RouterGroups, RouterScore,
 };
 use crate::cpu::isa::Isa;
 use crate::cpu::matrix::Matrix;
@@ -200,7 +200,7 @@ fn ordered_matrix(
 /// `rows` rows of a product with a whole matrix.
 fn dense(cpu: &mut Cpu, x: &Tensor, rows: usize, w: &Matrix, bias: &[f32]) -> Vec<f32> {
     let bias = cpu.load_vector(bias).expect("memory");
-    let mut out = cpu.tensor(rows, w.rows()).expect("memory");
+    let mut out = cpu.tensor(rows, w.rows(), Kept::Exact).expect("memory");
     begin(cpu, rows);
     cpu.matmul(x, w, Some(&bias), &mut out);
     out.first(rows).to_vec()
@@ -248,7 +248,7 @@ fn check_products(isa: Isa, precision: Precision, threads: usize, case: &Case<'_
     assert_eq!(cpu.experts_bytes(&first), bytes);
     let routes = routes_of(&mut cpu, &logits, experts, &plain(top_k));
     let bias = cpu.load_vector(&bias).expect("memory");
-    let mut out = cpu.tensor(routed, out_width).expect("memory");
+    let mut out = cpu.tensor(routed, out_width, Kept::Exact).expect("memory");
     begin(&mut cpu, rows);
     cpu.expert_matmul(&x, &first, Some(&bias), &routes, true, &mut out);
     for row in 0..rows {
@@ -260,8 +260,8 @@ fn check_products(isa: Isa, precision: Precision, threads: usize, case: &Case<'_
     }
     let each: Vec<_> = second.iter().map(|w| dense(&mut cpu, &out, routed, w, &[0.0; 5])).collect();
     let second = cpu.load_experts(second).expect("memory");
-    let mut down = cpu.tensor(routed, 5).expect("memory");
-    let mut sum = cpu.tensor(rows, 5).expect("memory");
+    let mut down = cpu.tensor(routed, 5, Kept::Exact).expect("memory");
+    let mut sum = cpu.tensor(rows, 5, Kept::Exact).expect("memory");
     begin(&mut cpu, rows);
     cpu.expert_matmul(&out, &second, None, &routes, false, &mut down);
     cpu.combine(&down, &routes, &mut sum);
@@ -324,7 +324,10 @@ fn a_nan_among_the_logits_reaches_the_output_of_its_row_only() {
     logits[6] = f32::NAN;
     let routes = routes_of(&mut cpu, &logits, 4, &plain(2));
     let x = tensor(&mut cpu, 2, &numbers.list(16, 1.0));
-    let (mut out, mut sum) = (cpu.tensor(4, 6).expect("memory"), cpu.tensor(2, 6).expect("memory"));
+    let (mut out, mut sum) = (
+        cpu.tensor(4, 6, Kept::Exact).expect("memory"),
+        cpu.tensor(2, 6, Kept::Exact).expect("memory"),
+    );
     cpu.expert_matmul(&x, &experts, None, &routes, true, &mut out);
     cpu.combine(&out, &routes, &mut sum);
     let (ok, broken) = sum.first(2).split_at(6);

@@ -1,7 +1,7 @@
 //! Low-rank additions against the plain loops, and a row alone against the same row in a batch.
 
 use super::{Numbers, assert_near, cpu, isas, tensor};
-use crate::compute::{CacheElement, CacheShape, CacheValues, Compute, Segment, Step};
+use crate::compute::{CacheElement, CacheShape, CacheValues, Compute, Kept, Segment, Step};
 use crate::cpu::isa::Isa;
 use crate::cpu::{Cpu, LowRank};
 use crate::reference::low_rank::low_rank;
@@ -114,7 +114,7 @@ fn a_nan_in_a_row_stays_in_it() {
     let pair = [Some(Factors::new(&mut Numbers::new(1), 40, 20, 4).load(&mut cpu))];
     let mut x = vec![1.0; 80];
     x[50] = f32::NAN;
-    let (x, mut out) = (tensor(&mut cpu, 2, &x), cpu.tensor(2, 20).expect("memory"));
+    let (x, mut out) = (tensor(&mut cpu, 2, &x), cpu.tensor(2, 20, Kept::Exact).expect("memory"));
     begin(&mut cpu, &[(2, 1)]);
     cpu.adapt(&x, &pair, 0, &mut out);
     let (ok, broken) = out.first(2).split_at(20);

@@ -13,7 +13,7 @@ mod steps;
 use super::isa::Isa;
 use super::{Cpu, CpuConfig, Tensor};
 use crate::compute::{
-    CacheElement, CacheShape, CacheValues, Compute, Precision, Sampler, Segment, Step,
+    CacheElement, CacheShape, CacheValues, Compute, Kept, Precision, Sampler, Segment, Step,
 };
 
 /// One instruction set per [`super::lanes::Lanes`].
@@ -75,7 +75,7 @@ pub(crate) fn cpu(isa: Isa, threads: usize, rows: usize, vocab: usize) -> Cpu {
 
 /// A tensor of these rows.
 pub(crate) fn tensor(cpu: &mut Cpu, rows: usize, values: &[f32]) -> Tensor {
-    let mut tensor = cpu.tensor(rows, values.len() / rows).expect("memory");
+    let mut tensor = cpu.tensor(rows, values.len() / rows, Kept::Exact).expect("memory");
     tensor.first_mut(rows).copy_from_slice(values);
     tensor
 }

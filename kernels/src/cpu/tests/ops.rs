@@ -1,7 +1,9 @@
 //! Norms, sums, activations, gates, rope, embedding, selection, logits.
 
 use super::{Numbers, ONE_PAGE, assert_near, begin, cpu, isas, plain_sampler, segment, tensor};
-use crate::compute::{Activation, Beyond, Compute, Head, MatrixPart, Norm, NormKind, Rope, Step};
+use crate::compute::{
+    Activation, Beyond, Compute, Head, Kept, MatrixPart, Norm, NormKind, Rope, Step,
+};
 use crate::cpu::isa::Isa;
 use crate::cpu::{Cpu, Tensor, Vector};
 use crate::format::Format;
@@ -46,7 +48,7 @@ fn norms_with_and_without_a_sum() {
             let how = Norm { kind, weight: &loaded, bias, eps: 1e-5 };
             let mut residual = tensor(&mut cpu, rows, &x);
             let delta = tensor(&mut cpu, rows, &delta);
-            let mut out = cpu.tensor(rows, width).expect("memory");
+            let mut out = cpu.tensor(rows, width, Kept::Exact).expect("memory");
             begin(&mut cpu, rows);
             // A mean of 20 in f32 is off by some 1e-6, which counts beside a deviation of 3. Of
             // one element alone the deviation is 0 and eps divides.
@@ -77,8 +79,8 @@ fn one_row_is_the_same(
     let mut cpu = cpu(isa, 3, rows, 8);
     let weight = cpu.load_vector(&vec![1.0; width]).expect("memory");
     let (all, one) = (tensor(&mut cpu, rows, &x), tensor(&mut cpu, 1, &x[..width]));
-    let mut out = cpu.tensor(rows, out_width).expect("memory");
-    let mut alone = cpu.tensor(1, out_width).expect("memory");
+    let mut out = cpu.tensor(rows, out_width, Kept::Exact).expect("memory");
+    let mut alone = cpu.tensor(1, out_width, Kept::Exact).expect("memory");
     begin(&mut cpu, rows);
     op(&mut cpu, &weight, &all, &mut out);
     begin(&mut cpu, 1);
@@ -125,7 +127,7 @@ fn activations_gated_and_plain() {
                 let row = |row: &[f32]| reference::activation::activate(f, gated, row);
                 let want: Vec<f32> = x.chunks(from).flat_map(row).collect();
                 let x = tensor(&mut cpu, all, &x);
-                let mut out = cpu.tensor(all, width).expect("memory");
+                let mut out = cpu.tensor(all, width, Kept::Exact).expect("memory");
                 begin(&mut cpu, rows);
                 cpu.activate(&x, f, gated, copies, &mut out);
                 let what = format!("{f:?}, gated {gated}, {}", isa.name());
@@ -151,7 +153,7 @@ fn activations_of_what_is_no_number_or_far_out() {
         for f in ACTIVATIONS.into_iter().take(5) {
             let mut cpu = cpu(isa, 1, 1, 8);
             let x = tensor(&mut cpu, 1, &x);
-            let mut out = cpu.tensor(1, 9).expect("memory");
+            let mut out = cpu.tensor(1, 9, Kept::Exact).expect("memory");
             begin(&mut cpu, 1);
             cpu.activate(&x, f, false, 1, &mut out);
             let [nan, rest @ ..] = out.first(1) else { panic!("a row") };
@@ -189,7 +191,7 @@ fn check_rope(rope: &Rope, prompt: Option<u32>, firsts: &[u32]) {
     let pairs = rope.inv_freq.len();
     let mut cpu = cpu(Isa::detect(), 2, 4, 8);
     let mut cache = cpu.cache(ONE_PAGE).expect("memory");
-    let mut out = cpu.tensor(2, 2 * pairs).expect("memory");
+    let mut out = cpu.tensor(2, 2 * pairs, Kept::Exact).expect("memory");
     if let Some(prompt) = prompt {
         cpu.start_slot(0, &vec![1; prompt as usize], prompt, &plain_sampler());
     }
@@ -259,7 +261,7 @@ fn embed_and_select() {
         let mut cpu = cpu(isa, 2, 6, vocab);
         let matrix =
             cpu.load_matrix(&[part(vocab, width, &matrix_bytes(&table))]).expect("a matrix");
-        let mut out = cpu.tensor(6, width).expect("memory");
+        let mut out = cpu.tensor(6, width, Kept::Exact).expect("memory");
         begin(&mut cpu, 3);
         cpu.step.tokens.copy_from_slice(&[7, 0, 10]);
         cpu.embed(&matrix, 0.5, &mut out);
@@ -270,7 +272,7 @@ fn embed_and_select() {
             cpu.read(&out, row_, &mut got);
             assert_eq!(got, want);
         }
-        let mut picked = cpu.tensor(2, width).expect("memory");
+        let mut picked = cpu.tensor(2, width, Kept::Exact).expect("memory");
         cpu.select(&out, &[2, 0], &mut picked);
         assert_eq!(picked.first(2)[..width], out.first(3)[2 * width..]);
         assert_eq!(picked.first(2)[width..], out.first(3)[..width]);
@@ -314,7 +316,7 @@ fn logits_are_biased_scaled_and_capped() {
             let loaded = cpu.load_vector(&bias).expect("memory");
             let x = tensor(&mut cpu, rows, &x);
             begin(&mut cpu, rows);
-            let mut out = cpu.tensor(rows, vocab).expect("memory");
+            let mut out = cpu.tensor(rows, vocab, Kept::Exact).expect("memory");
             let mut all = |bias, scale, soft_cap| {
                 cpu.logits(&x, rows, &head, &Head { bias, scale, soft_cap }, &mut out);
                 out.first(rows).to_vec()

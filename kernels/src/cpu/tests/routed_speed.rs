@@ -6,7 +6,7 @@
 use super::experts::{matrix, plain, routes_of};
 use super::low_rank::Factors;
 use super::{Numbers, begin, tensor};
-use crate::compute::{Compute, Precision};
+use crate::compute::{Compute, Kept, Precision};
 use crate::cpu::isa::Isa;
 use crate::cpu::matrix::Matrix;
 use crate::cpu::{Cpu, CpuConfig, Routes, Tensor};
@@ -85,9 +85,9 @@ fn routed(format: Format, layer: Layer, (rows, even): (usize, bool), rounds: usi
     let mut inputs = Inputs {
         x: tensor(&mut cpu, rows, &numbers.list(rows * cols, 1.0)),
         routes,
-        out: cpu.tensor(routed, out).expect("memory"),
+        out: cpu.tensor(routed, out, Kept::Exact).expect("memory"),
         whole_x: tensor(&mut cpu, each, &numbers.list(each * cols, 1.0)),
-        whole_out: cpu.tensor(each, out * experts).expect("memory"),
+        whole_out: cpu.tensor(each, out * experts, Kept::Exact).expect("memory"),
     };
     let used = |routes: &Routes| {
         let mut used = vec![false; experts];
@@ -147,7 +147,7 @@ fn adapted(rows: usize, width: usize, rank: usize, adapters: usize, rounds: usiz
         })
         .collect();
     let x = tensor(&mut cpu, rows, &numbers.list(rows * width, 1.0));
-    let mut out = cpu.tensor(rows, width).expect("memory");
+    let mut out = cpu.tensor(rows, width, Kept::Exact).expect("memory");
     let segments: Vec<_> = (0..rows).map(|row| (1, (row % adapters) as u32 + 1)).collect();
     super::low_rank::begin(&mut cpu, &segments);
     let mut best = [f64::INFINITY; 2];

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use super::{Numbers, begin, cpu, isas, plain_sampler, segment, tensor};
 use crate::compute::{
-    Activation, Attention, CacheElement, CacheShape, CacheValues, Compute, Drawn, Grant, Norm,
-    NormKind, SampleRow, Sampler, Step,
+    Activation, Attention, CacheElement, CacheShape, CacheValues, Compute, Drawn, Grant, Kept,
+    Norm, NormKind, SampleRow, Sampler, Step,
 };
 use crate::cpu::Cpu;
 use crate::cpu::cache::with_element;
@@ -71,7 +71,7 @@ fn attention(
         (0..pages as u32).map(|page| Grant { slot: 0, index: page, page }).collect();
     let width = heads * head_dim;
     let q = tensor(&mut cpu, rows, &Numbers::new(1).list(rows * width, 0.1));
-    let mut out = cpu.tensor(rows, heads * shape.value_dim()).expect("memory");
+    let mut out = cpu.tensor(rows, heads * shape.value_dim(), Kept::Exact).expect("memory");
     let segments = [segment(0, (context - rows) as u32, rows as u32, 0)];
     let tokens = vec![0; rows];
     cpu.begin(Step { tokens: &tokens, segments: &segments, grants: &grants }, &mut cache);
@@ -186,7 +186,7 @@ fn rows_report(isa: Isa, rows: &[usize]) {
         let gate_up = tensor(&mut cpu, rows, &Numbers::new(3).list(rows * 2 * width, 1.0));
         let mut residual = tensor(&mut cpu, rows, &Numbers::new(4).list(rows * width, 1.0));
         let weight = cpu.load_vector(&vec![1.0; width]).expect("memory");
-        let mut out = cpu.tensor(rows, width).expect("memory");
+        let mut out = cpu.tensor(rows, width, Kept::Exact).expect("memory");
         begin(&mut cpu, rows);
         let print = |name: &str, us: f64| {
             println!("{:20} {name:30} {rows:4} rows: {us:9.1} us", isa.name());

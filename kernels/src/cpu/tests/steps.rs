@@ -1,7 +1,9 @@
 //! Steps in flight, late tokens, slots that start again, and histories.
 
 use super::{ONE_PAGE, cpu, isas, plain_sampler, segment, tensor};
-use crate::compute::{CacheShape, Compute, Drawn, MatrixPart, SampleRow, Sampler, Segment, Step};
+use crate::compute::{
+    CacheShape, Compute, Drawn, Kept, MatrixPart, SampleRow, Sampler, Segment, Step,
+};
 use crate::cpu::isa::Isa;
 use crate::cpu::{Cache, Cpu};
 use crate::format::Format;
@@ -40,7 +42,7 @@ fn late_tokens_are_what_the_slot_drew_last() {
         let part =
             MatrixPart { format: Format::F32, rows: VOCAB, cols: 32, bytes: &bytes, order: None };
         let table = cpu.load_matrix(&[part]).expect("a matrix");
-        let mut x = cpu.tensor(8, 32).expect("memory");
+        let mut x = cpu.tensor(8, 32, Kept::Exact).expect("memory");
         cpu.start_slot(1, &[2, 3], 2, &greedy());
         cpu.start_slot(2, &[9], 1, &greedy());
         let segments = [segment(1, 0, 2, 0), segment(2, 0, 1, 2)];
@@ -103,7 +105,7 @@ fn a_position_without_a_page_is_a_bug_of_the_caller() {
     let mut cache = small_cache(&mut cpu);
     let segments = [segment(3, 0, 1, 0)];
     cpu.begin(Step { tokens: &[0], segments: &segments, grants: &[] }, &mut cache);
-    let mut qkv = cpu.tensor(1, 6).expect("memory");
+    let mut qkv = cpu.tensor(1, 6, Kept::Exact).expect("memory");
     let how = Projection {
         heads: 1,
         kv_heads: 1,

@@ -4,10 +4,10 @@
 //! the formats that most files are in: with the format known, taking a block apart is a few vector
 //! instructions.
 
-use super::super::blocks;
 use super::super::coding::Codes;
 use super::super::layout::{GROUP, PANEL, VECTOR};
 use crate::Format;
+use crate::codes::blocks;
 use crate::cpu::isa::Isa;
 use crate::cpu::lanes::{Kernel, Lanes, dispatch};
 

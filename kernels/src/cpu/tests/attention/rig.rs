@@ -3,8 +3,8 @@
 
 use super::cases::Case;
 use crate::compute::{
-    Attention, CacheShape, CacheValues, Compute, Grant, HeadNorm, LatentProjection, Norm, NormKind,
-    Projection, Rope, Step,
+    Attention, CacheShape, CacheValues, Compute, Grant, HeadNorm, Kept, LatentProjection, Norm,
+    NormKind, Projection, Rope, Step,
 };
 use crate::cpu::cache::with_element;
 use crate::cpu::isa::Isa;
@@ -137,7 +137,7 @@ impl Rig {
         }
         let tokens = vec![0; rows.len()];
         let (rope, rotated) = (rope(&self.case), self.case.rope.0);
-        let mut table: Tensor = self.cpu.tensor(rows.len(), rotated).expect("memory");
+        let mut table: Tensor = self.cpu.tensor(rows.len(), rotated, Kept::Exact).expect("memory");
         self.cpu.begin(Step { tokens: &tokens, segments: &list, grants: &[] }, &mut self.cache);
         if rotated > 0 {
             self.cpu.rope_table(&rope, &mut table);
@@ -148,7 +148,7 @@ impl Rig {
         };
         let Self { case, cpu, cache, sinks, .. } = self;
         let out_width = case.heads * cache.shape().value_dim();
-        let mut out = cpu.tensor(rows.len(), out_width).expect("memory");
+        let mut out = cpu.tensor(rows.len(), out_width, Kept::Exact).expect("memory");
         cpu.attention(&q, &how(case, sinks.as_ref()), cache, LAYER, &mut out);
         cpu.end();
         cpu.collect(&mut Default::default()).expect("no fault");

@@ -1,13 +1,13 @@
 //! Codes of the formats that name several elements at once: points of a grid, or five ternary
 //! digits to a byte. Each element gets a code of its own: the digit of its level, and above it
-//! the sign or the shift (see `coding::table`).
+//! the sign or the shift (see `super::table`).
 
-use super::layout::GROUP;
+use super::GROUP;
 use crate::Format;
 use crate::format::grids;
 
 /// Codes of group `group` of a block.
-pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
+pub(crate) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
     let mut out = [0; GROUP];
     for (i, out) in out.chunks_exact_mut(8).enumerate() {
         match format {
@@ -60,12 +60,12 @@ pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
 }
 
 /// The shifts of `Iq1M`: bit i is for the codes 8i..8i+8.
-pub(super) fn deltas(block: &[u8]) -> u32 {
+pub(crate) fn deltas(block: &[u8]) -> u32 {
     (0..32).fold(0, |word, e| word | u32::from(eighth(block, e) >> 3) << e)
 }
 
-/// The sub-scales, of which there are 8 or 16, as [`super::coding::Scaling`] wants them.
-pub(super) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
+/// The sub-scales, of which there are 8 or 16, twice what the format says where that is a half.
+pub(crate) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
     let nibble = |at: usize, i: usize| block[at + i / 2] >> (i % 2 * 4) & 15;
     std::array::from_fn(|i| match format {
         Format::Iq2Xs => 2 * nibble(66, i) + 1,
@@ -84,7 +84,7 @@ pub(super) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
 }
 
 /// The f16 of `Iq1M`, four bits to each short of its sub-scales.
-pub(super) fn scattered_half(block: &[u8]) -> [u8; 2] {
+pub(crate) fn scattered_half(block: &[u8]) -> [u8; 2] {
     (0..4).fold(0, |all, i| all | short(block, 48 + 2 * i) >> 12 << (4 * i)).to_le_bytes()
 }
 

@@ -6,12 +6,12 @@
 
 use crate::Format;
 
-use super::layout::GROUP;
+use super::GROUP;
 use super::points;
 
 /// Codes of group `group` of a block, each in a byte.
 #[inline(always)]
-pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
+pub(crate) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
     match format {
         Format::Q4_0 | Format::Iq4Nl => halves(&block[2..18]),
         Format::Q4_1 => halves(&block[4..20]),
@@ -46,7 +46,7 @@ pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
         }
         Format::U2(_) => packed(2, &block[8 + 8 * group..]),
         Format::U3(_) => packed(3, &block[8 + 12 * group..]),
-        Format::U4(_) => packed(4, &block[8 + 16 * group..]),
+        Format::U4(_) => pairs(&block[8 + 16 * group..]),
         Format::U8(_) => window(block, 8 + 32 * group),
         Format::F32 | Format::F16 | Format::Bf16 => unreachable!("no codes in {format:?}"),
         Format::F8E4M3(_) | Format::Nf4 | Format::Fp4 => unreachable!("floats in {format:?}"),
@@ -57,7 +57,7 @@ pub(super) fn codes(format: Format, block: &[u8], group: usize) -> [u8; GROUP] {
 /// Sub-scale of each 16 or 32 elements of a super-block as the layout stores it, scales before
 /// minima.
 #[inline(always)]
-pub(super) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
+pub(crate) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
     match format {
         Format::Q2K => std::array::from_fn(|i| block[i]),
         Format::Q3K => std::array::from_fn(|i| {
@@ -78,7 +78,7 @@ pub(super) fn sub_scales(format: Format, block: &[u8]) -> [u8; 16] {
 }
 
 /// The f16 scale of a block.
-pub(super) fn scale(format: Format, block: &[u8]) -> [u8; 2] {
+pub(crate) fn scale(format: Format, block: &[u8]) -> [u8; 2] {
     let at = match format {
         Format::Iq1M => return points::scattered_half(block),
         Format::Q2K => 80,
@@ -92,7 +92,7 @@ pub(super) fn scale(format: Format, block: &[u8]) -> [u8; 2] {
 }
 
 /// The f16 minimum of a block, where there is one.
-pub(super) fn minimum(format: Format, block: &[u8]) -> [u8; 2] {
+pub(crate) fn minimum(format: Format, block: &[u8]) -> [u8; 2] {
     let at = if format == Format::Q2K { 82 } else { 2 };
     [block[at], block[at + 1]]
 }
@@ -148,6 +148,13 @@ fn halves(bytes: &[u8]) -> [u8; GROUP] {
 fn fifth(codes: [u8; GROUP], bits: &[u8]) -> [u8; GROUP] {
     let bits = u32::from_le_bytes([bits[0], bits[1], bits[2], bits[3]]);
     std::array::from_fn(|i| codes[i] | ((bits >> i & 1) << 4) as u8)
+}
+
+/// 16 bytes: the low half of each, then its high half.
+#[inline(always)]
+fn pairs(bytes: &[u8]) -> [u8; GROUP] {
+    let bytes: &[u8; GROUP / 2] = bytes.first_chunk().expect("a whole group");
+    std::array::from_fn(|i| bytes[i / 2] >> (i % 2 * 4) & 15)
 }
 
 #[inline(always)]
