@@ -233,7 +233,8 @@ template <class T, int BITS, int PER_SCALE, bool WITH_MINIMUM, bool TABLE, Zeros
   static constexpr u32 piece(int s) { return 16 * s; }
   DI Place place(int i) const {
     u32 lane = threadIdx.x % 32, block = first / 16 + (first + 16 * i < end ? i : 0);
-    return Place{in_register(data + (u64)block * chunks * 512 + lane * 16), in_register(scales + ((u64)block * groups * 8 + lane / 4) * entry())};
+    u64 codes = data + (u64)block * chunks * 512 + lane * 16;
+    return Place{in_register(codes), in_register(scales + ((u64)block * groups * 8 + lane / 4) * entry())};
   }
   DI Raw load(const Place& place, u32 chunk) const {
     Raw raw = {};
@@ -326,7 +327,8 @@ template <class V> DI void load_x(u64 from, int left, int f, u32 (&b)[V::SUMMED]
 }
 
 // d += a * b over the steps of a sum, for some rows of weights.
-template <class T, int TILES, int STEPS> DI void multiply_steps(float (&d)[TILES][4], const u32 (&a)[TILES][STEPS][4], const u32 (&b)[STEPS][2]) {
+template <class T, int TILES, int STEPS>
+DI void multiply_steps(float (&d)[TILES][4], const u32 (&a)[TILES][STEPS][4], const u32 (&b)[STEPS][2]) {
 #pragma unroll
   for (int s = 0; s < STEPS; s++) {
 #pragma unroll
@@ -337,7 +339,8 @@ template <class T, int TILES, int STEPS> DI void multiply_steps(float (&d)[TILES
 // The sums of one chunk; see sum_rows. `from` is where the chunk of element 0 of x begins for the
 // lane, `left` how many columns are left from there on.
 template <class V, int TILES, int COLUMNS>
-DI void sum_chunk(const V& w, const typename V::Raw (&raw)[TILES], u64 from, int left, const u32 (&at_x)[COLUMNS], float (&sum)[COLUMNS][TILES][4]) {
+DI void sum_chunk(const V& w, const typename V::Raw (&raw)[TILES], u64 from, int left, const u32 (&at_x)[COLUMNS],
+                  float (&sum)[COLUMNS][TILES][4]) {
   typedef typename V::Type T;
   const u32 ones[4] = {Operand<T>::ONES, Operand<T>::ONES, Operand<T>::ONES, Operand<T>::ONES};
 #pragma unroll

@@ -62,5 +62,17 @@ pub fn kernels(text: &str) -> Vec<&str> {
     text.lines().filter_map(|line| line.strip_prefix("KERNEL(")?.split(',').next()).collect()
 }
 
-/// Kernels that must keep everything in registers: a spill costs them their speed.
-pub const HOT: &[&str] = &["row_norm"];
+/// Kernels that may keep bytes in local memory, on which architecture, and how many. Every other
+/// kernel has to keep everything in registers: a spill costs it its speed.
+pub const SPILLING: &[(&str, &str, u32)] = &[
+    // Q2_K with 17 to 64 rows: scales and minima for each 16 elements.
+    ("few_codes4_minimum_s1_n4", "sm_120", 64),
+    ("few_codes4_minimum_s1_n8", "sm_120", 64),
+    // Q3_K and Q6_K experts with many rows.
+    ("expert_many_codes8_s1", "sm_100a", 8),
+    // Once a row: the state of a draw.
+    ("sample_rows", "sm_120", 32),
+];
+
+/// Kernels that may have a stack frame: the exact sine of large angles needs an array.
+pub const WITH_STACK: &[&str] = &["rope_table"];
