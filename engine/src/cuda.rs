@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use cuda::cubins::Origin;
 use cuda::gpu::{Gpu, Properties};
 use cuda::nvidia::Nvidia;
 use cuda::{Cuda, CudaConfig, Kind};
@@ -46,6 +47,25 @@ impl Card {
         let gpu = Nvidia::open(ordinal)?;
         let (properties, free_bytes) = (gpu.properties().clone(), gpu.free_bytes());
         Ok(Self { ordinal, properties, free_bytes })
+    }
+
+    /// Makes sure that its kernels are there: what was not built in and is not kept from before is
+    /// compiled, which takes a while. `compiled` hears of each such file and, where it could not
+    /// be kept for the next start, why.
+    ///
+    /// # Errors
+    /// There are no kernels for it and nothing that compiles them, in words for people.
+    pub fn prepare(
+        &self,
+        compiled: &(dyn Fn(&str, Option<&str>) + Sync),
+    ) -> Result<(), StartError> {
+        let report = |file: &str, origin: &Origin| {
+            if let Origin::Compiled(kept) = origin {
+                compiled(file, kept.as_ref().err().map(String::as_str));
+            }
+        };
+        cuda::cubins::prepare(self.properties.capability, &report)
+            .map_err(|error| StartError::NoDevice(error.to_string()))
     }
 
     /// The room in it for a model: `share` of its memory, but no more than is free.
@@ -138,12 +158,7 @@ pub fn load_on<G: Gpu>(
 }
 
 fn open(ordinal: u32) -> Result<Nvidia, StartError> {
-    let gone = |error: String| StartError::NoDevice(error);
-    let gpu = Nvidia::open(ordinal).map_err(|error| gone(error.to_string()))?;
-    // By several threads: one file after the other, a first start would take a minute.
-    cuda::cubins::prepare(gpu.properties().capability, &|_, _| {})
-        .map_err(|error| gone(error.to_string()))?;
-    Ok(gpu)
+    Nvidia::open(ordinal).map_err(|error| StartError::NoDevice(error.to_string()))
 }
 
 /// Starts a model on GPU `ordinal`. Its files stay mapped: after a fault of the device the weights

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use cuda::Cuda;
 use cuda::emulator::Emulator;
 use cuda::gpu::Gpu;
+use cuda::nvidia::Nvidia;
 use engine::cuda::load_on;
 use engine::model::{Dtype, ModelFiles};
 use engine::plan::{Plan, PlanOptions, Room};
@@ -32,14 +33,17 @@ fn open(reference: &Reference) -> ModelFiles {
     engine::open(&reference.model).unwrap_or_else(|error| panic!("{}: {error}", reference.name))
 }
 
-fn load(files: &ModelFiles, plan: &Plan, seed: u64) -> Loaded<Device> {
-    let device = Emulator::with(80, 4, seed);
-    load_on(device, &files.spec, files.weights.as_ref(), plan)
+fn emulator(seed: u64) -> Emulator {
+    Emulator::with(80, 4, seed)
+}
+
+fn load<G: Gpu>(files: &ModelFiles, plan: &Plan, gpu: G) -> Loaded<Cuda<G>> {
+    load_on(gpu, &files.spec, files.weights.as_ref(), plan)
         .unwrap_or_else(|error| panic!("{}: {error}", files.path.display()))
 }
 
-fn rig(files: &ModelFiles, dtype: Dtype) -> Rig<Device> {
-    Rig::over(load(files, &plan(files, dtype, SIZE), 1))
+fn rig<G: Gpu>(files: &ModelFiles, dtype: Dtype, gpu: G) -> Rig<Cuda<G>> {
+    Rig::over(load(files, &plan(files, dtype, SIZE), gpu))
 }
 
 /// A prompt in uneven stretches.
@@ -49,8 +53,8 @@ fn stretches(len: usize) -> Vec<usize> {
     stretches
 }
 
-fn check_float32(reference: &Reference) {
-    let mut rig = rig(&open(reference), Dtype::Float32);
+fn check_float32(reference: &Reference, gpu: impl Gpu) {
+    let mut rig = rig(&open(reference), Dtype::Float32, gpu);
     let prompt = &reference.prompts[2];
     let stored = reference.tensors.floats("p2.last_logits");
     for stretches in [vec![prompt.input_ids.len()], stretches(prompt.input_ids.len())] {
@@ -63,9 +67,9 @@ fn check_float32(reference: &Reference) {
 }
 
 /// As `logits::check_rounded`, over fewer steps.
-fn check_rounded(reference: &Reference, dtype: Dtype, limit: Difference) {
+fn check_rounded(reference: &Reference, dtype: Dtype, limit: Difference, gpu: impl Gpu) {
     let files = open(reference);
-    let (mut exact, mut rounded) = (Rig::new(&files, Dtype::Float32), rig(&files, dtype));
+    let (mut exact, mut rounded) = (Rig::new(&files, Dtype::Float32), rig(&files, dtype, gpu));
     let prompt = &reference.prompts[1];
     let len = prompt.input_ids.len();
     let tokens = &forced(prompt)[..len + STEPS];
@@ -86,34 +90,60 @@ fn check_rounded(reference: &Reference, dtype: Dtype, limit: Difference) {
 #[test]
 fn float32_gives_the_numbers_the_authors_define() {
     for model in &PLAIN {
-        check_float32(&Reference::folder(model.name));
+        check_float32(&Reference::folder(model.name), emulator(1));
     }
 }
 
 #[test]
 fn bfloat16_rounds_no_more_than_transformers_does() {
     for model in &PLAIN {
-        check_rounded(&Reference::folder(model.name), Dtype::Bfloat16, model.bf16);
+        check_rounded(&Reference::folder(model.name), Dtype::Bfloat16, model.bf16, emulator(2));
     }
 }
 
 #[test]
 fn float16_rounds_no_more_than_transformers_does() {
     for model in &PLAIN {
-        check_rounded(&Reference::folder(model.name), Dtype::Float16, model.f16);
+        check_rounded(&Reference::folder(model.name), Dtype::Float16, model.f16, emulator(3));
     }
 }
 
 /// Weights that stay quantized, with 16-bit activations: as close as plain weights in that type.
-#[test]
-fn quantized_weights_stay_close() {
+fn check_quantized<G: Gpu>(open: fn() -> G) {
     let limit = Difference { mean: 0.07, max: 0.6 };
     for name in ["llama_gptq_w4g128", "llama_awq_w4g128", "llama_ct_int4", "llama_fp8_block"] {
-        check_rounded(&Reference::folder(name), Dtype::Bfloat16, limit);
+        check_rounded(&Reference::folder(name), Dtype::Bfloat16, limit, open());
     }
     for reference in Reference::all_gguf() {
-        check_rounded(&reference, Dtype::Float16, limit);
+        check_rounded(&reference, Dtype::Float16, limit, open());
     }
+}
+
+#[test]
+fn quantized_weights_stay_close() {
+    check_quantized(|| emulator(4));
+}
+
+fn card() -> Nvidia {
+    Nvidia::open(0).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The same models and bars on the card at hand: `tests/gpu/run.sh`.
+#[test]
+#[ignore = "needs a GPU"]
+fn on_a_card_models_give_the_same_numbers() {
+    for model in &PLAIN {
+        let reference = Reference::folder(model.name);
+        check_float32(&reference, card());
+        check_rounded(&reference, Dtype::Bfloat16, model.bf16, card());
+        check_rounded(&reference, Dtype::Float16, model.f16, card());
+    }
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn on_a_card_quantized_weights_stay_close() {
+    check_quantized(card);
 }
 
 /// What is claimed is what the plan says, rounding up to whole 256 bytes aside.
@@ -131,7 +161,7 @@ fn the_plan_is_kept() {
     let folders = ["llama_gqa", "llama_gptq_w4g128", "llama_fp8_block", "deepseek_v3", "gpt_oss"];
     let all = folders.map(Reference::folder).into_iter().chain(Reference::all_gguf());
     for files in all.map(|reference| open(&reference)).chain([demo_files()]) {
-        let gpu = Emulator::with(80, 4, 1);
+        let gpu = emulator(1);
         let free = gpu.free_bytes();
         let room = Room::Gpu { bytes: free, blocks: 2 * 4 };
         let plan = engine::plan::plan(&files, &options, room).expect("it fits");
@@ -174,7 +204,7 @@ fn asked(files: &ModelFiles) -> Vec<scheduler::types::Request> {
 
 fn serve(files: &ModelFiles, fails_in: Option<u64>) -> (Serve<Device>, Arc<AtomicU32>) {
     let plan = plan(files, Dtype::Float32, CROWD);
-    let mut loaded = load(files, &plan, 7);
+    let mut loaded = load(files, &plan, emulator(7));
     if let Some(launches) = fails_in {
         loaded.compute.gpu().fail_at(launches);
     }
@@ -183,7 +213,7 @@ fn serve(files: &ModelFiles, fails_in: Option<u64>) -> (Serve<Device>, Arc<Atomi
     let (weights, again) = (Arc::clone(&files.weights), plan.clone());
     let rebuild = move || {
         count.fetch_add(1, Ordering::Relaxed);
-        load_on(Emulator::with(80, 4, 8), &spec, weights.as_ref(), &again)
+        load_on(emulator(8), &spec, weights.as_ref(), &again)
     };
     let runner = Runner::new(loaded, &plan, 2).with_recovery(Box::new(rebuild));
     (Serve::over(runner, &plan), rebuilt)

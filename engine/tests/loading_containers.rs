@@ -202,7 +202,7 @@ fn awq_and_fp8_parts_that_do_not_fit_are_refused() {
         (
             "llama_fp8_block",
             |_, t| t.retain(|tensor| !tensor.0.ends_with("0.mlp.up_proj.weight_scale_inv")),
-            "0.mlp.up_proj.weight_scale_inv is missing",
+            "0.mlp.up_proj.weight_scale is missing",
         ),
         (
             "llama_fp8_block",

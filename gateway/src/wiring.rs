@@ -220,6 +220,7 @@ impl Planned {
     pub fn start(self, config: &Config, metrics: &Metrics) -> Result<Model, WiringError> {
         let Self { target, choice, files, plan, pooler } = self;
         assert!(pooler.is_none(), "this model does not generate");
+        target.prepare()?;
         let mut limits = engine::start::scheduler_config(&plan);
         limits.waiting_max = config.queue_max;
         limits.target_itl_us = as_micros(config.target_inter_token);
@@ -269,6 +270,7 @@ impl Planned {
     pub fn start_pool(self, config: &Config, metrics: &Metrics) -> Result<PoolModel, WiringError> {
         let Self { target, choice, files, plan, pooler } = self;
         let pooler = pooler.expect("a model that does not generate");
+        target.prepare()?;
         let (task, size, normalises) = (task(&pooler), pooler.size, pooler.normalises());
         let engine::embed::Reads { prompts, default_prompt, include_prompt, lower_case, pair } =
             pooler.reads.clone();

@@ -62,6 +62,7 @@ pub fn measure(card: &Card) -> Result<Speed, String> {
 /// It is not there, or there are no kernels for it.
 pub fn check_kernels(card: &Card) -> Result<Vec<Outcome>, String> {
     let ordinal = card.ordinal;
+    card.prepare(&|_, _| {}).map_err(|error| error.to_string())?;
     // Once before the table, whose devices are taken for granted: this one reports.
     let gpu = Nvidia::open(ordinal).map_err(|error| error.to_string())?;
     drop(Cuda::new(gpu, cases::small()).map_err(|error| error.to_string())?);

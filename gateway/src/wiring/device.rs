@@ -82,6 +82,16 @@ impl Target {
         }))
     }
 
+    /// Makes sure that there are kernels for it, and says what has to be compiled.
+    pub(super) fn prepare(&self) -> Result<(), WiringError> {
+        let Self::Gpu(card) = self else { return Ok(()) };
+        card.prepare(&|file, not_kept| match not_kept {
+            None => tracing::info!("compiled {file} for this card, kept for the next start"),
+            Some(why) => tracing::warn!("compiled {file} for this card; not kept: {why}"),
+        })?;
+        Ok(())
+    }
+
     /// Rows at once and tokens in a step.
     pub(super) fn step(&self, config: &Config) -> (usize, usize) {
         let (rows, tokens) = match self {
