@@ -152,9 +152,13 @@ fn card(found: &mut Findings, config: &Config, cases: bool) {
         Err(why) => found.bad("cuda", &why, "see `nvidia-smi` and the kernel log"),
     }
     if cases {
+        let advice = match target {
+            Target::Gpu(_) => "do not serve from this card with this build",
+            Target::Cpu(_) => "--gpu is for a machine with a card",
+        };
         match gpu::check_kernels(&target) {
             Ok(text) => found.good("kernels", &text),
-            Err(why) => found.bad("kernels", &why, "do not serve from this card with this build"),
+            Err(why) => found.bad("kernels", &why, advice),
         }
     }
 }

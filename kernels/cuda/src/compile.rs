@@ -101,7 +101,10 @@ fn not_found() -> CompileError {
     let named = std::env::var("HEARTH_NVRTC").ok().filter(|value| !value.is_empty());
     CompileError::NoCompiler(match named {
         Some(path) => format!("HEARTH_NVRTC names {path}: there is no usable NVRTC"),
-        None => "NVRTC not found (install the CUDA runtime or set HEARTH_NVRTC)".into(),
+        None => {
+            "NVRTC not found (`pip install nvidia-cuda-nvrtc-cu12==12.8.93`, or set HEARTH_NVRTC)"
+                .into()
+        }
     })
 }
 
