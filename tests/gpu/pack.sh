@@ -15,10 +15,11 @@ out=$root/target/gpu
 pack_bytes_max=$((28 << 20))
 together_bytes_max=$((64 << 20))
 
-# Kernels first, by a binary of the usual development build; the release binary takes them in.
+# Kernels first, by the release binary itself, which then takes them in.
 export VIRTUAL_ENV=$root/tests/.venv
-cubins=$target/cubins
-cargo run --quiet --locked -p gateway -- kernels build --arch "$archs" --out "$cubins"
+cubins=$(realpath -m "$target/cubins-gpu")
+cargo build --release --locked -p gateway
+"$target/release/hearth" kernels build --arch "$archs" --out "$cubins"
 export HEARTH_CUBINS=$cubins
 cargo build --release --locked -p gateway
 
@@ -35,7 +36,9 @@ for line in sys.stdin:
         print(found["executable"])
 '
 )
-strip -o "$staged/cuda" "$program"
+# It unpacks its models beside the folders that cargo would have put it into.
+mkdir -p "$staged/release/deps"
+strip -o "$staged/release/deps/cuda" "$program"
 # The test program looks for its data in the folder it was built in.
 echo "$root" > "$staged/built_in"
 echo "${HEARTH_COMMIT:-$(git describe --always --dirty --abbrev=12)}" > "$staged/commit"

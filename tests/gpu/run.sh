@@ -86,7 +86,7 @@ part() {
 # Whole models on the card; that none ran is a failure too.
 models() {
     local text
-    text=$("$unpacked/cuda" --ignored --test-threads=4 --show-output 2>&1)
+    text=$("$unpacked/release/deps/cuda" --ignored --test-threads=4 --show-output 2>&1)
     local rc=$?
     echo "$text"
     [ $rc = 0 ] && ! grep -q "ok. 0 passed" <<< "$text"
