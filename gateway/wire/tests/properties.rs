@@ -141,9 +141,11 @@ fn prompts() -> impl Strategy<Value = Vec<Prompt>> {
 }
 
 fn entry() -> impl Strategy<Value = TokenLogprob> {
-    let top = (any::<u32>(), vec(any::<u8>(), 0..5), -50_f32..0.0)
+    // A certain token's is a whole number, 0.
+    let logprob = || prop_oneof![-50_f32..0.0, Just(0.0), Just(-3.0)];
+    let top = (any::<u32>(), vec(any::<u8>(), 0..5), logprob())
         .prop_map(|(id, bytes, logprob)| TopLogprob { id, bytes, logprob });
-    let own = (any::<u32>(), vec(any::<u8>(), 0..5), -50_f32..0.0);
+    let own = (any::<u32>(), vec(any::<u8>(), 0..5), logprob());
     (own, vec(top, 0..3)).prop_map(|((id, bytes, logprob), top)| TokenLogprob {
         id,
         bytes,
@@ -158,8 +160,8 @@ fn entry() -> impl Strategy<Value = TokenLogprob> {
 fn chunk(head: &Head, piece: &Piece<'_>, include_usage: bool) -> Value {
     let token = |bytes: &[u8], logprob: f32| {
         let text = String::from_utf8_lossy(bytes).into_owned();
-        // Through its shortest text, as f32 is written.
-        let logprob: Value = serde_json::from_str(&logprob.to_string()).expect("a number");
+        // Through its shortest text, as f32 is written; Debug keeps the point of a whole number.
+        let logprob: Value = serde_json::from_str(&format!("{logprob:?}")).expect("a number");
         json!({"token": text, "logprob": logprob, "bytes": bytes})
     };
     let logprobs = piece.logprobs.map(|entries| {
