@@ -102,7 +102,7 @@ impl<C: Compute> Runner<C> {
             slots: vec![Slot::default(); plan.rows_max],
             segments: Vec::with_capacity(plan.rows_max),
             grants: Vec::with_capacity(plan.rows_max),
-            sampler: plain_sampler(),
+            sampler: Sampler::greedy(),
             in_flight: VecDeque::with_capacity(depth),
             spare: (0..depth).map(|_| asked()).collect(),
             drawn: Drawn::default(),
@@ -335,24 +335,6 @@ impl Asked {
             self.scores.push(LogprobRow { slot: row.slot, position, token, top });
             self.score_at.push(row.tokens_at + before - row.first);
         }
-    }
-}
-
-/// Greedy, everything off.
-pub(crate) fn plain_sampler() -> Sampler {
-    Sampler {
-        temperature: 0.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        logit_bias: Vec::new(),
-        seed: 0,
-        banned: Vec::new(),
-        banned_until: 0,
     }
 }
 

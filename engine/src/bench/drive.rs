@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use kernels::Compute;
-use scheduler::types::{Command, Event, Request, RequestId, Sampling, Token};
+use scheduler::types::{Command, Event, Request, RequestId, Token};
 use scheduler::{Config, Progress, Scheduler};
 
 use super::BenchError;
@@ -53,22 +53,8 @@ impl<'a, C: Compute> Drive<'a, C> {
             (0..prompt).map(|_| self.random.below(self.vocab) as Token).collect();
         let max_tokens = max_tokens as u32;
         self.open.insert(id);
-        self.inbox.push_back(Command::Submit(Box::new(Request {
-            id,
-            prompt,
-            choices: 1,
-            max_tokens,
-            allowance: max_tokens,
-            min_tokens: 0,
-            stop_tokens: Vec::new(),
-            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-            prompt_logprobs: None,
-            priority: 0,
-            tenant: 0,
-            salt: 0,
-            adapter: 0,
-            deadline: None,
-        })));
+        let request = Request::greedy(id, prompt, max_tokens);
+        self.inbox.push_back(Command::Submit(Box::new(request)));
         id
     }
 

@@ -5,7 +5,6 @@ use kernels::{Compute, Drawn, Fault, Grant, Sampler, Segment, Step};
 use super::pool::Gathered;
 use super::{Input, Pooler};
 use crate::plan::Plan;
-use crate::runner::plain_sampler;
 use crate::start::Loaded;
 use crate::transformer::Transformer;
 
@@ -65,7 +64,7 @@ impl<C: Compute> Embedder<C> {
             // Taken from the end, so page 0 comes first.
             free_pages: (0..plan.cache.pages as u32).rev().collect(),
             free_slots: (0..plan.rows_max as u32).rev().collect(),
-            sampler: plain_sampler(),
+            sampler: Sampler::greedy(),
             drawn: Drawn::default(),
             work: Work { row, ..Work::default() },
         }

@@ -113,21 +113,7 @@ impl<C: Compute> Rig<C> {
     }
 
     fn start(&mut self, tokens: &[u32], prompt: usize) {
-        let greedy = Sampler {
-            temperature: 0.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            typical_p: 1.0,
-            repetition_penalty: 1.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-            seed: 0,
-            banned: Vec::new(),
-            banned_until: 0,
-        };
-        self.loaded.compute.start_slot(1, tokens, prompt as u32, &greedy);
+        self.loaded.compute.start_slot(1, tokens, prompt as u32, &Sampler::greedy());
     }
 
     /// One stretch of slot 1. Pages are granted as positions need them, in an order that is not

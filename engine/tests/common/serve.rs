@@ -9,31 +9,14 @@ use engine::runner::Runner;
 use engine::start::{cpu_config, load, scheduler_config, start_cpu};
 use kernels::Compute;
 use kernels::cpu::Cpu;
-use scheduler::types::{
-    Command, Event, Finish, Logprobs, Request, RequestId, Sampling, Token, Usage,
-};
+use scheduler::types::{Command, Event, Finish, Logprobs, Request, RequestId, Token, Usage};
 use scheduler::{Config, Progress, Scheduler};
 
 use super::{Size, plan};
 
 /// A request that is greedy and ends at `max_tokens`, for a test to change.
 pub(crate) fn request(id: u64, prompt: &[Token], max_tokens: u32) -> Request {
-    Request {
-        id: RequestId(id),
-        prompt: prompt.to_vec(),
-        choices: 1,
-        max_tokens,
-        allowance: max_tokens,
-        min_tokens: 0,
-        stop_tokens: Vec::new(),
-        sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-        prompt_logprobs: None,
-        priority: 0,
-        tenant: 0,
-        salt: 0,
-        adapter: 0,
-        deadline: None,
-    }
+    Request::greedy(RequestId(id), prompt.to_vec(), max_tokens)
 }
 
 /// The demo model of the repository.

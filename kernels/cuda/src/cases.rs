@@ -20,6 +20,8 @@ mod project;
 mod rope;
 pub(crate) mod sample;
 
+pub(crate) use kernels::reference::numbers::Numbers;
+
 /// What a case gave.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
@@ -102,38 +104,6 @@ pub(crate) const PRECISIONS: [(Precision, f32); 3] = [
     (Precision::Bfloat16, 1.0 / 256.0),
     (Precision::Float16, 1.0 / 2048.0),
 ];
-
-/// Numbers that look random and are the same in every run (an LCG's upper bits).
-pub(crate) struct Numbers(u64);
-
-impl Numbers {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
-    }
-
-    pub(crate) fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 32) as u32
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.bits() as usize % n
-    }
-
-    /// Uniform in -1..1.
-    pub(crate) fn unit(&mut self) -> f32 {
-        self.bits() as f32 / 2_147_483_648.0 - 1.0
-    }
-
-    /// About normal, standard deviation 1.
-    pub(crate) fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.unit()).sum::<f32>() / 2.0
-    }
-
-    pub(crate) fn list(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.normal() * scale).collect()
-    }
-}
 
 /// The value that a tensor of `kind` keeps of `x`.
 pub(crate) fn rounded(kind: Kind, x: f32) -> f32 {

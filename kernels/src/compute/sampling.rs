@@ -30,6 +30,33 @@ pub struct Sampler {
     pub banned_until: u32,
 }
 
+impl Sampler {
+    /// Draws by the model's own probabilities, everything else off.
+    #[must_use]
+    pub fn plain() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+            seed: 0,
+            banned: Vec::new(),
+            banned_until: 0,
+        }
+    }
+
+    /// The most probable token, everything else off.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::plain() }
+    }
+}
+
 /// A logits row to draw from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SampleRow {

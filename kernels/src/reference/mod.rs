@@ -5,6 +5,7 @@ pub mod attention;
 pub mod experts;
 pub mod low_rank;
 pub mod norm;
+pub mod numbers;
 pub mod rope;
 pub mod sample;
 

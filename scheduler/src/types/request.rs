@@ -89,6 +89,28 @@ pub struct Request {
 }
 
 impl Request {
+    /// One choice of the most probable tokens that ends at `max_tokens`, and nothing else asked
+    /// for: what benches and tests start from.
+    #[must_use]
+    pub fn greedy(id: RequestId, prompt: Vec<Token>, max_tokens: u32) -> Self {
+        Self {
+            id,
+            prompt,
+            choices: 1,
+            max_tokens,
+            allowance: max_tokens,
+            min_tokens: 0,
+            stop_tokens: Vec::new(),
+            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
+            prompt_logprobs: None,
+            priority: 0,
+            tenant: 0,
+            salt: 0,
+            adapter: 0,
+            deadline: None,
+        }
+    }
+
     /// Checks every range that depends on the request alone.
     ///
     /// # Errors

@@ -100,24 +100,6 @@ impl<G: Gpu> Rig<G> {
     }
 }
 
-/// A sampler with everything off.
-pub(crate) fn plain() -> Sampler {
-    Sampler {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        logit_bias: Vec::new(),
-        seed: 0,
-        banned: Vec::new(),
-        banned_until: 0,
-    }
-}
-
 /// Logits of different shapes: a few tokens ahead, flat, peaked, many ties, some impossible, all
 /// alike, all but one impossible, huge.
 fn logits(numbers: &mut Numbers, vocab: usize, kind: usize) -> Vec<f32> {
@@ -141,37 +123,6 @@ fn logits(numbers: &mut Numbers, vocab: usize, kind: usize) -> Vec<f32> {
     x
 }
 const KINDS: usize = 10;
-
-/// Each parameter is on in a third of the samplers.
-fn sampler(numbers: &mut Numbers, vocab: usize) -> Sampler {
-    let mut pick = |off: f32, on: &[f32]| match numbers.below(3) {
-        0 => on[numbers.below(on.len())],
-        _ => off,
-    };
-    let (top_p, min_p) = (pick(1.0, &[0.1, 0.5, 0.9, 0.99, 1e-6]), pick(0.0, &[0.01, 0.2, 1.0]));
-    let (typical_p, top_k) = (pick(1.0, &[0.2, 0.9]), pick(0.0, &[1.0, 2.0, 7.0, 40.0, 700.0]));
-    let temperature = pick(1.0, &[0.0, 0.3, 1.7, 1e-30]);
-    let repetition_penalty = pick(1.0, &[1.3, 0.8]);
-    let (presence_penalty, frequency_penalty) = (pick(0.0, &[0.7]), pick(0.0, &[0.3, -0.3]));
-    let mut tokens = |n: usize| -> Vec<u32> {
-        (0..numbers.below(n)).map(|_| numbers.below(vocab) as u32).collect()
-    };
-    let (biased, banned) = (tokens(4), tokens(3));
-    Sampler {
-        temperature,
-        top_p,
-        top_k: top_k as u32,
-        min_p,
-        typical_p,
-        repetition_penalty,
-        presence_penalty,
-        frequency_penalty,
-        logit_bias: biased.into_iter().zip([1.5, -3.0, f32::NEG_INFINITY]).collect(),
-        seed: u64::from(numbers.bits()),
-        banned,
-        banned_until: 3,
-    }
-}
 
 /// Counts draws that differ.
 #[derive(Default)]
@@ -209,7 +160,7 @@ fn draws<G: Gpu>(open: Open<'_, G>, vocab: usize) -> [Outcome; 2] {
             let (mut x, mut wants, mut positions) = (Vec::new(), Vec::new(), Vec::new());
             for slot in 0..rows as u32 {
                 let row = logits(&mut numbers, vocab, kind);
-                let sampler = sampler(&mut numbers, vocab);
+                let sampler = kernels::reference::numbers::sampler(&mut numbers, vocab);
                 let history: Vec<u32> = (0..6).map(|_| numbers.below(vocab) as u32).collect();
                 let position = numbers.below(6) as u32;
                 rig.device.end_slot(slot);
@@ -233,22 +184,22 @@ fn draws<G: Gpu>(open: Open<'_, G>, vocab: usize) -> [Outcome; 2] {
 fn large<G: Gpu>(open: Open<'_, G>) -> [Outcome; 2] {
     let vocab = 32_000;
     let samplers = [
-        plain(),
-        Sampler { top_k: 40, ..plain() },
-        Sampler { top_k: 256, typical_p: 0.7, ..plain() },
-        Sampler { top_p: 0.9, ..plain() },
-        Sampler { top_p: 0.95, top_k: 100, temperature: 0.7, ..plain() },
-        Sampler { top_k: 9_000, ..plain() },
-        Sampler { top_k: 30_000, top_p: 0.98, typical_p: 0.9, ..plain() },
-        Sampler { typical_p: 0.9, ..plain() },
-        Sampler { min_p: 0.05, top_p: 0.9, ..plain() },
-        Sampler { min_p: 0.001, ..plain() },
-        Sampler { temperature: 0.0, ..plain() },
+        Sampler::plain(),
+        Sampler { top_k: 40, ..Sampler::plain() },
+        Sampler { top_k: 256, typical_p: 0.7, ..Sampler::plain() },
+        Sampler { top_p: 0.9, ..Sampler::plain() },
+        Sampler { top_p: 0.95, top_k: 100, temperature: 0.7, ..Sampler::plain() },
+        Sampler { top_k: 9_000, ..Sampler::plain() },
+        Sampler { top_k: 30_000, top_p: 0.98, typical_p: 0.9, ..Sampler::plain() },
+        Sampler { typical_p: 0.9, ..Sampler::plain() },
+        Sampler { min_p: 0.05, top_p: 0.9, ..Sampler::plain() },
+        Sampler { min_p: 0.001, ..Sampler::plain() },
+        Sampler::greedy(),
         // All alike: 700 of the first, and a share that is no whole number of them.
-        Sampler { top_k: 700, ..plain() },
-        Sampler { top_p: 0.30001, ..plain() },
-        Sampler { typical_p: 0.70001, top_k: 20_000, ..plain() },
-        Sampler { top_k: 5, ..plain() },
+        Sampler { top_k: 700, ..Sampler::plain() },
+        Sampler { top_p: 0.30001, ..Sampler::plain() },
+        Sampler { typical_p: 0.70001, top_k: 20_000, ..Sampler::plain() },
+        Sampler { top_k: 5, ..Sampler::plain() },
     ];
     let rows = samplers.len();
     let mut rig = Rig::new(open, rows, vocab);
@@ -275,7 +226,8 @@ fn nothing<G: Gpu>(open: Open<'_, G>) -> Outcome {
     let mut rig = Rig::new(open, 5, 40);
     let mut wrong = 0;
     for temperature in [0.0, 1.0] {
-        let banned = Sampler { temperature, banned: vec![3, 7, 3], banned_until: 2, ..plain() };
+        let banned =
+            Sampler { temperature, banned: vec![3, 7, 3], banned_until: 2, ..Sampler::plain() };
         (0..5).for_each(|slot| rig.device.start_slot(slot, &[1], 1, &banned));
         let mut x = vec![0.0; 5 * 40];
         // A NaN that is banned is still a NaN.
@@ -315,7 +267,7 @@ fn scores<G: Gpu>(open: Open<'_, G>, vocab: usize) -> Outcome {
         banned: vec![vocab as u32 - 1, 0],
         banned_until: if vocab > 2 { 9 } else { 0 },
         top_k: 3,
-        ..plain()
+        ..Sampler::plain()
     };
     (0..rows).for_each(|slot| rig.device.start_slot(slot, &[0, 0, 0], 1, &sampler));
     let x: Vec<f32> = (0..KINDS).flat_map(|kind| logits(&mut numbers, vocab, kind)).collect();
@@ -358,7 +310,8 @@ fn many_biases<G: Gpu>(open: Open<'_, G>) -> Outcome {
     let mut entry = || (numbers.below(vocab) as u32, numbers.normal());
     let logit_bias: Vec<(u32, f32)> = (0..4096).map(|_| entry()).collect();
     let banned: Vec<u32> = (0..64).map(|_| numbers.below(vocab) as u32).collect();
-    let biased = Sampler { logit_bias, banned, banned_until: 100, temperature: 0.5, ..plain() };
+    let biased =
+        Sampler { logit_bias, banned, banned_until: 100, temperature: 0.5, ..Sampler::plain() };
     rig.device.start_slot(0, &[0], 1, &biased);
     // Greedy: any wrong sum may show.
     let greedy = Sampler { temperature: 0.0, ..biased.clone() };
@@ -373,13 +326,9 @@ fn many_biases<G: Gpu>(open: Open<'_, G>) -> Outcome {
     }
     let beyond = Sampler { logit_bias: vec![(5_000, 9.0)], banned: vec![2_003], ..greedy };
     rig.device.start_slot(0, &[4_000_000], 1, &Sampler { presence_penalty: 1.0, ..beyond });
-    let want = reference::draw(&row, &greedy_plain(), 0);
+    let want = reference::draw(&row, &Sampler::greedy(), 0);
     tally.compare(rig.draw(&row, &[0])[0], want, MARGIN);
     Outcome { name: "sample with 4096 biases".to_owned(), error: tally.wrong as f32, limit: 0.0 }
-}
-
-fn greedy_plain() -> Sampler {
-    Sampler { temperature: 0.0, ..plain() }
 }
 
 /// Steps that are ended before the one before is collected: what that one drew counts already.
@@ -389,9 +338,9 @@ fn chained<G: Gpu>(open: Open<'_, G>) -> Outcome {
     let mut numbers = Numbers::new(5);
     let row = numbers.list(vocab, 1.0);
     let samplers = [
-        Sampler { frequency_penalty: 0.4, temperature: 0.0, ..plain() },
-        Sampler { presence_penalty: 0.9, repetition_penalty: 1.2, seed: 4, ..plain() },
-        Sampler { seed: 8, ..plain() },
+        Sampler { frequency_penalty: 0.4, temperature: 0.0, ..Sampler::plain() },
+        Sampler { presence_penalty: 0.9, repetition_penalty: 1.2, seed: 4, ..Sampler::plain() },
+        Sampler { seed: 8, ..Sampler::plain() },
     ];
     let (prompt, mut output) = (vec![3, 7, 7], vec![vec![5]; 3]);
     for (slot, sampler) in (0..).zip(&samplers) {
@@ -424,7 +373,12 @@ fn distribution<G: Gpu>(open: Open<'_, G>) -> Outcome {
     let mut rig = Rig::new(open, rows, vocab);
     let row = Numbers::new(11).list(vocab, 1.0);
     for slot in 0..rows as u32 {
-        rig.device.start_slot(slot, &[0], 1, &Sampler { seed: u64::from(slot), ..plain() });
+        rig.device.start_slot(
+            slot,
+            &[0],
+            1,
+            &Sampler { seed: u64::from(slot), ..Sampler::plain() },
+        );
     }
     let mut counts = vec![0_u32; vocab];
     let (x, steps) = (row.repeat(rows), 60);

@@ -13,8 +13,10 @@ mod steps;
 use super::isa::Isa;
 use super::{Cpu, CpuConfig, Tensor};
 use crate::compute::{
-    CacheElement, CacheShape, CacheValues, Compute, Kept, Precision, Sampler, Segment, Step,
+    CacheElement, CacheShape, CacheValues, Compute, Kept, Precision, Segment, Step,
 };
+
+pub(crate) use crate::reference::numbers::Numbers;
 
 /// One instruction set per [`super::lanes::Lanes`].
 pub(crate) fn isas() -> Vec<Isa> {
@@ -26,38 +28,6 @@ pub(crate) fn isas() -> Vec<Isa> {
         }
     }
     isas
-}
-
-/// Numbers that look random and are the same in every run (an LCG's upper bits).
-pub(crate) struct Numbers(u64);
-
-impl Numbers {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
-    }
-
-    pub(crate) fn bits(&mut self) -> u32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 32) as u32
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.bits() as usize % n
-    }
-
-    /// Uniform in -1..1.
-    pub(crate) fn unit(&mut self) -> f32 {
-        self.bits() as f32 / 2_147_483_648.0 - 1.0
-    }
-
-    /// About normal, standard deviation 1.
-    pub(crate) fn normal(&mut self) -> f32 {
-        (0..12).map(|_| self.unit()).sum::<f32>() / 2.0
-    }
-
-    pub(crate) fn list(&mut self, n: usize, scale: f32) -> Vec<f32> {
-        (0..n).map(|_| self.normal() * scale).collect()
-    }
 }
 
 /// A device with room for `rows` rows.
@@ -104,24 +74,6 @@ pub(crate) fn begin(cpu: &mut Cpu, rows: usize) {
     let segments = [segment(0, 0, rows as u32, 0)];
     let tokens = vec![0; rows];
     cpu.begin(Step { tokens: &tokens, segments: &segments, grants: &[] }, &mut cache);
-}
-
-/// A sampler with everything off.
-pub(crate) fn plain_sampler() -> Sampler {
-    Sampler {
-        temperature: 1.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        typical_p: 1.0,
-        repetition_penalty: 1.0,
-        presence_penalty: 0.0,
-        frequency_penalty: 0.0,
-        logit_bias: Vec::new(),
-        seed: 0,
-        banned: Vec::new(),
-        banned_until: 0,
-    }
 }
 
 /// Each number is within `ulps` units of the last place of `scale`, or of its own size.

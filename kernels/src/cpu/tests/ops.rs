@@ -1,8 +1,8 @@
 //! Norms, sums, activations, gates, rope, embedding, selection, logits.
 
-use super::{Numbers, ONE_PAGE, assert_near, begin, cpu, isas, plain_sampler, segment, tensor};
+use super::{Numbers, ONE_PAGE, assert_near, begin, cpu, isas, segment, tensor};
 use crate::compute::{
-    Activation, Beyond, Compute, Head, Kept, MatrixPart, Norm, NormKind, Rope, Step,
+    Activation, Beyond, Compute, Head, Kept, MatrixPart, Norm, NormKind, Rope, Sampler, Step,
 };
 use crate::cpu::isa::Isa;
 use crate::cpu::{Cpu, Tensor, Vector};
@@ -193,7 +193,7 @@ fn check_rope(rope: &Rope, prompt: Option<u32>, firsts: &[u32]) {
     let mut cache = cpu.cache(ONE_PAGE).expect("memory");
     let mut out = cpu.tensor(2, 2 * pairs, Kept::Exact).expect("memory");
     if let Some(prompt) = prompt {
-        cpu.start_slot(0, &vec![1; prompt as usize], prompt, &plain_sampler());
+        cpu.start_slot(0, &vec![1; prompt as usize], prompt, &Sampler::plain());
     }
     for &first in firsts {
         let segments = [segment(0, first, 2, 0)];

@@ -1,6 +1,6 @@
 //! Draws and log-probabilities against the reference that sorts, and the distribution of draws.
 
-use super::{Numbers, begin, cpu, isas, plain_sampler, tensor};
+use super::{Numbers, begin, cpu, isas, tensor};
 use crate::compute::{Compute, Drawn, LogprobRow, SampleRow, Sampler};
 use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
@@ -38,36 +38,6 @@ fn logits(numbers: &mut Numbers, vocab: usize, kind: usize) -> Vec<f32> {
     x
 }
 
-fn sampler(numbers: &mut Numbers, vocab: usize) -> Sampler {
-    let mut pick = |off: f32, on: &[f32]| match numbers.below(3) {
-        0 => on[numbers.below(on.len())],
-        _ => off,
-    };
-    let (top_p, min_p) = (pick(1.0, &[0.1, 0.5, 0.9, 0.99, 1e-6]), pick(0.0, &[0.01, 0.2, 1.0]));
-    let (typical_p, top_k) = (pick(1.0, &[0.2, 0.9]), pick(0.0, &[1.0, 2.0, 7.0, 40.0, 700.0]));
-    let temperature = pick(1.0, &[0.0, 0.3, 1.7, 1e-30]);
-    let repetition_penalty = pick(1.0, &[1.3, 0.8]);
-    let (presence_penalty, frequency_penalty) = (pick(0.0, &[0.7]), pick(0.0, &[0.3, -0.3]));
-    let mut tokens = |n: usize| -> Vec<u32> {
-        (0..numbers.below(n)).map(|_| numbers.below(vocab) as u32).collect()
-    };
-    let (biased, banned) = (tokens(4), tokens(3));
-    Sampler {
-        temperature,
-        top_p,
-        top_k: top_k as u32,
-        min_p,
-        typical_p,
-        repetition_penalty,
-        presence_penalty,
-        frequency_penalty,
-        logit_bias: biased.into_iter().zip([1.5, -3.0, f32::NEG_INFINITY]).collect(),
-        seed: u64::from(numbers.bits()),
-        banned,
-        banned_until: 3,
-    }
-}
-
 #[test]
 fn draws_equal_the_reference() {
     let (mut all, mut close) = (0, 0);
@@ -77,7 +47,7 @@ fn draws_equal_the_reference() {
             let mut numbers = Numbers::new(vocab as u64);
             for round in 0..160 {
                 let x = logits(&mut numbers, vocab, round % 8);
-                let sampler = sampler(&mut numbers, vocab);
+                let sampler = crate::reference::numbers::sampler(&mut numbers, vocab);
                 let history: Vec<u32> = (0..6).map(|_| numbers.below(vocab) as u32).collect();
                 cpu.start_slot(0, &history, 4, &sampler);
                 let position = numbers.below(6) as u32;
@@ -105,7 +75,7 @@ fn large_vocabulary_equals_the_reference() {
     let vocab = 151_936;
     let mut cpu = cpu(Isa::detect(), 2, 4, vocab);
     let mut numbers = Numbers::new(3);
-    let on = plain_sampler();
+    let on = Sampler::plain();
     let samplers = [
         on.clone(),
         Sampler { top_k: 40, ..on.clone() },
@@ -137,7 +107,7 @@ fn rows_that_give_nothing() {
         let mut cpu = cpu(isa, 2, 4, 40);
         for temperature in [0.0, 1.0] {
             let sampler =
-                Sampler { temperature, banned: vec![3, 7], banned_until: 2, ..plain_sampler() };
+                Sampler { temperature, banned: vec![3, 7], banned_until: 2, ..Sampler::plain() };
             cpu.start_slot(0, &[1], 1, &sampler);
             let mut x = vec![0.0; 4 * 40];
             x[40 + 5] = f32::NAN;
@@ -169,7 +139,7 @@ fn logprobs_equal_the_reference() {
                 frequency_penalty: 1.0,
                 logit_bias: vec![(0, 3.0)],
                 top_k: 3,
-                ..plain_sampler()
+                ..Sampler::plain()
             };
             cpu.start_slot(0, &[0, 0, 0], 1, &sampler);
             let x: Vec<f32> = (0..8).flat_map(|kind| logits(&mut numbers, vocab, kind)).collect();
@@ -226,7 +196,7 @@ fn draws_follow_the_distribution() {
         weights.iter().map(|w| w / total).collect()
     };
     let mut cpu = cpu(Isa::detect(), 2, 500, vocab);
-    cpu.start_slot(0, &[0], 1, &Sampler { seed: 42, ..plain_sampler() });
+    cpu.start_slot(0, &[0], 1, &Sampler { seed: 42, ..Sampler::plain() });
     let rows = row.repeat(500);
     let mut counts = vec![0u32; vocab];
     let (mut pairs, mut last) = ([0u32; 4], None);

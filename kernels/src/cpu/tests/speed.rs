@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{Numbers, begin, cpu, isas, plain_sampler, segment, tensor};
+use super::{Numbers, begin, cpu, isas, segment, tensor};
 use crate::compute::{
     Activation, Attention, CacheElement, CacheShape, CacheValues, Compute, Drawn, Grant, Kept,
     Norm, NormKind, SampleRow, Sampler, Step,
@@ -115,7 +115,7 @@ fn sampling(cpu: &mut Cpu, logits: &[f32], sampler: &Sampler, logprobs: Option<u
 }
 
 fn samplers() -> Vec<(&'static str, Sampler)> {
-    let on = plain_sampler();
+    let on = Sampler::plain();
     vec![
         ("greedy", Sampler { temperature: 0.0, ..on.clone() }),
         ("plain", on.clone()),

@@ -1,6 +1,6 @@
 //! Steps in flight, late tokens, slots that start again, and histories.
 
-use super::{ONE_PAGE, cpu, isas, plain_sampler, segment, tensor};
+use super::{ONE_PAGE, cpu, isas, segment, tensor};
 use crate::compute::{
     CacheShape, Compute, Drawn, Kept, MatrixPart, SampleRow, Sampler, Segment, Step,
 };
@@ -18,10 +18,6 @@ fn small_cache(cpu: &mut Cpu) -> Cache {
 /// Logits that are best at `token`.
 fn at(token: u32) -> Vec<f32> {
     (0..VOCAB as u32).map(|t| if t == token { 5.0 } else { t as f32 * 0.01 }).collect()
-}
-
-fn greedy() -> Sampler {
-    Sampler { temperature: 0.0, ..plain_sampler() }
 }
 
 fn sample(cpu: &mut Cpu, rows: &[(u32, Vec<f32>)], position: u32) {
@@ -43,8 +39,8 @@ fn late_tokens_are_what_the_slot_drew_last() {
             MatrixPart { format: Format::F32, rows: VOCAB, cols: 32, bytes: &bytes, order: None };
         let table = cpu.load_matrix(&[part]).expect("a matrix");
         let mut x = cpu.tensor(8, 32, Kept::Exact).expect("memory");
-        cpu.start_slot(1, &[2, 3], 2, &greedy());
-        cpu.start_slot(2, &[9], 1, &greedy());
+        cpu.start_slot(1, &[2, 3], 2, &Sampler::greedy());
+        cpu.start_slot(2, &[9], 1, &Sampler::greedy());
         let segments = [segment(1, 0, 2, 0), segment(2, 0, 1, 2)];
         cpu.begin(Step { tokens: &[2, 3, 9], segments: &segments, grants: &[] }, &mut cache);
         sample(&mut cpu, &[(1, at(6)), (2, at(11))], 2);
@@ -83,7 +79,7 @@ fn a_slot_that_starts_again_forgets() {
     };
     // A presence penalty of 10 takes the best token out of the running once it was drawn; of the
     // others the largest id is best. What the prompt holds is not penalised.
-    let sampler = Sampler { presence_penalty: 10.0, ..greedy() };
+    let sampler = Sampler { presence_penalty: 10.0, ..Sampler::greedy() };
     for _ in 0..2 {
         cpu.start_slot(0, &[4, 15], 2, &sampler);
         assert_eq!(draws(&mut cpu, 3), [4, 15, 14]);
@@ -93,7 +89,7 @@ fn a_slot_that_starts_again_forgets() {
     cpu.start_slot(0, &[4, 15, 4, 15], 2, &sampler);
     assert_eq!(draws(&mut cpu, 2), [14, 13]);
     // Started again without having been ended, and without penalties.
-    cpu.start_slot(0, &[4], 1, &greedy());
+    cpu.start_slot(0, &[4], 1, &Sampler::greedy());
     assert_eq!(draws(&mut cpu, 2), [4, 4]);
 }
 

@@ -23,7 +23,7 @@ fn config() -> CudaConfig {
 }
 
 fn greedy(frequency_penalty: f32) -> Sampler {
-    Sampler { temperature: 0.0, frequency_penalty, ..crate::cases::sample::plain() }
+    Sampler { frequency_penalty, ..Sampler::greedy() }
 }
 
 /// Ops of a step without the device above them.
