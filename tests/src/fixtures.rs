@@ -71,6 +71,19 @@ fn unpacked(archive: &Path) -> io::Result<PathBuf> {
     Ok(folder)
 }
 
+/// The content of a file that is kept as `path` with `.zst` behind it.
+///
+/// # Errors
+/// It is not there, or not packed with zstd.
+pub fn packed(path: &Path) -> io::Result<Vec<u8>> {
+    let packed = fs::read(path.with_added_extension("zst"))?;
+    let mut content =
+        ruzstd::decoding::StreamingDecoder::new(&packed[..]).map_err(io::Error::other)?;
+    let mut data = Vec::new();
+    content.read_to_end(&mut data)?;
+    Ok(data)
+}
+
 /// The target folder that the running test lies in, else the system's temporary folder.
 fn target_dir() -> PathBuf {
     let exe = env::current_exe().unwrap_or_default();

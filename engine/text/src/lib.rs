@@ -8,6 +8,7 @@
 //! * [`Detokenizer`] and [`StopStrings`]: one of each per generated sequence.
 //! * [`ChatInput`]: what one conversation hands to the template.
 
+pub mod answer;
 mod chat;
 mod decode;
 mod description;
@@ -17,11 +18,13 @@ mod error;
 mod files;
 mod folder;
 mod gguf;
+pub mod grammar;
 mod model;
 mod pretokenizer;
 mod protobuf;
 mod sentencepiece;
 mod stop;
+pub mod tools;
 mod vocabulary;
 
 pub use chat::ChatInput;

@@ -30,6 +30,8 @@ pub struct TextModel {
     pub(crate) tokenizer: Tokenizer,
     decoder: Decoder,
     special: HashSet<u32>,
+    /// Characters that spellings of special tokens begin with, and bytes of the longest.
+    special_begins: (HashSet<char>, usize),
     bos: Option<u32>,
     eos: Option<u32>,
     templates: Templates,
@@ -146,6 +148,9 @@ impl TextModel {
 
         let tokens = vocabulary(&tokenizer, listed).map_err(invalid)?;
         let special = special_ids(&tokenizer, &tokens);
+        let spelled = || special.iter().filter_map(|id| tokens[*id as usize].as_deref());
+        let begins = spelled().filter_map(|token| token.chars().next()).collect();
+        let special_begins = (begins, spelled().map(str::len).max().unwrap_or(0));
         // Transformers ignores the wish for BPE models, where it would eat real spaces.
         let clean_up = config.clean_up_spaces && outline.model.kind.as_deref() != Some("BPE");
         let decoder = Decoder::new(&outline.decoder, tokens, clean_up)?;
@@ -154,7 +159,7 @@ impl TextModel {
         };
         let (bos, eos) = (named("bos_token"), named("eos_token"));
         let templates = Templates::new(config.special, &config.templates);
-        Ok(TextModel { tokenizer, decoder, special, bos, eos, templates })
+        Ok(TextModel { tokenizer, decoder, special, special_begins, bos, eos, templates })
     }
 
     /// Puts this template in the place of all that the model came with.
@@ -201,6 +206,20 @@ impl TextModel {
         self.special.contains(&id)
     }
 
+    /// The special token whose spelling a text begins with, the longest one, and its bytes.
+    pub(crate) fn special_at(&self, text: &str) -> Option<(u32, usize)> {
+        let (begins, longest) = &self.special_begins;
+        if !text.starts_with(|first| begins.contains(&first)) {
+            return None;
+        }
+        let ends = (1..=text.len().min(*longest)).rev().filter(|end| text.is_char_boundary(*end));
+        let token = |end: usize| {
+            let id = self.token_id(&text[..end]).filter(|id| self.is_special(*id))?;
+            Some((id, end))
+        };
+        ends.into_iter().find_map(token)
+    }
+
     /// The token of exactly this spelling, e.g. `<|im_end|>`.
     pub fn token_id(&self, token: &str) -> Option<u32> {
         self.tokenizer.token_to_id(token)
@@ -220,6 +239,11 @@ impl TextModel {
     /// Whether the model came with a chat template (or was given one).
     pub fn has_chat_template(&self) -> bool {
         !self.templates.is_empty()
+    }
+
+    /// The sources of the model's chat templates, for what they tell of its formats.
+    pub fn template_sources(&self) -> Vec<&str> {
+        self.templates.sources()
     }
 
     /// Why a chat template of this model cannot be used, if one cannot: worth a line at start.

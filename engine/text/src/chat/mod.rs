@@ -78,12 +78,17 @@ pub(crate) struct Templates {
     special: Map<String, Value>,
     /// Name, and why it cannot be used, if so.
     names: Vec<(String, Option<TemplateError>)>,
+    sources: Vec<String>,
 }
 
 impl Templates {
     pub(crate) fn new(special: Map<String, Value>, sources: &[Template]) -> Templates {
-        let mut templates =
-            Templates { environment: environment(), special, names: Vec::with_capacity(1) };
+        let mut templates = Templates {
+            environment: environment(),
+            special,
+            names: Vec::new(),
+            sources: Vec::new(),
+        };
         for Template { name, source, file } in sources {
             let error = templates.add(name, source).err().map(|error| match error {
                 TemplateError::Invalid(reason) => {
@@ -113,6 +118,10 @@ impl Templates {
         self.names.is_empty()
     }
 
+    pub(crate) fn sources(&self) -> Vec<&str> {
+        self.sources.iter().map(String::as_str).collect()
+    }
+
     pub(crate) fn error(&self) -> Option<&TemplateError> {
         self.names.iter().find_map(|(_, error)| error.as_ref())
     }
@@ -131,6 +140,7 @@ impl Templates {
 
     fn add(&mut self, name: &str, source: &str) -> Result<(), TemplateError> {
         let source = without_generation_tags(source);
+        self.sources.push(source.clone());
         self.environment.add_template_owned(name.to_owned(), source).map_err(|e| explain(&e))
     }
 

@@ -13,10 +13,12 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// A file of this crate's own test data.
+/// A file of this crate's own test data, which may be kept packed.
 pub(crate) fn data(name: &str) -> Vec<u8> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
-    fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    fs::read(&path)
+        .or_else(|_| hearth_tests::fixtures::packed(&path))
+        .unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
 /// A model's folder among this crate's own test data.

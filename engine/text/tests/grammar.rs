@@ -1,0 +1,318 @@
+//! Answers held to a grammar: a model that draws any allowed token writes what the plan says, and
+//! every way of cutting a text into tokens is taken alike.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use text::TextModel;
+use text::grammar::{Allowed, Answer, Grammar, Grammars, Plan, State, Thinking, ebnf, lark};
+
+mod common;
+
+/// Numbers that look random and are the same in every run.
+struct Random(u64);
+
+impl Random {
+    fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        (self.0 >> 33) as usize % n
+    }
+}
+
+fn demo() -> &'static (Arc<TextModel>, Grammars) {
+    static DEMO: OnceLock<(Arc<TextModel>, Grammars)> = OnceLock::new();
+    DEMO.get_or_init(|| {
+        let text = Arc::new(common::demo());
+        let ends = ["<|im_end|>", "<|end_of_text|>"].map(|t| text.token_id(t).expect("an end"));
+        let grammars = Grammars::new(&text, &ends).expect("grammars");
+        (text, grammars)
+    })
+}
+
+fn ends() -> Vec<u32> {
+    let (text, _) = demo();
+    ["<|im_end|>", "<|end_of_text|>"].map(|t| text.token_id(t).expect("an end")).to_vec()
+}
+
+/// All tokens that may come.
+fn allowed(state: &mut State) -> Vec<u32> {
+    let size = demo().0.vocab_size();
+    let mut words = vec![0; size.div_ceil(32)];
+    let all = 0..size as u32;
+    match state.allowed(&mut words).expect("a mask") {
+        Allowed::Any => all.collect(),
+        Allowed::Only => all.filter(|t| words[*t as usize / 32] >> (t % 32) & 1 == 1).collect(),
+    }
+}
+
+fn held(lark: impl Into<String>) -> Plan {
+    Plan { thinking: None, answer: Answer::Held(lark.into()) }
+}
+
+/// Draws any allowed token until an end token; `None` where `most` tokens were not enough.
+fn run(plan: &Plan, random: &mut Random, most: usize) -> Option<String> {
+    let (text, grammars) = demo();
+    let mut state = grammars.compile(plan).expect("a grammar").start();
+    let mut tokens = Vec::new();
+    for _ in 0..most {
+        let may = allowed(&mut state);
+        let token = may[random.below(may.len())];
+        state.push(token).expect("an allowed token");
+        if ends().contains(&token) {
+            return Some(text.decode(&tokens, false));
+        }
+        tokens.push(token);
+    }
+    None
+}
+
+/// Feeds a text cut into tokens at random; how much of it was taken.
+fn takes(plan: &Plan, said: &str, random: &mut Random) -> bool {
+    let (text, grammars) = demo();
+    let mut state = grammars.compile(plan).expect("a grammar").start();
+    let mut rest = said.as_bytes();
+    while !rest.is_empty() {
+        let may = allowed(&mut state);
+        let fits: Vec<u32> = may
+            .into_iter()
+            .filter(|t| !text.token_bytes(*t).is_empty() && rest.starts_with(text.token_bytes(*t)))
+            .collect();
+        if fits.is_empty() {
+            return false;
+        }
+        let token = fits[random.below(fits.len())];
+        state.push(token).expect("an allowed token");
+        rest = &rest[text.token_bytes(token).len()..];
+    }
+    allowed(&mut state).iter().any(|t| ends().contains(t))
+}
+
+#[test]
+fn what_is_held_is_valid_json() {
+    let schema = json!({
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "age": {"type": "integer", "minimum": 0, "maximum": 150},
+            "tags": {"type": "array", "items": {"enum": ["a", "b\"c", "ü"]}, "maxItems": 3},
+        },
+        "required": ["name", "age"],
+        "additionalProperties": false,
+    });
+    let plan = held(format!("start: {}\n", lark::json(&schema).expect("a schema")));
+    for seed in 0..100 {
+        let said = run(&plan, &mut Random::new(seed), 400).expect("an end");
+        let value: Value = serde_json::from_str(&said).expect(&said);
+        assert!(value["name"].is_string(), "{said}");
+        assert!((0..=150).contains(&value["age"].as_i64().expect(&said)), "{said}");
+    }
+}
+
+#[test]
+fn white_space_is_bounded() {
+    let plan = held(format!("start: {}\n", lark::json_object()));
+    let mut random = Random::new(1);
+    for (said, fits) in [
+        ("{}", true),
+        ("{ }", true),
+        ("{\"a\": 1,\n  \"b\": [1, 2]\n}", true),
+        ("{\n\t\"a\":1}", true),
+        ("{  }", false),
+        ("{\n\n}", false),
+        ("{\n                                                 }", false),
+        ("[]", false),
+    ] {
+        assert_eq!(takes(&plan, said, &mut random), fits, "{said}");
+    }
+}
+
+#[test]
+fn texts_and_expressions() {
+    let mut random = Random::new(2);
+    let plan = held(lark::choice(&["yes", "no \"no\"", "名"]));
+    for said in ["yes", "no \"no\"", "名"] {
+        assert!(takes(&plan, said, &mut random), "{said}");
+    }
+    assert!(!takes(&plan, "ye", &mut random));
+    let plan = held(lark::regex(r"[a-c]{2}/\d+"));
+    assert!(takes(&plan, "ab/17", &mut random));
+    assert!(!takes(&plan, "ab17", &mut random));
+}
+
+#[test]
+fn ebnf_holds_as_it_is_written() {
+    let sums = "root ::= sum\nsum ::= term ((\"+\" | \"-\") term){0,3}\n\
+                term ::= [1-9] [0-9]* | \"(\" sum \")\" # nested";
+    let plan = held(ebnf::to_lark(sums).expect("sound"));
+    let mut random = Random::new(6);
+    for (said, fits) in [
+        ("1", true),
+        ("12+(3-40)", true),
+        ("((7))", true),
+        ("1+1+1+1", true),
+        ("1+1+1+1+1", false),
+        ("01", false),
+        ("(1", false),
+        ("", false),
+    ] {
+        assert_eq!(takes(&plan, said, &mut random), fits, "{said}");
+    }
+}
+
+#[test]
+fn what_is_opened_is_held_from_there() {
+    let opening = b"<tool_call>".to_vec();
+    let object = lark::json_object();
+    let lark = format!("start: \"<tool_call>\\n\" {object} \"\\n</tool_call>\"\n");
+    let plan = |at_start| Plan {
+        thinking: None,
+        answer: Answer::Opened {
+            openings: vec![opening.clone()],
+            at_start,
+            lark: lark.clone(),
+            again: false,
+        },
+    };
+    let mut random = Random::new(3);
+    for _ in 0..20 {
+        for (said, anywhere, at_start) in [
+            ("just text <tool", true, true),
+            ("<tool_call>\n{}\n</tool_call>", true, true),
+            ("\n<tool_call>\n{}\n</tool_call>", true, true),
+            ("hm <tool_call>\n{\"a\":1}\n</tool_call>", true, true),
+            ("hm <tool_call> {}", false, true),
+            ("<tool_call> {}", false, false),
+            ("<tool_call>\n{}\n</tool_call>.", false, false),
+            ("<<tool_call>\n[]", false, true),
+        ] {
+            assert_eq!(takes(&plan(false), said, &mut random), anywhere, "{said}");
+            assert_eq!(takes(&plan(true), said, &mut random), at_start, "{said}");
+        }
+    }
+}
+
+#[test]
+fn thoughts_come_before_what_is_held() {
+    let thinking = |open, budget| Plan {
+        thinking: Some(Thinking {
+            opening: b"<think>".to_vec(),
+            closing: b"</think>".to_vec(),
+            open,
+            budget,
+        }),
+        answer: Answer::Held(lark::choice(&["yes", "<no>"])),
+    };
+    let mut random = Random::new(4);
+    for _ in 0..20 {
+        for (said, closed, open) in [
+            ("yes", true, false),
+            ("<no>", true, false),
+            ("<think>hm</think>yes", true, true),
+            ("<think>hm</think>\n\n<no>", true, true),
+            ("<think>hm</think>\n\n\nyes", false, false),
+            ("<think>hm</think>maybe", false, false),
+            ("<think>hm", false, false),
+            ("hm</thin</think>yes", false, true),
+        ] {
+            assert_eq!(takes(&thinking(false, None), said, &mut random), closed, "{said}");
+            assert_eq!(takes(&thinking(true, None), said, &mut random), open, "{said}");
+        }
+    }
+    for seed in 0..20 {
+        let said = run(&thinking(true, Some(5)), &mut Random::new(seed), 40).expect("an end");
+        let after = said.rsplit("</think>").next().unwrap_or_default().trim_start();
+        assert!(said.contains("</think>") && ["yes", "<no>"].contains(&after), "{said}");
+    }
+}
+
+#[test]
+fn a_state_is_a_function_of_its_tokens() {
+    let plan = held(format!("start: {}\n", lark::json_object()));
+    let grammar = demo().1.compile(&plan).expect("a grammar");
+    let mut random = Random::new(5);
+    let (mut state, mut tokens) = (grammar.start(), Vec::new());
+    for _ in 0..60 {
+        let may = allowed(&mut state);
+        let mut again = grammar.start();
+        tokens.iter().for_each(|token| again.push(*token).expect("as before"));
+        assert_eq!(allowed(&mut again), may);
+        let token = may[random.below(may.len())];
+        state.push(token).expect("an allowed token");
+        tokens.push(token);
+    }
+}
+
+#[test]
+fn grammars_that_have_no_answer_are_refused() {
+    let (_, grammars) = demo();
+    for lark in ["start: [", "start: nothing", "start: /(/", ""] {
+        assert!(grammars.compile(&held(lark)).is_err(), "{lark}");
+    }
+}
+
+/// Grammars that would take for ever, or all memory, if nothing bounded them.
+fn hostile() -> Vec<(&'static str, String)> {
+    let deep = format!("start: {}\"a\"{}\n", "(".repeat(20_000), ")".repeat(20_000));
+    let many: String = (0..20_000).map(|n| format!(" | \"w{n}x\"")).collect();
+    vec![
+        ("nested repetition", lark::regex("((a{0,100}){0,100}){0,100}")),
+        ("large repetition", lark::regex("[a-z]{0,1000000}")),
+        ("products", lark::regex("(.*a.{20}){5}")),
+        ("intersections", "start: /(?s:.*a.{18})/ & /(?s:.*b.{17})/\n".to_owned()),
+        ("complement", "START: ~/(.*a.{14})/\nstart: START\n".to_owned()),
+        ("ambiguity", "start: a\na: a a | \"x\" | \"\"\n".to_owned()),
+        ("more ambiguity", "start: a a a a a a a a\na: /x*/ | /[xy]*/ a | a /[xz]*/\n".to_owned()),
+        ("repetition of nothing", "start: (\"\"){1,1000000}\n".to_owned()),
+        ("a large count", "start: (\"ab\" | \"cd\"){1,1000000}\n".to_owned()),
+        ("depth", deep),
+        ("many words", format!("start: W\nW: \"a\"{many}\n")),
+        ("left recursion", "start: start \"a\" | start start\n".to_owned()),
+        ("no answer", "start: \"a\" start\n".to_owned()),
+        ("unknown token", "start: <[99999999]>\n".to_owned()),
+        ("unicode classes", lark::regex(r"(\p{L}\p{N}){0,500}\w{0,500}")),
+    ]
+}
+
+#[test]
+fn hostile_grammars_are_bounded() {
+    let (_, grammars) = demo();
+    let most = Duration::from_secs(1);
+    for (name, lark) in hostile() {
+        let start = Instant::now();
+        let compiled = grammars.compile(&held(lark));
+        assert!(start.elapsed() < most, "{name}: {:?} to compile", start.elapsed());
+        if let Ok(grammar) = compiled {
+            let longest = longest_mask(&grammar, 200);
+            assert!(longest < most, "{name}: {longest:?} for a mask");
+            assert!(grammar.bytes() < 256 << 20, "{name}: {} bytes", grammar.bytes());
+        }
+    }
+}
+
+/// Walks at random; the longest time for one token.
+fn longest_mask(grammar: &Arc<Grammar>, tokens: usize) -> Duration {
+    let mut state = grammar.start();
+    let mut random = Random::new(9);
+    let mut words = vec![0; grammar.words()];
+    let mut longest = Duration::ZERO;
+    for _ in 0..tokens {
+        let start = Instant::now();
+        if state.allowed(&mut words).is_err() {
+            break;
+        }
+        let bit = |t: &u32| words[*t as usize / 32] >> (t % 32) & 1 == 1;
+        let may: Vec<u32> = (0..words.len() as u32 * 32).filter(bit).collect();
+        let token = may[random.below(may.len())];
+        let ended = state.push(token).is_err() || ends().contains(&token);
+        longest = longest.max(start.elapsed());
+        if ended {
+            break;
+        }
+    }
+    longest
+}
