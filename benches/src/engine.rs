@@ -188,6 +188,7 @@ impl Ours {
                 tenant: 0,
                 salt: 0,
                 adapter: 0,
+                grammar: 0,
                 deadline: None,
             })));
         }

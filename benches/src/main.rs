@@ -4,7 +4,7 @@ use std::io::stdout;
 use std::path::PathBuf;
 
 use benches::random_model::Mix;
-use benches::{demo, engine, formats, kernels, load, record, runner, scheduler};
+use benches::{demo, engine, formats, grammar, kernels, load, record, runner, scheduler};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -32,6 +32,15 @@ enum What {
     Scheduler,
     /// Host time per decode step outside the kernels.
     Runner,
+    /// Grammars: compiling a schema, and the mask of each token.
+    Grammar {
+        /// Folder of a model whose tokenizer is used; by default one of 128k made-up words.
+        #[arg(long)]
+        tokenizer: Option<PathBuf>,
+        /// Answers walked through.
+        #[arg(long, default_value_t = 40)]
+        answers: usize,
+    },
     /// Start, memory and prefix cache of the release binary with the demo model.
     Demo {
         /// The binary; by default the one built beside this program.
@@ -81,6 +90,7 @@ fn main() -> anyhow::Result<()> {
             kernels::run(&kernels::Options::full(), &mut stdout())?;
             record("scheduler", &tick())?;
             record("runner", &host()?)?;
+            record("grammar", &grammar::run(None, 40)?)?;
         }
         What::Kernels { peer: None } => kernels::run(&kernels::Options::full(), &mut stdout())?,
         What::Kernels { peer } => {
@@ -88,6 +98,9 @@ fn main() -> anyhow::Result<()> {
         }
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
+        What::Grammar { tokenizer, answers } => {
+            record("grammar", &grammar::run(tokenizer.as_deref(), answers)?)?;
+        }
         What::Demo { hearth } => {
             let beside = std::env::current_exe()?.with_file_name("hearth");
             record("demo", &demo::run(&hearth.unwrap_or(beside))?)?;

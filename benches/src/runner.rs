@@ -116,6 +116,7 @@ fn first_batch(rows: u32) -> Batch {
         stop_tokens: vec![2],
         stop_from: 1,
         adapter: 0,
+        grammar: 0,
     };
     let row = |slot| {
         let logits = Logits::Sample;

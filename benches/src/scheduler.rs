@@ -129,6 +129,7 @@ fn submit(number: usize, max_tokens: usize) -> Command {
         tenant: number as u64 % 8,
         salt: 0,
         adapter: 0,
+        grammar: 0,
         deadline: None,
     }))
 }

@@ -1,7 +1,7 @@
 //! Every bench runs tiny, so that it cannot rot. No figure is checked here: test machines are busy.
 
 use benches::random_model::Mix;
-use benches::{engine, kernels, load, runner, scheduler};
+use benches::{engine, grammar, kernels, load, runner, scheduler};
 
 #[test]
 fn kernels_run() {
@@ -13,6 +13,12 @@ fn kernels_run() {
 #[test]
 fn ticks_run() {
     assert!(scheduler::run(16, 32, 50).median_ns > 0);
+}
+
+#[test]
+fn grammars_run() {
+    let figures = grammar::run(None, 1).expect("figures");
+    assert!(figures["tokens"].as_u64() > Some(100), "{figures}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! [`Runner`]: batches from the scheduler become calls of a [`Compute`]; what a device drew
 //! becomes step outputs. It keeps per slot only what a batch does not repeat: the prompt (for the
-//! one prompt token that stands behind each stretch of it) and the wish for log-probabilities.
+//! one prompt token that stands behind each stretch of it), the wish for log-probabilities, and
+//! where a sequence is in its grammar (`masks`).
 //!
 //! All buffers are claimed at start and reused. Nothing here allocates per step, except for the
 //! log-probabilities that rows ask for. It knows no request and reads no clock.
@@ -10,16 +11,21 @@ use std::sync::Arc;
 
 use kernels::{
     Compute, Drawn, Fault as DeviceFault, Grant, LogprobRow, SampleRow, Sampler, Segment, Step,
+    mask_words,
 };
 use scheduler::types::{
     Batch, Engine, Fault, Logits, PageGrant, Row, RowStart, Sampling, StepOutput, Token,
 };
+use text::grammar::Grammar;
 
 use crate::adapter::{Adapter, AdapterError};
 use crate::plan::Plan;
 use crate::start::{Loaded, StartError};
 
+mod masks;
 mod output;
+
+use masks::Masks;
 
 /// A model that runs batches on one device. Owned and called by one thread.
 pub struct Runner<C: Compute> {
@@ -33,7 +39,12 @@ pub struct Runner<C: Compute> {
     grants: Vec<Grant>,
     /// The sampler of the row that starts: one buffer for all of them.
     sampler: Sampler,
+    masks: Masks,
     in_flight: VecDeque<Asked>,
+    /// The youngest step in flight has not drawn yet: its masks depend on tokens of the step
+    /// before it. Its forward pass runs meanwhile. That is one step at most, and only until the one
+    /// before is collected: what is behind it could not even begin without its tokens.
+    open: bool,
     /// Records not in use: `depth` of them when idle.
     spare: Vec<Asked>,
     drawn: Drawn,
@@ -79,6 +90,8 @@ struct Asked {
     scores: Vec<LogprobRow>,
     /// Activation rows of `scores`.
     score_at: Vec<u32>,
+    /// Slots whose grammar gave up, and why.
+    failed: Vec<(u32, String)>,
 }
 
 impl<C: Compute> Runner<C> {
@@ -95,6 +108,7 @@ impl<C: Compute> Runner<C> {
             sample_at: Vec::with_capacity(plan.rows_max),
             ..Asked::default()
         };
+        let words = mask_words(on.model.spec().vocab);
         Self {
             on: Some(on),
             recovery: None,
@@ -103,7 +117,9 @@ impl<C: Compute> Runner<C> {
             segments: Vec::with_capacity(plan.rows_max),
             grants: Vec::with_capacity(plan.rows_max),
             sampler: Sampler::greedy(),
+            masks: Masks::new(plan.rows_max, words),
             in_flight: VecDeque::with_capacity(depth),
+            open: false,
             spare: (0..depth).map(|_| asked()).collect(),
             drawn: Drawn::default(),
             tainted: 0,
@@ -167,9 +183,25 @@ impl<C: Compute> Runner<C> {
         }
     }
 
+    /// Makes a grammar known under `number`, from 1: sequences that carry it make only tokens that
+    /// it allows.
+    ///
+    /// # Panics
+    /// The number is 0, which says that there is none.
+    pub fn set_grammar(&mut self, number: u64, grammar: Arc<Grammar>) {
+        assert!(number > 0, "a grammar without a number");
+        self.masks.set(number, grammar);
+    }
+
+    /// Lets a grammar go. Sequences that started with it keep it to their end.
+    pub fn drop_grammar(&mut self, number: u64) {
+        self.masks.drop(number);
+    }
+
     /// After the device's memory was lost: what the scheduler is told. Everything in flight is
     /// gone with it.
     fn lost(&mut self, text: String) -> Fault {
+        self.open = false;
         let Some(recovery) = &mut self.recovery else {
             return Fault::Dead(text);
         };
@@ -195,25 +227,30 @@ impl<C: Compute> Runner<C> {
 
     /// A sequence takes a slot.
     fn start(&mut self, start: &RowStart) {
-        let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from, adapter } =
-            start;
+        self.masks.start(start);
+        let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from, .. } = start;
         let kept = &mut self.slots[*slot as usize];
         kept.prompt.clear();
         kept.prompt.extend_from_slice(&tokens[..*prompt_len as usize]);
         kept.logprobs = sampling.logprobs;
-        kept.adapter = *adapter;
+        kept.adapter = start.adapter;
         fill_sampler(&mut self.sampler, sampling);
         self.sampler.banned.clear();
-        self.sampler.banned.extend_from_slice(stop_tokens);
+        // Of a sequence with a grammar the mask bans them.
+        if !self.masks.holds(*slot) {
+            self.sampler.banned.extend_from_slice(stop_tokens);
+        }
         self.sampler.banned_until = *stop_from;
         let Self { on, sampler, .. } = self;
         let compute = &mut on.as_mut().expect(LOADED).compute;
         compute.start_slot(*slot, tokens, *prompt_len, sampler);
     }
 
-    /// Translates the rows into segments, and their wishes for logits into `asked`.
-    fn plan_rows(&mut self, rows: &[Row], asked: &mut Asked) {
+    /// Translates the rows into segments, and their wishes for logits into `asked`. Whether a mask
+    /// of these draws needs a token that is still on the device.
+    fn plan_rows(&mut self, rows: &[Row], asked: &mut Asked) -> bool {
         self.segments.clear();
+        let mut waits = false;
         for row in rows {
             let Row { slot, first, len, tokens_at, late, logits } = *row;
             let kept = &self.slots[slot as usize];
@@ -229,26 +266,83 @@ impl<C: Compute> Runner<C> {
             };
             if draws {
                 let position = first + len;
-                asked.samples.push(SampleRow { slot, position, logprobs: kept.logprobs });
+                let logprobs = kept.logprobs;
+                asked.samples.push(SampleRow { slot, position, logprobs, mask: None });
                 asked.sample_at.push(tokens_at + len - 1);
+                waits |= late && self.masks.holds(slot);
             }
         }
+        waits
     }
 
-    /// Asks the device for the logits of all rows that want them, a bounded number at a time.
-    fn draw(&mut self, asked: &Asked) {
-        let Loaded { compute, model, .. } = self.loaded_mut();
+    /// Asks the device for the logits of all rows that want them, a bounded number at a time, and
+    /// ends the step. Masks that are not made yet are waited for.
+    fn draw(&mut self, asked: &mut Asked) {
+        self.masks.fill(&mut asked.samples, &mut asked.failed);
+        let Self { on, masks, .. } = self;
+        let Loaded { compute, model, .. } = on.as_mut().expect(LOADED);
         let chunk = model.logits_rows_max();
         let samples = asked.sample_at.chunks(chunk).zip(asked.samples.chunks(chunk));
         for (at, rows) in samples {
             let logits = model.logits(compute, at);
-            compute.sample(logits, rows);
+            compute.sample(logits, rows, masks.step());
         }
         let scores = asked.score_at.chunks(chunk).zip(asked.scores.chunks(chunk));
         for (at, rows) in scores {
             let logits = model.logits(compute, at);
             compute.score(logits, rows);
         }
+        compute.end();
+    }
+
+    /// Waits for a step's results and puts them into `out`.
+    fn take_in(&mut self, asked: &mut Asked, out: &mut StepOutput) -> Result<(), Fault> {
+        if self.orphans > 0 {
+            self.orphans -= 1;
+            return Err(Fault::Step("the device was lost before".to_owned()));
+        }
+        let Self { on, drawn, .. } = self;
+        match on.as_mut().expect(LOADED).compute.collect(drawn) {
+            Ok(()) if self.tainted > 0 => {
+                self.tainted -= 1;
+                Err(Fault::Step("the step before it failed".to_owned()))
+            }
+            Ok(()) => {
+                output::fill(asked, &mut self.drawn, out);
+                self.advance(asked, out);
+                Ok(())
+            }
+            Err(DeviceFault::Step(text)) => {
+                self.tainted = self.in_flight.len();
+                Err(Fault::Step(text))
+            }
+            Err(DeviceFault::Lost(text)) => {
+                (self.orphans, self.tainted) = (self.in_flight.len(), 0);
+                Err(self.lost(text))
+            }
+        }
+    }
+
+    /// Moves grammars on by what was drawn. Rows that failed have no sample.
+    fn advance(&mut self, asked: &Asked, out: &StepOutput) {
+        let mut samples = out.samples.iter().peekable();
+        for row in &asked.samples {
+            let sample = samples.next_if(|sample| sample.slot == row.slot);
+            self.masks.drew(row.slot, row.position, sample.map(|sample| sample.token));
+        }
+    }
+
+    /// Ends the step whose draw is open, now that the step before it is known.
+    fn close(&mut self, before: &Result<(), Fault>) {
+        let mut asked = self.in_flight.pop_back().expect("the step that is open");
+        if before.is_ok() {
+            self.draw(&mut asked);
+        } else {
+            // Its tokens would be drawn from nothing: it is not asked for any, and fails too.
+            self.loaded_mut().compute.end();
+            self.tainted = self.in_flight.len() + 1;
+        }
+        self.in_flight.push_back(asked);
     }
 }
 
@@ -262,11 +356,12 @@ impl<C: Compute> Engine for Runner<C> {
         asked.clear(batch.step);
         for &slot in &batch.ends {
             self.loaded_mut().compute.end_slot(slot);
+            self.masks.end(slot);
         }
         for start in &batch.starts {
             self.start(start);
         }
-        self.plan_rows(&batch.rows, &mut asked);
+        let waits = self.plan_rows(&batch.rows, &mut asked);
         self.grants.clear();
         self.grants.extend(batch.grants.iter().map(|&grant| {
             let PageGrant { slot, index, page } = grant;
@@ -277,41 +372,26 @@ impl<C: Compute> Engine for Runner<C> {
         if batch.rows.is_empty() {
             // Slots and grants only: the device takes note of them, there is nothing to compute.
             compute.begin(step, cache);
+            compute.end();
         } else {
             model.forward(compute, cache, step, &[], None);
-            self.draw(&asked);
+            if waits {
+                compute.flush();
+                self.open = true;
+            } else {
+                self.draw(&mut asked);
+            }
         }
-        self.loaded_mut().compute.end();
         self.in_flight.push_back(asked);
     }
 
     fn collect(&mut self, out: &mut StepOutput) -> Result<(), Fault> {
-        let asked = self.in_flight.pop_front().expect("a step in flight");
-        if self.orphans > 0 {
-            self.orphans -= 1;
-            self.spare.push(asked);
-            return Err(Fault::Step("the device was lost before".to_owned()));
-        }
-        let Self { on, drawn, .. } = self;
-        let result = match on.as_mut().expect(LOADED).compute.collect(drawn) {
-            Ok(()) if self.tainted > 0 => {
-                self.tainted -= 1;
-                Err(Fault::Step("the step before it failed".to_owned()))
-            }
-            Ok(()) => {
-                output::fill(&asked, &mut self.drawn, out);
-                Ok(())
-            }
-            Err(DeviceFault::Step(text)) => {
-                self.tainted = self.in_flight.len();
-                Err(Fault::Step(text))
-            }
-            Err(DeviceFault::Lost(text)) => {
-                (self.orphans, self.tainted) = (self.in_flight.len(), 0);
-                Err(self.lost(text))
-            }
-        };
+        let mut asked = self.in_flight.pop_front().expect("a step in flight");
+        let result = self.take_in(&mut asked, out);
         self.spare.push(asked);
+        if std::mem::take(&mut self.open) {
+            self.close(&result);
+        }
         result
     }
 }
@@ -323,6 +403,7 @@ impl Asked {
         self.sample_at.clear();
         self.scores.clear();
         self.score_at.clear();
+        self.failed.clear();
     }
 
     /// Position p predicts the token at p + 1, so the first token of a prompt is predicted by

@@ -57,7 +57,16 @@ fn runner(rows_max: usize, depth: usize) -> (Runner<Fake>, Rc<RefCell<Script>>) 
 fn start(slot: u32, prompt: &[u32], sampling: Sampling) -> RowStart {
     let prompt_len = prompt.len() as u32;
     let (tokens, stop_from) = (prompt.to_vec(), prompt_len + 2);
-    RowStart { slot, tokens, prompt_len, sampling, stop_tokens: vec![5], stop_from, adapter: 0 }
+    RowStart {
+        slot,
+        tokens,
+        prompt_len,
+        sampling,
+        stop_tokens: vec![5],
+        stop_from,
+        adapter: 0,
+        grammar: 0,
+    }
 }
 
 /// One row per slot, each of one token at `first`.

@@ -63,6 +63,8 @@ pub struct Config {
     pub queue_max: usize,
     /// File that replaces the models' own chat template.
     pub chat_template: Option<PathBuf>,
+    /// How models write tool calls; `None`: as their templates show.
+    pub tool_format: Option<&'static text::tools::Format>,
     /// Adapters to load at start.
     pub adapters: Vec<AdapterChoice>,
     /// Where adapters may be loaded from while serving; `None`: from nowhere.
@@ -131,6 +133,7 @@ impl Config {
             target_inter_token: Duration::ZERO,
             queue_max: 0,
             chat_template: None,
+            tool_format: None,
             adapters: Vec::new(),
             adapters_folder: None,
             adapters_max: 0,

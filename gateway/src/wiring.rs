@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod quantize;
 
 use crate::backend::adapters::Adapters;
+use crate::backend::answering::Answering;
 use crate::backend::embed::{self, LocalEmbedder};
 use crate::backend::local::{AdapterFiles, LocalEngine, Options};
 use crate::backend::{self, Model, PoolModel};
@@ -243,8 +244,10 @@ impl Planned {
             .adapter_base
             .map(|base| Arc::new(Adapters::new(AdapterFiles::new(base), config.adapters_max)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let answering = Answering::new(&files.text, &files.eos, config.tool_format);
         Ok(Model {
             id: choice.id,
+            answering: Arc::new(answering),
             created: now.map_or(0, |time| time.as_secs()),
             context,
             text: Arc::new(files.text),

@@ -35,9 +35,10 @@ async fn the_demo_model_answers_twice_the_same() {
             tenant: 0,
             salt: 0,
             adapter: 0,
+            grammar: 0,
             deadline: None,
         };
-        let mut generation = model.submit(request, std::time::Instant::now()).unwrap();
+        let mut generation = model.submit(request, None, std::time::Instant::now()).unwrap();
         let mut tokens = Vec::new();
         while let Some(event) = generation.next().await {
             match event {

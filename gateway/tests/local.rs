@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use gateway::backend::SubmitError;
+use gateway::backend::answering::Answering;
 use gateway::backend::local::{EngineState, LocalEngine, Options};
 use gateway::backend::{Generation, Model};
 use gateway::metrics::Metrics;
@@ -33,6 +34,13 @@ struct Counting {
 }
 
 impl gateway::backend::local::Adapts for Counting {}
+
+/// Speaks from a script, whatever it is held to.
+impl gateway::backend::local::Holds for Counting {
+    fn set_grammar(&mut self, _: u64, _: Arc<text::grammar::Grammar>) {}
+
+    fn drop_grammar(&mut self, _: u64) {}
+}
 
 impl Engine for Counting {
     fn depth(&self) -> usize {
@@ -130,6 +138,7 @@ fn request(max_tokens: u32, choices: u32) -> Request {
         tenant: 0,
         salt: 0,
         adapter: 0,
+        grammar: 0,
         deadline: None,
     }
 }
@@ -162,6 +171,7 @@ impl Case {
             created: 0,
             context: 8192,
             text: Arc::clone(&TEXT),
+            answering: Arc::new(Answering::new(&TEXT, &[], None)),
             defaults: Sampling::default(),
             max_tokens_default: None,
             eos: Vec::new(),
@@ -170,7 +180,7 @@ impl Case {
             adapters: None,
             adapter: None,
         };
-        model.submit(request, Instant::now())
+        model.submit(request, None, Instant::now())
     }
 
     fn permit(&self, steps: usize) {

@@ -19,7 +19,7 @@ pub use memory::{
     CacheElement, CacheShape, CacheValues, Error, Fault, Kept, MatrixPart, Precision,
 };
 pub use mlp::{Activation, Router, RouterGroups, RouterScore};
-pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored};
+pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored, mask_words};
 pub use step::{Grant, Segment, Step};
 
 /// Computes the ops of a decoder on one device.
@@ -253,10 +253,18 @@ pub trait Compute {
 
     /// Draws one token per row: row i of `logits` belongs to `rows[i]`. Results come with
     /// [`Compute::collect`]. May overwrite `logits`.
-    fn sample(&mut self, logits: &mut Self::Tensor, rows: &[SampleRow]);
+    ///
+    /// `masks` is `[n, mask_words(vocab)]`, as many tokens as logits; a row names its mask. A
+    /// token whose bit is 0 cannot be drawn, as if it were banned. Log-probabilities are those
+    /// before the mask.
+    fn sample(&mut self, logits: &mut Self::Tensor, rows: &[SampleRow], masks: &[u32]);
 
     /// Log-probabilities of known tokens: row i of `logits` belongs to `rows[i]`.
     fn score(&mut self, logits: &Self::Tensor, rows: &[LogprobRow]);
+
+    /// Starts what the step has recorded so far; more of it follows. A device that computes at once
+    /// has nothing to do.
+    fn flush(&mut self) {}
 
     /// Ends the step that `begin` started. At most two steps may be ended and not collected.
     fn end(&mut self);

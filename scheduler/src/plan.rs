@@ -234,6 +234,7 @@ impl Core {
                     stop_tokens: request.stop_tokens.clone(),
                     stop_from: seq.stop_from,
                     adapter: seq.adapter,
+                    grammar: request.grammar,
                 });
             }
             flight.rows.push(write_row(batch, seq, number, len));

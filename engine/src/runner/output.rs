@@ -9,13 +9,14 @@ use super::Asked;
 
 /// Overwrites `out`. Samples' log-probabilities come first in `drawn.logprobs`, in the order of
 /// the samples that asked; then those of prompt tokens, in the order they were asked for.
-pub(super) fn fill(asked: &Asked, drawn: &mut Drawn, out: &mut StepOutput) {
+pub(super) fn fill(asked: &mut Asked, drawn: &mut Drawn, out: &mut StepOutput) {
     let StepOutput { step, elapsed_us, samples, prompt_logprobs, failed } = out;
     *step = asked.step;
     *elapsed_us = drawn.elapsed_us;
     samples.clear();
     prompt_logprobs.clear();
     failed.clear();
+    failed.append(&mut asked.failed);
     assert_eq!(drawn.tokens.len(), asked.samples.len(), "tokens drawn");
     let mut scored = drawn.logprobs.iter_mut();
     for (row, &(slot, token)) in asked.samples.iter().zip(&drawn.tokens) {
@@ -27,16 +28,14 @@ pub(super) fn fill(asked: &Asked, drawn: &mut Drawn, out: &mut StepOutput) {
                 let logprobs = scores.map(|scored| Box::new(logprobs(scored)));
                 samples.push(Sample { slot, token, logprobs });
             }
-            None => failed.push((slot, NOTHING_DRAWN.to_owned())),
+            None => fail(failed, slot, NOTHING_DRAWN),
         }
     }
     for row in &asked.scores {
         let scored = scored.next().expect("a score for every prompt token asked for");
         assert_eq!((scored.slot, scored.position), (row.slot, row.position), "scores out of order");
         if scored.logprob.is_nan() {
-            if failed.iter().all(|(slot, _)| *slot != row.slot) {
-                failed.push((row.slot, NOT_A_NUMBER.to_owned()));
-            }
+            fail(failed, row.slot, NOT_A_NUMBER);
             continue;
         }
         if prompt_logprobs.last().is_none_or(|(slot, _)| *slot != row.slot) {
@@ -52,8 +51,16 @@ pub(super) fn fill(asked: &Asked, drawn: &mut Drawn, out: &mut StepOutput) {
     }
 }
 
+/// What is wrong with a row first is what is said of it.
+fn fail(failed: &mut Vec<(u32, String)>, slot: u32, why: &str) {
+    if failed.iter().all(|(other, _)| *other != slot) {
+        failed.push((slot, why.to_owned()));
+    }
+}
+
 const NOTHING_DRAWN: &str = "no token could be drawn: the model's logits are not numbers \
-     (damaged weights, or an overflow in this precision), or logit_bias forbids every token";
+     (damaged weights, or an overflow in this precision), or logit_bias forbids every token that \
+     may come";
 
 const NOT_A_NUMBER: &str = "the model's logits are not numbers: \
      damaged weights, or an overflow in this precision";

@@ -60,5 +60,6 @@ fn start(prompt: &[Token], sampling: &Sampling) -> RowStart {
         stop_tokens: Vec::new(),
         stop_from: 0,
         adapter: 0,
+        grammar: 0,
     }
 }

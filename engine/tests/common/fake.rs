@@ -34,6 +34,9 @@ pub(crate) struct Script {
     pub(crate) scored: Vec<Vec<LogprobRow>>,
     /// Page grants of all steps: slot, index, page. Kept only when `record` is set.
     pub(crate) granted: Vec<(u32, u32, u32)>,
+    /// Calls that begin, flush and end steps, that draw and collect, in order. Kept only when
+    /// `record` is set.
+    pub(crate) calls: Vec<&'static str>,
     /// What the device has no memory for, if anything: `matrix`, `tensor` or `cache`.
     pub(crate) full_for: Option<&'static str>,
     /// Whether the lists above grow.
@@ -51,7 +54,7 @@ pub(crate) struct Fake {
     spare: Vec<Drawn>,
 }
 
-/// The token that is drawn at a position.
+/// The token that is drawn at a position, unless its mask forbids it: then the next that it allows.
 pub(crate) fn drawn_at(slot: u32, position: u32) -> u32 {
     (slot * 31 + position * 7) % 64
 }
@@ -59,6 +62,14 @@ pub(crate) fn drawn_at(slot: u32, position: u32) -> u32 {
 /// Rows and width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape(usize, usize);
+
+impl Script {
+    fn call(&mut self, name: &'static str) {
+        if self.record {
+            self.calls.push(name);
+        }
+    }
+}
 
 impl Fake {
     /// A device that follows `script`.
@@ -322,16 +333,27 @@ impl Compute for Fake {
         assert_eq!((x.1, logits.1), (head.1, head.0), "shape of the head");
     }
 
-    fn sample(&mut self, _logits: &mut Shape, rows: &[SampleRow]) {
+    fn sample(&mut self, logits: &mut Shape, rows: &[SampleRow], masks: &[u32]) {
+        let words = kernels::mask_words(logits.1);
+        assert!(masks.len().is_multiple_of(words), "masks of {words} words");
         let mut script = self.script.borrow_mut();
         for row in rows {
-            let token = drawn_at(row.slot, row.position);
+            let masked = row.mask.is_none_or(|mask| (mask as usize) < masks.len() / words);
+            assert!(masked, "no such mask: {row:?}");
+            let first = drawn_at(row.slot, row.position);
+            let vocab = logits.1 as u32;
+            let allowed = |token: &u32| {
+                let word = |mask: u32| masks[mask as usize * words + *token as usize / 32];
+                row.mask.is_none_or(|mask| word(mask) >> (token % 32) & 1 == 1)
+            };
+            let token = (0..vocab).map(|i| (first + i) % vocab).find(allowed);
             let broken = script.broken.contains(&row.slot);
-            self.current.tokens.push((row.slot, (!broken).then_some(token)));
+            self.current.tokens.push((row.slot, token.filter(|_| !broken)));
             if let Some(top) = row.logprobs {
-                self.current.logprobs.push(scored(row.slot, row.position, token, top));
+                self.current.logprobs.push(scored(row.slot, row.position, first, top));
             }
         }
+        script.call("sample");
         if script.record {
             script.sampled.push(rows.to_vec());
         }
@@ -351,7 +373,12 @@ impl Compute for Fake {
         }
     }
 
+    fn flush(&mut self) {
+        self.script.borrow_mut().call("flush");
+    }
+
     fn end(&mut self) {
+        self.script.borrow_mut().call("end");
         let mut next = self.spare.pop().expect("at most two steps in flight");
         next.tokens.clear();
         next.logprobs.clear();
@@ -359,6 +386,7 @@ impl Compute for Fake {
     }
 
     fn collect(&mut self, out: &mut Drawn) -> Result<(), Fault> {
+        self.script.borrow_mut().call("collect");
         let mut drawn = self.ended.pop_front().expect("a step to collect");
         drawn.elapsed_us = 7;
         std::mem::swap(out, &mut drawn);

@@ -9,7 +9,9 @@ use engine::runner::Runner;
 use engine::start::{cpu_config, load, scheduler_config, start_cpu};
 use kernels::Compute;
 use kernels::cpu::Cpu;
-use scheduler::types::{Command, Event, Finish, Logprobs, Request, RequestId, Token, Usage};
+use scheduler::types::{
+    Command, Event, Finish, Logprobs, Refusal, Request, RequestId, Token, Usage,
+};
 use scheduler::{Config, Progress, Scheduler};
 
 use super::{Size, plan};
@@ -31,6 +33,8 @@ pub(crate) struct Answer {
     pub(crate) choices: Vec<Choice>,
     pub(crate) prompt_logprobs: Vec<Logprobs>,
     pub(crate) usage: Usage,
+    /// Why there is no more of it.
+    pub(crate) refused: Option<Refusal>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -85,6 +89,15 @@ impl<C: Compute> Serve<C> {
 
     /// As [`Serve::run`], with a request coming every `apart` steps.
     pub(crate) fn run_staggered(&mut self, requests: Vec<Request>, apart: u64) -> Vec<Answer> {
+        let answers = self.run_refusing(requests, apart);
+        for answer in &answers {
+            assert_eq!(answer.refused, None);
+        }
+        answers
+    }
+
+    /// As [`Serve::run_staggered`], where requests may be refused.
+    pub(crate) fn run_refusing(&mut self, requests: Vec<Request>, apart: u64) -> Vec<Answer> {
         let blank = |request: &Request| Answer {
             choices: vec![Choice::default(); request.choices as usize],
             ..Answer::default()
@@ -140,7 +153,11 @@ fn note(answers: &mut BTreeMap<RequestId, Answer>, event: Event) -> bool {
             answers.get_mut(&id).expect("known").usage = usage;
             return true;
         }
-        Event::Refused(id, refusal, _) => panic!("{id:?} was refused: {refusal:?}"),
+        Event::Refused(id, refusal, usage) => {
+            let answer = answers.get_mut(&id).expect("known");
+            (answer.refused, answer.usage) = (Some(refusal), usage);
+            return true;
+        }
     }
     false
 }

@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use text::{Detokenizer, StopStrings};
 use wire::{Decoding, Finish, TokenLogprob};
 
+use super::voice::Voice;
+
 /// What holds for all choices of a request.
 pub(super) struct Rules {
     /// Tokens that end a choice.
@@ -32,8 +34,10 @@ struct Pending {
 pub(super) struct Choice {
     /// Its number in the answer.
     pub(super) index: u32,
-    /// Text that may be shown.
+    /// Text that may be shown; with a voice, it has it.
     pub(super) text: String,
+    /// Reads content, thoughts and calls out of the text.
+    pub(super) voice: Option<Voice>,
     /// Its tokens' log-probabilities, when asked for.
     pub(super) logprobs: Option<Vec<TokenLogprob>>,
     /// Its tokens, when asked for.
@@ -55,11 +59,17 @@ pub(super) struct Choice {
 }
 
 impl Choice {
-    pub(super) fn new(index: u32, decoding: &Decoding, detokenizer: Detokenizer) -> Self {
+    pub(super) fn new(
+        index: u32,
+        decoding: &Decoding,
+        detokenizer: Detokenizer,
+        voice: Option<Voice>,
+    ) -> Self {
         let stops = StopStrings::new(decoding.stop.clone()).include_stop(decoding.include_stop);
         Self {
             index,
             text: String::new(),
+            voice,
             logprobs: decoding.logprobs.map(|_| Vec::new()),
             token_ids: decoding.return_token_ids.then(Vec::new),
             tokens: 0,
@@ -75,7 +85,13 @@ impl Choice {
     }
 
     /// Takes a token. `true`: its text met a stop string, and the engine need not go on.
-    pub(super) fn push(&mut self, rules: &Rules, id: u32, entry: Option<TokenLogprob>) -> bool {
+    pub(super) fn push(
+        &mut self,
+        rules: &Rules,
+        id: u32,
+        entry: Option<TokenLogprob>,
+        special: bool,
+    ) -> bool {
         if rules.mute || self.finish.is_some() {
             return false;
         }
@@ -84,6 +100,9 @@ impl Choice {
         let silent = !rules.include_stop && rules.stop_tokens.contains(&id);
         let new = if silent { "" } else { self.detokenizer.push(id) };
         self.made += new.len();
+        if let Some(voice) = &mut self.voice {
+            voice.token(self.made, Some(id).filter(|_| special && !silent));
+        }
         if self.tokens < rules.min_tokens {
             self.direct += new.len();
             self.text.push_str(new);
@@ -96,9 +115,10 @@ impl Choice {
         }
         let hit = self.stops.hit().is_some();
         if hit {
-            self.finish = Some(Finish::Stop);
+            self.finish(Finish::Stop);
             self.cut();
         } else {
+            self.read();
             self.settle(self.shown());
         }
         hit
@@ -113,18 +133,44 @@ impl Choice {
         self.made += rest.len();
         self.text.push_str(self.stops.push(rest).emit);
         if self.stops.hit().is_some() {
-            self.finish = Some(Finish::Stop);
+            self.finish(Finish::Stop);
             self.cut();
         } else {
             self.text.push_str(self.stops.flush());
-            self.finish = Some(reason);
+            self.finish(reason);
             self.settle(usize::MAX);
         }
     }
 
+    /// Hands the text that may be shown to the voice.
+    fn read(&mut self) {
+        let shown = self.shown();
+        if let Some(voice) = &mut self.voice {
+            voice.show(&self.text, shown);
+            self.text.clear();
+        }
+    }
+
+    /// The choice is over. One that made calls waits for their results.
+    fn finish(&mut self, reason: Finish) {
+        self.read();
+        let mut reason = reason;
+        if let Some(voice) = &mut self.voice {
+            voice.end();
+            if voice.calls() && reason == Finish::Stop {
+                reason = Finish::ToolCalls;
+            }
+        }
+        self.finish = Some(reason);
+    }
+
     /// Whether a stream has something to send. Tokens without text wait for the next text.
     pub(super) fn has_news(&self) -> bool {
-        !self.closed && (!self.text.is_empty() || self.finish.is_some())
+        let news = match &self.voice {
+            Some(voice) => voice.has_news(),
+            None => !self.text.is_empty(),
+        };
+        !self.closed && (news || self.finish.is_some())
     }
 
     /// A stream has sent what there was.

@@ -17,6 +17,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::prepare::{self, Prepared};
 use super::run::Run;
+use super::voice::Voice;
 use super::{App, ids, sse};
 
 /// `POST /v1/chat/completions`
@@ -39,13 +40,18 @@ type Prepare = fn(&App, &[u8], Caller) -> Result<Prepared, Failure>;
 
 async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<Response, Failure> {
     let (caller, prepared) = prepare::read(&app, request, prepare).await?;
-    let Prepared { kind, model, decoding, jobs } = prepared;
+    let Prepared { kind, model, decoding, jobs, held, manner } = prepared;
+    let grammar = match held {
+        Some(held) => Some(prepare::grammar(&app, &model, held).await?),
+        None => None,
+    };
     let head = head(kind, &model.id);
     let decoding = Arc::new(decoding);
     let mut runs = Vec::with_capacity(jobs.len());
     for (job, first) in jobs.into_iter().zip((0..).step_by(choices(&decoding))) {
         // If one is not taken in, the ones before it are dropped and so cancelled.
-        runs.push(Run::start(&model, &decoding, job, first, caller)?);
+        let held = (grammar.clone(), manner.as_ref());
+        runs.push(Run::start(&model, &decoding, job, held, first, caller)?);
     }
     match decoding.stream {
         Some(options) => Ok(sse::answer(kind, &head, options, runs, app.limits.ping_every)),
@@ -85,11 +91,14 @@ async fn whole(kind: Kind, head: &Head, runs: Vec<Run>) -> Result<Response, Fail
     for run in runs {
         usage.add(run.usage());
         let prompt_logprobs = run.prompt_logprobs();
-        for choice in run.choices {
+        for mut choice in run.choices {
             let wanted = choice.token_ids.is_some();
+            let said = choice.voice.as_mut().map(Voice::said).unwrap_or_default();
             choices.push(Choice {
                 index: choice.index,
-                text: choice.text,
+                text: if choice.voice.is_some() { said.content } else { choice.text },
+                reasoning: Some(said.thoughts).filter(|thoughts| !thoughts.is_empty()),
+                tool_calls: said.calls,
                 finish: choice.finish.unwrap_or(Finish::Length),
                 logprobs: choice.logprobs,
                 token_ids: choice.token_ids,

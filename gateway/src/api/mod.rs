@@ -21,7 +21,10 @@ mod prompt;
 mod rerank;
 mod routes;
 mod run;
+mod shape;
 mod sse;
+mod tell;
+mod voice;
 
 use std::path::PathBuf;
 use std::sync::Arc;

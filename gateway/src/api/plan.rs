@@ -33,6 +33,7 @@ pub(super) fn request(
         tenant,
         salt: decoding.cache_salt.as_deref().map_or(0, salt),
         adapter: 0,
+        grammar: 0,
         deadline: None,
     })
 }

@@ -3,15 +3,18 @@
 //! that may block.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::Request;
-use serde_json::Value;
+use text::grammar::Grammar;
 use text::{Detokenizer, TextModel};
 use wire::openai::stream::Kind;
-use wire::{ChatRequest, CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
+use wire::{CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
 
 use super::envelope::Caller;
 use super::error::Failure;
+use super::shape::{self, Held, Shape};
+use super::voice::Manner;
 use super::{App, body, plan, prompt};
 use crate::backend::Model;
 
@@ -34,6 +37,10 @@ pub(super) struct Prepared {
     pub(super) model: Arc<Model>,
     pub(super) decoding: Decoding,
     pub(super) jobs: Vec<Job>,
+    /// What its answers are held to.
+    pub(super) held: Option<Held>,
+    /// How they are read; `None`: they are text and nothing else.
+    pub(super) manner: Option<Arc<Manner>>,
 }
 
 /// Runs `work` here, or on a blocking thread where the body is large.
@@ -56,6 +63,29 @@ pub(super) async fn run<T: Send + 'static>(
         tracing::error!(%error, "preparing a request failed");
         broken()
     })?
+}
+
+/// The grammar that a request's answers are held to. A new one is compiled off the runtime's
+/// threads: it takes milliseconds.
+pub(super) async fn grammar(
+    app: &Arc<App>,
+    model: &Arc<Model>,
+    held: Held,
+) -> Result<Arc<Grammar>, Failure> {
+    let Held { plan, field } = held;
+    let grammars = model.answering.grammars().map_err(|e| shape::of_grammar(&field, &e))?;
+    if let Some(grammar) = grammars.kept(&plan) {
+        model.engine.metrics().grammar_kept();
+        return Ok(grammar);
+    }
+    let model = Arc::clone(model);
+    run(app, usize::MAX, move |_| {
+        let start = Instant::now();
+        let compiled = model.answering.grammars().and_then(|grammars| grammars.compile(&plan));
+        model.engine.metrics().grammar_compiled(start.elapsed(), compiled.is_err());
+        compiled.map_err(|error| shape::of_grammar(&field, &error))
+    })
+    .await
 }
 
 /// Who asks, and what `work` makes of the body.
@@ -117,16 +147,18 @@ pub(super) fn wrong_task(id: &str, serves: &str) -> Failure {
     error.with_param("model").into()
 }
 
-/// Tokenizer and context of the model of this name, or of the first one, whatever it does.
-pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize), Failure> {
+/// Tokenizer and context of the model of this name, or of the first one, whatever it does; and
+/// whether its prompts say what tools there are.
+pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize, bool), Failure> {
     let pool = match id {
         Some(id) => app.models.pool(id),
         None if app.models.first().is_none() => app.models.pools().into_iter().next(),
         None => None,
     };
     match pool {
-        Some(pool) => Ok((Arc::clone(&pool.text), pool.context)),
-        None => model_or_first(app, id).map(|m| (Arc::clone(&m.text), m.context)),
+        Some(pool) => Ok((Arc::clone(&pool.text), pool.context, false)),
+        None => model_or_first(app, id)
+            .map(|m| (Arc::clone(&m.text), m.context, m.answering.tells_tools())),
     }
 }
 
@@ -134,12 +166,22 @@ pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize
 pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
     let request = wire::openai::parse_chat(body, &app.limits.request)?;
     let model = model(app, &request.model)?;
-    let ChatRequest { messages, tools, tool_choice, template, decoding, .. } = request;
-    prompt::refuse_images(&messages)?;
-    let tools: Option<Vec<Value>> = (tool_choice == ToolChoice::Auto).then_some(tools);
-    let tokens = prompt::of_chat(&model.text, &messages, tools, &template, model.context)?;
-    let jobs = vec![job(&model, &decoding, tokens, None, caller)?];
-    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs })
+    prompt::refuse_images(&request.messages)?;
+    let mut template = request.template.clone();
+    let shape = Shape::of(&request, &model, &mut template.kwargs)?;
+    let shown = if request.tool_choice == ToolChoice::None { &[] } else { &request.tools[..] };
+    let tells = model.answering.tells_tools();
+    let (messages, most) = (&request.messages, model.context);
+    let rendered = prompt::with_tools(&model.text, messages, shown, tells, &template, most)?;
+    let thoughts = model.answering.thoughts.as_ref();
+    let open = thoughts.is_some_and(|thoughts| thoughts.open_in(&rendered.text));
+    let held = shape.held(&model.text, open)?;
+    let manner = shape.manner(&model.text, open).map(Arc::new);
+    let silent = manner.is_some() || request.decoding.skip_special_tokens;
+    let prompt = (rendered.tokens, None);
+    let jobs = vec![job(&model, &request.decoding, prompt, silent, caller)?];
+    let decoding = request.decoding;
+    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, held, manner })
 }
 
 /// Plain prompts.
@@ -157,30 +199,35 @@ pub(super) fn completion(app: &App, body: &[u8], caller: Caller) -> Result<Prepa
             _ => None,
         };
         let tokens = prompt::of_prompt(&model.text, prompt, add_special_tokens, model.context)?;
-        jobs.push(job(&model, &decoding, tokens, said, caller).map_err(|mut failure| {
-            // A bound on the context names chat's field; here it is another one.
-            failure.error.param = failure.error.param.map(|param| match param.as_str() {
-                "messages" => "prompt".to_owned(),
-                _ => param,
-            });
-            failure
-        })?);
+        let skip = decoding.skip_special_tokens;
+        jobs.push(job(&model, &decoding, (tokens, said), skip, caller).map_err(
+            |mut failure| {
+                // A bound on the context names chat's field; here it is another one.
+                failure.error.param = failure.error.param.map(|param| match param.as_str() {
+                    "messages" => "prompt".to_owned(),
+                    _ => param,
+                });
+                failure
+            },
+        )?);
     }
-    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs })
+    let asked = decoding.structured.as_ref();
+    let held = asked.map(|asked| shape::of_completion(&model.text, asked)).transpose()?;
+    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs, held, manner: None })
 }
 
 fn job(
     model: &Arc<Model>,
     decoding: &Decoding,
-    tokens: Vec<u32>,
-    echo: Option<String>,
+    (tokens, echo): (Vec<u32>, Option<String>),
+    skip_special: bool,
     caller: Caller,
 ) -> Result<Job, Failure> {
     // An echo with log-probabilities scores the prompt too.
     let scored = decoding.logprobs.filter(|_| echo.is_some());
     let prompt_logprobs = decoding.prompt_logprobs.max(scored);
     let tail = &tokens[tokens.len().saturating_sub(LOOK_BACK)..];
-    let detokenizer = model.text.detokenizer(tail, decoding.skip_special_tokens);
+    let detokenizer = model.text.detokenizer(tail, skip_special);
     let request = plan::request(model, decoding, tokens, prompt_logprobs, caller.tenant)?;
     Ok(Job { request, detokenizer, echo })
 }

@@ -4,21 +4,45 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use text::{ChatInput, TemplateError, TextError, TextModel};
-use wire::{ApiError, Content, ErrorKind, Message, Part, Prompt, Role, Template};
+use wire::{ApiError, Content, ErrorKind, Message, Part, Prompt, Role, Template, Tool};
 
 use super::error::Failure;
+use super::tell;
 
 /// Bytes of a long text that are made tokens of at once.
 const PIECE: usize = 64 << 10;
 
+/// A chat as the model is shown it.
+pub(super) struct Rendered {
+    pub(super) text: String,
+    pub(super) tokens: Vec<u32>,
+}
+
+/// Renders a chat with tools, in words where the template knows none.
+pub(super) fn with_tools(
+    model: &TextModel,
+    messages: &[Message],
+    tools: &[Tool],
+    tells_tools: bool,
+    template: &Template,
+    most: usize,
+) -> Result<Rendered, Failure> {
+    if tells_tools && !tools.is_empty() {
+        let messages = tell::messages(messages, tools);
+        return of_chat(model, &messages, None, template, most);
+    }
+    let tools = tools.iter().map(|tool| tool.value.clone()).collect();
+    of_chat(model, messages, Some(tools), template, most)
+}
+
 /// Renders a chat and makes tokens of it, `most` at about.
-pub(super) fn of_chat(
+fn of_chat(
     model: &TextModel,
     messages: &[Message],
     tools: Option<Vec<Value>>,
     template: &Template,
     most: usize,
-) -> Result<Vec<u32>, Failure> {
+) -> Result<Rendered, Failure> {
     let input = ChatInput {
         messages: messages.iter().map(template_message).collect(),
         tools: tools.filter(|tools| !tools.is_empty()),
@@ -29,13 +53,13 @@ pub(super) fn of_chat(
         kwargs: template.kwargs.clone(),
         now: now(),
     };
-    let rendered = model.render_chat(&input).map_err(|error| of_template(&error))?;
-    check_length(model, &rendered, most, "messages")?;
-    let tokens = encode(model, &rendered, template.add_special_tokens)?;
+    let text = model.render_chat(&input).map_err(|error| of_template(&error))?;
+    check_length(model, &text, most, "messages")?;
+    let tokens = encode(model, &text, template.add_special_tokens)?;
     if tokens.is_empty() {
         return Err(empty("messages"));
     }
-    Ok(tokens)
+    Ok(Rendered { text, tokens })
 }
 
 /// No family that runs here looks at images, so a chat that holds one is refused. A vision family

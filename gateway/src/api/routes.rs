@@ -100,7 +100,7 @@ pub(super) async fn tokenize(
     let bytes = body.len();
     let work = move |app: &App| {
         let request = openai::parse_tokenize(&body, &app.limits.request)?;
-        let (text, context) = prepare::text(app, request.model.as_deref())?;
+        let (text, context, tells) = prepare::text(app, request.model.as_deref())?;
         let text = &text;
         let most = COUNTED_MAX.max(context);
         let tokens = match request.input {
@@ -110,7 +110,7 @@ pub(super) async fn tokenize(
             }
             TokenizeInput::Chat { messages, tools, template } => {
                 prompt::refuse_images(&messages)?;
-                prompt::of_chat(text, &messages, Some(tools), &template, most)?
+                prompt::with_tools(text, &messages, &tools, tells, &template, most)?.tokens
             }
         };
         let strs: Option<Vec<String>> = request
@@ -131,7 +131,7 @@ pub(super) async fn detokenize(
     let bytes = body.len();
     let work = move |app: &App| {
         let request = openai::parse_detokenize(&body)?;
-        let (text, _) = prepare::text(app, request.model.as_deref())?;
+        let (text, ..) = prepare::text(app, request.model.as_deref())?;
         prompt::check_ids(&text, &request.tokens, "tokens")?;
         let text = text.decode(&request.tokens, false);
         Ok(openai::detokenize_answer(&text).to_string())

@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use scheduler::types::{Event, Logprobs};
 use text::TextModel;
+use text::grammar::Grammar;
 use wire::{Decoding, ErrorKind, Finish, TokenLogprob, TopLogprob, Usage};
 
 use super::choice::{Choice, Rules};
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
 use super::prepare::Job;
+use super::voice::{Manner, Voice};
 use crate::backend::{Generation, Model};
 
 /// Events taken in before what they made is written: a bound on the work between two writes.
@@ -41,6 +43,7 @@ impl Run {
         model: &Arc<Model>,
         decoding: &Arc<Decoding>,
         job: Job,
+        (grammar, manner): (Option<Arc<Grammar>>, Option<&Arc<Manner>>),
         first: u32,
         caller: Caller,
     ) -> Result<Self, Failure> {
@@ -63,7 +66,8 @@ impl Run {
             ..Usage::default()
         };
         let choices = (first..first + decoding.choices).map(|index| {
-            let mut choice = Choice::new(index, decoding, detokenizer.clone());
+            let voice = manner.map(Voice::new);
+            let mut choice = Choice::new(index, decoding, detokenizer.clone(), voice);
             choice.text = echo.clone().unwrap_or_default();
             choice
         });
@@ -77,7 +81,7 @@ impl Run {
             usage,
             rules,
             decoding: Arc::clone(decoding),
-            generation: model.submit(request, caller.arrived)?,
+            generation: model.submit(request, grammar, caller.arrived)?,
             model: Arc::clone(model),
         };
         if prompt_len == 1 {
@@ -111,7 +115,9 @@ impl Run {
     /// Tokens so far.
     pub(super) fn usage(&self) -> Usage {
         let completion_tokens = self.choices.iter().map(|choice| choice.tokens).sum();
-        Usage { completion_tokens, ..self.usage }
+        let voices = self.choices.iter().filter_map(|choice| choice.voice.as_ref());
+        let reasoning_tokens = voices.map(|voice| voice.thoughts).sum();
+        Usage { completion_tokens, reasoning_tokens, ..self.usage }
     }
 
     /// The prompt's log-probabilities for an answer that shows them beside the text.
@@ -128,7 +134,7 @@ impl Run {
                 let text = &self.model.text;
                 let entry = logprobs.map(|found| entry(text, token, &found, skip));
                 if let Some(own) = of(&mut self.choices, choice)
-                    && own.push(&self.rules, token, entry)
+                    && own.push(&self.rules, token, entry, text.is_special(token))
                 {
                     self.generation.cancel_choice(choice);
                 }

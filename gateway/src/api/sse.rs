@@ -16,10 +16,11 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
+use text::answer::Part;
 use tokio::time::{Instant, Sleep, sleep};
 use wire::Usage;
 use wire::openai::answer::Head;
-use wire::openai::stream::{Kind, PING, Piece, Writer, error};
+use wire::openai::stream::{Delta, Kind, PING, Piece, Writer, error};
 
 use super::choice::Choice;
 use super::error::Failure;
@@ -185,22 +186,68 @@ fn write_choice(
     usage: Option<Usage>,
 ) {
     let first_of_completion = kind == Kind::Completion && !choice.begun;
+    if choice.voice.is_some() {
+        return write_voice(writer, out, choice, usage);
+    }
     let mut piece = Piece {
         index: choice.index,
-        text: &choice.text,
+        delta: match kind {
+            Kind::Chat if choice.text.is_empty() && choice.finish.is_some() => Delta::None,
+            _ => Delta::Content(&choice.text),
+        },
         logprobs: choice.logprobs.as_deref(),
         token_ids: choice.token_ids.as_deref(),
         prompt_token_ids: prompt.filter(|_| first_of_completion && choice.token_ids.is_some()),
         finish: choice.finish,
         usage,
     };
-    if kind == Kind::Chat && piece.finish.is_some() && !piece.text.is_empty() {
+    if kind == Kind::Chat && piece.finish.is_some() && !choice.text.is_empty() {
         piece.finish = None;
         writer.piece(out, &piece);
         let nothing: Option<&[u32]> = choice.token_ids.as_ref().map(|_| &[][..]);
-        piece =
-            Piece { text: "", logprobs: None, token_ids: nothing, finish: choice.finish, ..piece };
+        piece = Piece {
+            delta: Delta::None,
+            logprobs: None,
+            token_ids: nothing,
+            finish: choice.finish,
+            ..piece
+        };
     }
     writer.piece(out, &piece);
+    choice.taken();
+}
+
+/// A voice's news: an event for each part, then one for the end. What belongs to the tokens stands
+/// in the first.
+fn write_voice(writer: &mut Writer, out: &mut Vec<u8>, choice: &mut Choice, usage: Option<Usage>) {
+    let Some(voice) = &mut choice.voice else { return };
+    let parts = voice.take();
+    let mut piece = Piece {
+        index: choice.index,
+        logprobs: choice.logprobs.as_deref(),
+        token_ids: choice.token_ids.as_deref(),
+        usage,
+        ..Piece::default()
+    };
+    let nothing: Option<&[u32]> = choice.token_ids.as_ref().map(|_| &[][..]);
+    for part in &parts {
+        let id;
+        let delta = match part {
+            Part::Content(text) => Delta::Content(text),
+            Part::Reasoning(text) => Delta::Reasoning(text),
+            Part::CallStart { index, name } => {
+                id = voice.id(*index, name);
+                Delta::CallStart { index: *index, id: &id, name }
+            }
+            Part::Arguments { index, text } => Delta::Arguments { index: *index, text },
+            Part::CallEnd { .. } => continue,
+        };
+        writer.piece(out, &Piece { delta, ..piece });
+        (piece.logprobs, piece.token_ids) = (None, nothing);
+    }
+    if choice.finish.is_some() {
+        piece.finish = choice.finish;
+        writer.piece(out, &piece);
+    }
     choice.taken();
 }

@@ -90,6 +90,7 @@ impl Adapters {
             created: now.map_or(0, |time| time.as_secs()),
             context: base.context,
             text: Arc::clone(&base.text),
+            answering: Arc::clone(&base.answering),
             defaults: base.defaults.clone(),
             max_tokens_default: base.max_tokens_default,
             eos: base.eos.clone(),

@@ -12,6 +12,7 @@
 
 mod adapter;
 mod generation;
+mod holds;
 mod observed;
 mod thread;
 
@@ -24,6 +25,7 @@ use engine::adapter::Adapter;
 use engine::{AdapterBase, Compute, LoadError, Runner};
 use scheduler::Stats;
 use scheduler::types::{Engine, Event, Micros, Request, RequestId};
+use text::grammar::Grammar;
 use tokio::sync::mpsc;
 
 use super::SubmitError;
@@ -33,6 +35,7 @@ use crate::metrics::{ModelMetrics, RequestTimer};
 pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
 pub use engine::spec::PrefixRule;
 pub use generation::LocalGeneration;
+pub use holds::Holds;
 use thread::Driver;
 
 /// Request ids are unique in the process, over all models, so that a log line names one request.
@@ -84,7 +87,7 @@ struct Control {
 
 /// What goes down the command channel.
 enum Message {
-    Submit(Box<Request>, Open),
+    Submit(Box<Request>, Open, Option<Arc<Grammar>>),
     /// Look at the flags.
     Nudge,
     /// Between two steps.
@@ -103,7 +106,7 @@ impl LocalEngine {
     /// # Errors
     /// The system has no thread left.
     pub fn start(
-        engine: impl Engine + Adapts + Send + 'static,
+        engine: impl Engine + Adapts + Holds + Send + 'static,
         mut config: scheduler::Config,
         options: Options,
         metrics: Arc<ModelMetrics>,
@@ -140,22 +143,24 @@ impl LocalEngine {
     /// # Errors
     /// The engine is full, drains or is gone.
     pub fn submit(&self, request: Request) -> Result<LocalGeneration, SubmitError> {
-        self.submit_at(request, Instant::now())
+        self.submit_at(request, None, Instant::now())
     }
 
-    /// As [`LocalEngine::submit`], for a request that arrived earlier: its latency and its
-    /// timeout count from `arrived`.
+    /// As [`LocalEngine::submit`], for a request that arrived earlier, its latency and its
+    /// timeout count from `arrived`; with the grammar that its choices are held to, if any.
     ///
     /// # Errors
     /// As [`LocalEngine::submit`].
     pub fn submit_at(
         &self,
         mut request: Request,
+        grammar: Option<Arc<Grammar>>,
         arrived: Instant,
     ) -> Result<LocalGeneration, SubmitError> {
         self.admit()?;
         let id = RequestId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         request.id = id;
+        request.grammar = if grammar.is_some() { id.0 } else { 0 };
         request.allowance = request.max_tokens;
         if let (None, Some(limit)) = (request.deadline, self.shared.options.request_timeout) {
             request.deadline = Some(self.shared.micros(arrived + limit));
@@ -164,7 +169,7 @@ impl LocalEngine {
         let (events, reader) = mpsc::channel(events_max(&request, self.shared.sequence_max));
         let control = Arc::new(Control::new(request.choices));
         let open = Open { events, control: Arc::clone(&control) };
-        let message = Message::Submit(Box::new(request), open);
+        let message = Message::Submit(Box::new(request), open, grammar);
         if let Err(error) = self.commands.try_send(message) {
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
             return Err(match error {

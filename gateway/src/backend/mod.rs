@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use scheduler::types::{Event, Request, Sampling};
+use text::grammar::Grammar;
 
 use crate::digest;
 
 pub mod adapters;
+pub mod answering;
 pub mod embed;
 mod life;
 pub mod local;
@@ -32,6 +34,8 @@ pub struct Model {
     pub max_tokens_default: Option<u32>,
     /// Ids that end a sequence.
     pub eos: Vec<u32>,
+    /// How its answers are held and read.
+    pub answering: Arc<answering::Answering>,
     /// The engine.
     pub engine: local::LocalEngine,
     /// Which prompts may share cached pages.
@@ -82,7 +86,8 @@ impl Generation {
 }
 
 impl Model {
-    /// Hands a request to the engine. `request.id` is overwritten with a fresh one; latency and
+    /// Hands a request to the engine, with the grammar that its choices are held to, if any.
+    /// `request.id` is overwritten with a fresh one; latency and
     /// timeout count from `arrived`, so that parsing and tokenizing are part of what is measured.
     ///
     /// # Errors
@@ -90,13 +95,14 @@ impl Model {
     pub fn submit(
         &self,
         mut request: Request,
+        grammar: Option<Arc<Grammar>>,
         arrived: Instant,
     ) -> Result<Generation, SubmitError> {
         request.adapter = self.adapter.as_ref().map_or(0, |adapter| adapter.number());
         let load = self.adapter.as_ref().map_or(0, |adapter| adapter.load());
         let class = self.prefix.class(request.prompt.len());
         request.salt = apart(request.salt, load, class);
-        let inner = self.engine.submit_at(request, arrived)?;
+        let inner = self.engine.submit_at(request, grammar, arrived)?;
         Ok(Generation { inner, _adapter: self.adapter.clone() })
     }
 }

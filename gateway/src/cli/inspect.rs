@@ -131,12 +131,13 @@ fn chat(found: &Value) -> String {
     if found["template"] != true {
         return "no template; completions only".to_owned();
     }
-    let takes = |name: &str, yes: &'static str, no: &'static str| {
-        if found[name] == true { yes } else { no }
+    let tools = found["tool_format"].as_str().unwrap_or_default();
+    let thoughts = match (&found["thinks"], found["thinking_switch"].as_str()) {
+        (Value::Bool(true), Some(switch)) => format!("thoughts, steered by {switch}"),
+        (Value::Bool(true), None) => "thoughts, bounded by a budget".to_owned(),
+        _ => "no thoughts".to_owned(),
     };
-    let tools = takes("tools", "takes tools", "no tools");
-    let thinking = takes("thinking_switch", "thinking can be switched", "no switch for thinking");
-    format!("template, {tools}, {thinking}")
+    format!("template, tool calls as {tools}, {thoughts}")
 }
 
 fn sampling(found: &Value) -> String {

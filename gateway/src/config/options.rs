@@ -280,6 +280,17 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.chat_template, t, values::file_or_none),
     },
     Opt {
+        key: "engine.tool_format",
+        env: "HEARTH_TOOL_FORMAT",
+        flag: "tool-format",
+        value: "NAME",
+        default: "auto",
+        list: false,
+        doc: "How the models write tool calls, where their chat template does not show it \
+              (docs/tools.md lists the names).",
+        set: |c, t| one(&mut c.tool_format, t, values::tool_format),
+    },
+    Opt {
         key: "engine.adapters",
         env: "HEARTH_ADAPTERS",
         flag: "adapter",

@@ -7,6 +7,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use text::tools::Format;
+
 /// Where models run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
@@ -297,6 +299,14 @@ pub(super) fn folder_or_none(text: &str) -> Result<Option<PathBuf>, String> {
     }
     let path = PathBuf::from(text);
     if path.is_dir() { Ok(Some(path)) } else { Err(format!("there is no folder `{text}`")) }
+}
+
+pub(super) fn tool_format(text: &str) -> Result<Option<&'static Format>, String> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    let names = || Format::ALL.iter().map(|format| format.name).collect::<Vec<_>>().join(", ");
+    Format::named(text).map(Some).ok_or_else(|| format!("expected auto, {}", names()))
 }
 
 pub(super) fn file_or_none(text: &str) -> Result<Option<PathBuf>, String> {

@@ -52,6 +52,7 @@ pub(super) struct ModelVecs {
     generation_tokens: IntCounterVec,
     success: IntCounterVec,
     refused: IntCounterVec,
+    held: IntCounterVec,
     spreads: SpreadVecs,
 }
 
@@ -67,6 +68,7 @@ struct SpreadVecs {
     request_generation: HistogramVec,
     step: HistogramVec,
     step_tokens: HistogramVec,
+    compile: HistogramVec,
 }
 
 impl ModelVecs {
@@ -104,6 +106,11 @@ impl ModelVecs {
                 "reason",
                 "Requests that were not served, or not to their end.",
             ),
+            held: f.counter2(
+                "grammar_requests_total",
+                "grammar",
+                "Requests held to a grammar, by where it came from: new, kept, refused.",
+            ),
             spreads: SpreadVecs::new(&f),
         }
     }
@@ -126,6 +133,8 @@ impl ModelVecs {
             generation_tokens: self.generation_tokens.with_label_values(one),
             success: self.success.clone(),
             refused: self.refused.clone(),
+            held: self.held.clone(),
+            compile: self.spreads.compile.with_label_values(one),
             first_token: self.spreads.first_token.with_label_values(one),
             inter_token: self.spreads.inter_token.with_label_values(one),
             e2e: self.spreads.e2e.with_label_values(one),
@@ -185,6 +194,11 @@ impl SpreadVecs {
                 "iteration_tokens",
                 "Tokens computed in a step, prompt and decode.",
                 TOKENS,
+            ),
+            compile: f.histogram(
+                "grammar_compile_seconds",
+                "To compile a grammar that was not kept from before.",
+                STEP,
             ),
         }
     }
@@ -251,6 +265,8 @@ pub struct ModelMetrics {
     generation_tokens: IntCounter,
     success: IntCounterVec,
     refused: IntCounterVec,
+    held: IntCounterVec,
+    compile: Histogram,
     first_token: Histogram,
     inter_token: Histogram,
     e2e: Histogram,
@@ -296,6 +312,18 @@ impl ModelMetrics {
     /// This many tokens were made.
     pub fn generated(&self, tokens: u64) {
         self.generation_tokens.inc_by(tokens);
+    }
+
+    /// A request's grammar was there from before.
+    pub fn grammar_kept(&self) {
+        self.held.with_label_values(&[self.id.as_str(), "kept"]).inc();
+    }
+
+    /// A request's grammar was compiled, or could not be.
+    pub fn grammar_compiled(&self, took: Duration, refused: bool) {
+        let from = if refused { "refused" } else { "new" };
+        self.held.with_label_values(&[self.id.as_str(), from]).inc();
+        self.compile.observe(took.as_secs_f64());
     }
 
     /// A request was refused; `reason` is one of a few words.

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use engine::ModelFiles;
 use engine::spec::{LayerSpec, MlpSpec, ModelSpec, Role};
-use serde_json::{Map, Value, json};
-use text::ChatInput;
+use serde_json::{Value, json};
+use text::tools::{Format, Switch, Thoughts};
 
 use super::{Target, WiringError, only_gguf, plan_files};
 use crate::config::{Config, ModelChoice, ModelSource};
@@ -172,29 +172,24 @@ fn words(files: &ModelFiles) -> Value {
     })
 }
 
-/// Whether there is a chat template, and what it takes: told by what it writes.
+/// Whether there is a chat template, how calls are written and how thoughts are marked.
 fn chat(text: &text::TextModel) -> Value {
-    const MARK: &str = "hearth_inspect_probe";
     if let Some(error) = text.chat_template_error() {
         return json!({"template": false, "refused": error.to_string()});
     }
-    let plain = ChatInput {
-        messages: vec![json!({"role": "user", "content": "hi"})],
-        add_generation_prompt: true,
-        ..ChatInput::default()
-    };
-    let tool = json!({"type": "function", "function": {
-        "name": MARK, "description": "", "parameters": {"type": "object", "properties": {}},
-    }});
-    let with_tools = ChatInput { tools: Some(vec![tool]), ..plain.clone() };
-    let tools = text.render_chat(&with_tools).is_ok_and(|text| text.contains(MARK));
-    let thinking = |on: bool| {
-        let kwargs = Map::from_iter([("enable_thinking".to_owned(), on.into())]);
-        text.render_chat(&ChatInput { kwargs, ..plain.clone() }).ok()
-    };
+    let format = Format::of(text);
+    let thoughts = Thoughts::of(text, format);
+    let switch =
+        thoughts.as_ref().and_then(|thoughts| thoughts.switch).map(|switch| match switch {
+            Switch::Flag(name) | Switch::Effort(name) => name,
+        });
     let template = text.has_chat_template();
-    let thinking = template && thinking(true) != thinking(false);
-    json!({"template": template, "tools": template && tools, "thinking_switch": thinking})
+    json!({
+        "template": template,
+        "tool_format": format.unwrap_or_else(Format::generic).name,
+        "thinks": thoughts.is_some(),
+        "thinking_switch": switch,
+    })
 }
 
 fn defaults(files: &ModelFiles) -> Value {

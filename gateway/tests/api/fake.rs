@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use gateway::api::{App, Keys, Limits, router};
 use gateway::backend::Model;
+use gateway::backend::answering::Answering;
 use gateway::backend::local::{LocalEngine, Options};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
@@ -16,6 +17,7 @@ use scheduler::types::{
     Batch, Engine, Fault, Logits, Logprobs, PromptLogprobs, Row, Sample, Sampling, StepOutput,
 };
 use serde_json::json;
+use text::tools::Format;
 use text::{TextFiles, TextModel};
 
 /// What the engine says. The accent is two tokens, so that streams meet half a character.
@@ -163,6 +165,13 @@ impl Speaker {
 
 impl gateway::backend::local::Adapts for Speaker {}
 
+/// Speaks from a script, whatever it is held to.
+impl gateway::backend::local::Holds for Speaker {
+    fn set_grammar(&mut self, _: u64, _: Arc<text::grammar::Grammar>) {}
+
+    fn drop_grammar(&mut self, _: u64) {}
+}
+
 impl Engine for Speaker {
     fn depth(&self) -> usize {
         1
@@ -210,6 +219,10 @@ pub(crate) struct Setup {
     pub(crate) context: usize,
     pub(crate) loaded: bool,
     pub(crate) fail_at: Option<u64>,
+    /// What the engine says.
+    pub(crate) speech: &'static str,
+    /// How its calls are written, where it makes some.
+    pub(crate) format: Option<&'static Format>,
 }
 
 impl Default for Setup {
@@ -224,6 +237,8 @@ impl Default for Setup {
             context: 4096,
             loaded: true,
             fail_at: None,
+            speech: SPEECH,
+            format: None,
         }
     }
 }
@@ -251,7 +266,7 @@ impl Fake {
         let eos = text.eos().expect("an end token");
         let speaker = Speaker {
             eos,
-            speech: text.encode(SPEECH, false).expect("the speech is text"),
+            speech: text.encode(setup.speech, false).expect("the speech is text"),
             endless: setup.endless,
             pace: setup.pace,
             gate: Arc::clone(&gate),
@@ -274,6 +289,7 @@ impl Fake {
             id: "org/fake".to_owned(),
             created: 1_700_000_000,
             context: setup.context,
+            answering: Arc::new(Answering::new(&text, &[eos], setup.format)),
             text,
             defaults: Sampling::default(),
             max_tokens_default: None,

@@ -9,3 +9,4 @@ mod golden;
 mod lifecycle;
 mod overhead;
 mod pooling;
+mod tools;

@@ -7,6 +7,19 @@ pub enum Finish {
     Stop,
     /// The token limit or the context length.
     Length,
+    /// The model called tools and waits for their results.
+    ToolCalls,
+}
+
+/// A call of a tool that the model made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The call's id, which the tool's result will repeat.
+    pub id: String,
+    /// Name of the function.
+    pub name: String,
+    /// Its arguments as JSON text.
+    pub arguments: String,
 }
 
 /// One of the most probable tokens at a position.
@@ -52,8 +65,12 @@ impl TokenLogprob {
 pub struct Choice {
     /// Its number, from 0.
     pub index: u32,
-    /// Its text.
+    /// Its text, without thoughts and calls.
     pub text: String,
+    /// Thoughts before the text, where there are some and the caller wants them.
+    pub reasoning: Option<String>,
+    /// Calls of tools, in their order.
+    pub tool_calls: Vec<Call>,
     /// Why it ended.
     pub finish: Finish,
     /// When asked for: one per token.
@@ -75,6 +92,8 @@ pub struct Usage {
     pub cached_tokens: u64,
     /// Tokens made, over all choices.
     pub completion_tokens: u64,
+    /// Of these, thoughts.
+    pub reasoning_tokens: u64,
 }
 
 impl Usage {
@@ -83,5 +102,6 @@ impl Usage {
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
         self.completion_tokens += other.completion_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
     }
 }

@@ -244,9 +244,12 @@ pub(crate) fn number(value: &Value, range: &RangeInclusive<f64>) -> Parsed<f64> 
 pub(crate) fn unknown<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Fault {
     let hint = nearest(name, known).map(|near| format!(" Did you mean '{near}'?"));
     let rest = format!(".{}", hint.unwrap_or_default());
-    // A name is the caller's own text: long ones would only fill logs.
-    let short: String = name.chars().take(64).collect();
-    Fault::new(&short, "Unknown parameter:", rest, "unknown_parameter")
+    Fault::new(&short(name), "Unknown parameter:", rest, "unknown_parameter")
+}
+
+/// The start of a caller's own text, for messages: long ones would only fill logs.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 /// The known name that differs least, if it differs by no more than a third of its letters.

@@ -15,12 +15,12 @@ pub mod openai;
 pub mod pooling;
 pub mod request;
 
-pub use answer::{Choice, Finish, TokenLogprob, TopLogprob, Usage};
+pub use answer::{Call, Choice, Finish, TokenLogprob, TopLogprob, Usage};
 pub use error::{ApiError, ErrorKind};
 pub use limits::Limits;
 pub use pooling::{EmbeddingRequest, Encoding, Instruction, RerankRequest, ScoreRequest, Truncate};
 pub use request::{
-    ChatRequest, CompletionRequest, Content, Decoding, Detail, DetokenizeRequest, Image, Message,
-    Part, Prompt, Role, StreamOptions, Template, TokenizeInput, TokenizeRequest, ToolCall,
-    ToolChoice,
+    ChatRequest, CompletionRequest, Content, Decoding, Detail, DetokenizeRequest, Effort, Form,
+    Image, Message, Part, Prompt, Reasoning, Role, StreamOptions, Structured, Tag, Template,
+    TokenizeInput, TokenizeRequest, Tool, ToolCall, ToolChoice,
 };

@@ -15,6 +15,15 @@ pub struct Limits {
     pub messages_max: usize,
     /// Tools offered in one chat.
     pub tools_max: usize,
+    /// Texts of a `choice`.
+    pub choice_texts_max: usize,
+    /// Bytes of a pattern, of a grammar, or of all texts of a `choice`: the time to compile them
+    /// grows with their size. A schema is bounded where it is compiled.
+    pub grammar_bytes_max: usize,
+    /// Tags, and triggers, of one `structural_tag`.
+    pub tags_max: usize,
+    /// Bytes of a tag's mark or of a trigger.
+    pub mark_bytes_max: usize,
     /// Stop strings. OpenAI documents 4; clients of other servers send more.
     pub stops_max: usize,
     /// Bytes of one stop string: text is held back for as long as one may still come.
@@ -35,6 +44,10 @@ impl Default for Limits {
             inputs_max: 2048,
             messages_max: 4096,
             tools_max: 512,
+            choice_texts_max: 1000,
+            grammar_bytes_max: 64 << 10,
+            tags_max: 512,
+            mark_bytes_max: 1024,
             stops_max: 16,
             stop_bytes_max: 1024,
             stop_tokens_max: 48,

@@ -1,6 +1,14 @@
 //! The internal request model: what a caller wants, in no dialect's words. Plain data; ranges
 //! were checked by the dialect that parsed it. `None` is "the caller said nothing".
 
+mod reasoning;
+mod structured;
+mod tools;
+
+pub use reasoning::{Effort, Reasoning};
+pub use structured::{Form, Structured, Tag};
+pub use tools::{Tool, ToolCall, ToolChoice};
+
 use serde_json::{Map, Value};
 
 /// Who speaks in a chat.
@@ -96,17 +104,6 @@ impl Detail {
     }
 }
 
-/// A call that the model made in an earlier turn.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ToolCall {
-    /// The call's id, which the tool's result repeats.
-    pub id: String,
-    /// Name of the function.
-    pub name: String,
-    /// Its arguments as the JSON text that the model wrote (possibly not valid JSON).
-    pub arguments: String,
-}
-
 /// One turn of a chat.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -136,16 +133,6 @@ impl Message {
             reasoning: None,
         }
     }
-}
-
-/// Whether the model may call tools.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ToolChoice {
-    /// The model decides.
-    #[default]
-    Auto,
-    /// Tools are left out of the prompt.
-    None,
 }
 
 /// How messages become a prompt.
@@ -233,6 +220,8 @@ pub struct Decoding {
     pub priority: i8,
     /// Prefixes are shared only between requests with the same salt.
     pub cache_salt: Option<String>,
+    /// The shape that each choice is held to. Never together with `ignore_eos`.
+    pub structured: Option<Structured>,
     /// `Some`: the answer is a stream.
     pub stream: Option<StreamOptions>,
 }
@@ -263,6 +252,7 @@ impl Default for Decoding {
             return_token_ids: false,
             priority: 0,
             cache_salt: None,
+            structured: None,
             stream: None,
         }
     }
@@ -273,12 +263,16 @@ impl Default for Decoding {
 pub struct ChatRequest {
     /// The model's name.
     pub model: String,
-    /// The turns so far, at least one.
+    /// The turns so far, at least one. Every call in them is answered before the next turn.
     pub messages: Vec<Message>,
-    /// Tools in OpenAI's shape, key order kept: templates print them.
-    pub tools: Vec<Value>,
-    /// Whether they may be called.
+    /// Tools on offer.
+    pub tools: Vec<Tool>,
+    /// Which of them may or must be called.
     pub tool_choice: ToolChoice,
+    /// One turn may hold several calls.
+    pub parallel_tool_calls: bool,
+    /// Thoughts before the answer.
+    pub reasoning: Reasoning,
     /// How the prompt is rendered.
     pub template: Template,
     /// How the answer is made.
@@ -324,7 +318,7 @@ pub enum TokenizeInput {
         /// The turns.
         messages: Vec<Message>,
         /// Tools for the template.
-        tools: Vec<Value>,
+        tools: Vec<Tool>,
         /// How it is rendered.
         template: Box<Template>,
     },

@@ -4,7 +4,9 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use wire::openai::policy::{CHAT, COMMON, COMPLETION, EMBEDDINGS, POOLING, RERANK, Rule, SCORE};
+use wire::openai::policy::{
+    CHAT, COMMON, COMPLETION, EMBEDDINGS, POOLING, REASONING, RERANK, Rule, SCORE, STRUCTURED,
+};
 
 fn table(title: &str, rules: &[(&str, Rule)]) -> String {
     let mut out = format!("\n### {title}\n\n| field | what becomes of it |\n|---|---|\n");
@@ -29,7 +31,9 @@ fn the_reference_page_lists_every_field() {
     let end = page.find(close).expect("the closing mark");
     let fields = [
         table("Chat and completions", COMMON),
+        table("Inside `structured_outputs`", STRUCTURED),
         table("Chat", CHAT),
+        table("Inside `reasoning`", REASONING),
         table("Completions", COMPLETION),
         table("Embeddings, rerank and score", POOLING),
         table("Embeddings", EMBEDDINGS),

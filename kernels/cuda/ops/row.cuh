@@ -25,22 +25,32 @@ struct Room {
   SHARED_ARRAY(u32, name##_words, 2);       \
   Room name{name##_list, name##_sums, name##_words}
 
-// [vocab] logits with bias and bans in them; penalties are applied on the way.
+struct Penalties { float repetition, presence, frequency; };
+
+// [vocab] logits with bias and bans in them; penalties and the mask are applied on the way.
 struct Row {
   const float* x;     // [vocab]
   const u16* counts;  // [vocab, rounded up to 8] or null: bit 15 in the prompt, below times in the output
+  const u32* mask;    // [vocab / 32, rounded up] or null: bit t % 32 of word t / 32 is whether t may be drawn
   u32 vocab;
-  float repetition, presence, frequency;
+  const Penalties* penalties;  // shared: registers are what walks need most; null without counts
 };
 
 DI float penalized(const Row& r, float x, u32 count) {
   if (count == 0) return x;
   u32 made = count & 0x7fff;
-  x = x > 0 ? __fdiv_rn(x, r.repetition) : __fmul_rn(x, r.repetition);
-  return __fsub_rn(__fsub_rn(x, made ? r.presence : 0.0f), __fmul_rn(r.frequency, (float)made));
+  const Penalties& p = *r.penalties;
+  x = x > 0 ? __fdiv_rn(x, p.repetition) : __fmul_rn(x, p.repetition);
+  return __fsub_rn(__fsub_rn(x, made ? p.presence : 0.0f), __fmul_rn(p.frequency, (float)made));
 }
 
-DI float value(const Row& r, u32 i) { return penalized(r, r.x[i], r.counts ? r.counts[i] : 0); }
+// -inf where the bit is 0; a NaN must not hide behind a mask.
+DI float masked(float x, u32 allowed) { return (allowed & 1) || x != x ? x : as_float(LOWEST); }
+
+DI float value(const Row& r, u32 i) {
+  float x = penalized(r, r.x[i], r.counts ? r.counts[i] : 0);
+  return masked(x, r.mask ? r.mask[i / 32] >> (i % 32) : 1);
+}
 
 DI u32 quads(const Row& r) { return (r.vocab + 3) / 4; }
 
@@ -63,6 +73,13 @@ DI F4 quad(const Row& r, u32 q) {
     v.y = penalized(r, v.y, c.x >> 16);
     v.z = penalized(r, v.z, c.y & 0xffff);
     v.w = penalized(r, v.w, c.y >> 16);
+  }
+  if (r.mask) {
+    u32 allowed = r.mask[q / 8] >> (q % 8 * 4);
+    v.x = masked(v.x, allowed);
+    v.y = masked(v.y, allowed >> 1);
+    v.z = masked(v.z, allowed >> 2);
+    v.w = masked(v.w, allowed >> 3);
   }
   return v;
 }
@@ -107,6 +124,7 @@ DI u32 logit_key(float x) {
   if (bits == 0x80000000u) bits = 0;
   return bits & 0x80000000u ? bits : ~(bits | 0x80000000u);
 }
+constexpr u32 LOWEST_KEY = LOWEST;  // of -inf, the worst but for NaNs
 DI float key_logit(u32 key) { return as_float(key & 0x80000000u ? key : ~key & 0x7fffffffu); }
 
 DI u64 candidate(u32 key, u32 id) { return (u64)key << 32 | id; }
@@ -253,12 +271,13 @@ DI bool usable(u64 first) { return first != 0 && (as_bits(key_logit((u32)(first 
 constexpr u32 SHORT_MAX = 256;  // of more, the threads' maxima say little
 
 // Lists the k best elements, k <= SHORT_MAX, and some more: at least k are no worse than the k-th
-// best of the threads' maxima. Unsorted; more than LIST: it did not work.
-DI u32 shortlist(const Row& r, float own, u32 k, const Room& s) {
+// best of the threads' maxima. None with a key above `worst`, so there may be less than k. Unsorted;
+// more than LIST: it did not work.
+DI u32 shortlist(const Row& r, float own, u32 k, u32 worst, const Room& s) {
   s.list[threadIdx.x] = logit_key(own);
   __syncthreads();
   sort(s, ROW_THREADS);
-  u32 limit = (u32)s.list[k - 1];
+  u32 limit = min((u32)s.list[k - 1], worst);
   __syncthreads();
   open_list(s);
   each<4>(r, [&](u32 i, float x) {

@@ -5,7 +5,8 @@
 // sixteenth of it for the place of the draw. top_k up to 256 lists its candidates in a second walk;
 // other cuts walk once to weigh and once to list (cut.cuh). Bias and bans are written into the row,
 // and taken back where its log-probabilities are wanted; penalties are applied on the way, from the
-// slot's counts. The token joins these, so that the next step need not wait for the host.
+// slot's counts, and so is the mask, which leaves the row as it is for its log-probabilities. The token
+// joins the counts, so that the next step need not wait for the host.
 #include "cut.cuh"
 #include "slots.cuh"
 
@@ -18,17 +19,22 @@ struct SampleArgs {
   u64 banned;    // u32 [slots, BANNED_MAX], each once
   u64 counts;    // u16 [slots, counts_stride]
   u64 last;      // u32 [slots]
+  u64 masks;     // u32 [.., mask_words]: see Row
   u64 results;   // bytes
   u32 vocab;
   u32 counts_stride;
+  u32 mask_words;
+  u32 pad;
 };
 
 struct SampleRow {
   u32 slot;
   u32 position;  // that the drawn token will take
   u32 keep;      // whether the logits must be left as they are
-  u32 result;    // where the token goes, in bytes; -1 for none
+  u32 result;    // where the token goes, in bytes
+  u32 mask;      // row of the masks; -1 for none
 };
+constexpr u32 NO_MASK = 0xffffffffu;
 
 // The finalizer of splitmix64.
 DI u64 mix(u64 x) {
@@ -116,7 +122,8 @@ DI u32 draw(const Row& row, const Sampler& how, u32 position, const Room& s) {
   bool limited = how.top_k > 0 && how.top_k < row.vocab, listed = false;
   u32 n = 0;
   if (limited && how.top_k <= SHORT_MAX) {
-    n = shortlist(row, best.own, how.top_k, s);
+    // Where a mask leaves a few, -inf would make candidates of all the others.
+    n = shortlist(row, best.own, how.top_k, LOWEST_KEY - 1, s);
     listed = n <= LIST;
   }
   for (u32 cut = TOP_K; cut <= TYPICAL; cut++) {
@@ -134,10 +141,15 @@ KERNEL(sample_rows, SampleArgs, 512, 1) {
   ROOM(room);
   SHARED_ARRAY(float, undo, BIAS_MAX + BANNED_MAX);
   SHARED_ARRAY(Sampler, shared_how, 1);
+  SHARED_ARRAY(Penalties, penalties, 1);
   if (blockIdx.x >= *at<const u32>(a.count)) return;
   SampleRow own = at<const SampleRow>(a.rows)[blockIdx.x];
   // Shared: registers are what walks over the row need most.
-  if (threadIdx.x == 0) shared_how[0] = at<const Sampler>(a.samplers)[own.slot];
+  if (threadIdx.x == 0) {
+    const Sampler& kept = at<const Sampler>(a.samplers)[own.slot];
+    shared_how[0] = kept;
+    penalties[0] = Penalties{kept.repetition, kept.presence, kept.frequency};
+  }
   __syncthreads();
   const Sampler& how = shared_how[0];
   float* x = at<float>(a.logits) + (u64)blockIdx.x * a.vocab;
@@ -147,7 +159,8 @@ KERNEL(sample_rows, SampleArgs, 512, 1) {
               how.bias, bans, undo};
   bool edited = how.bias + bans > 0;
   if (edited) edit(x, a.vocab, edits);
-  Row row{x, counts, a.vocab, how.repetition, how.presence, how.frequency};
+  const u32* mask = own.mask == NO_MASK ? nullptr : at<const u32>(a.masks) + (u64)own.mask * a.mask_words;
+  Row row{x, counts, mask, a.vocab, penalties};
   u32 token = draw(row, how, own.position, room);
   if (edited && own.keep) restore(x, a.vocab, edits);
   if (threadIdx.x > 0) return;

@@ -36,7 +36,7 @@ KERNEL(score_rows, ScoreArgs, 512, 1) {
   ROOM(s);
   if (blockIdx.x >= *at<const u32>(a.count)) return;
   ScoreRow own = at<const ScoreRow>(a.rows)[blockIdx.x];
-  Row row{at<const float>(a.logits) + (u64)own.row * a.vocab, nullptr, a.vocab, 1, 0, 0};
+  Row row{at<const float>(a.logits) + (u64)own.row * a.vocab, nullptr, nullptr, a.vocab, nullptr};
   u32 token = a.drawn ? *at<const u32>(a.results + own.token) : own.token;
   Score* score = at<Score>(a.results + own.result);
   Best best = best_of(row, s);
@@ -56,7 +56,7 @@ KERNEL(score_rows, ScoreArgs, 512, 1) {
   if (threadIdx.x < TOP_MAX) log_sum = log((double)sum / (double)(1ull << UNITS)) + (double)greatest;
   if (threadIdx.x == 0) *score = Score{token, (u32)before + 1, (float)((double)logit - log_sum), 0};
   if (own.top == 0) return;
-  u32 n = shortlist(row, best.own, own.top, s);
+  u32 n = shortlist(row, best.own, own.top, LOWEST_KEY, s);
   if (n > LIST) {
     // Too many are alike.
     Choice c{row, greatest, 1, 0, 0, KEEPS_ALL, KEEPS_ALL, KEEPS_ALL};

@@ -1,6 +1,6 @@
 //! [`Cuda`]: joins shapes to ops. Calls between `begin` and `end` are recorded; `end` sends what
 //! the step needs up in one copy and queues the work, as a graph when the same step was seen
-//! before.
+//! before. A step that is flushed on the way is two such pieces.
 //!
 //! Device memory is claimed when tensors, weights and the cache are; ops claim nothing. At most
 //! two steps are under way, each with a payload, results and marks of its own.
@@ -76,6 +76,8 @@ pub struct Cuda<G: Gpu> {
     ended: std::collections::VecDeque<usize>,
     /// Whether the current turn's buffers are in use already.
     open: bool,
+    /// Whether a first part of the current step is queued already.
+    flushed: bool,
     /// Slots that start: never the same twice, so never a graph.
     before: Record,
     record: Record,
@@ -137,6 +139,7 @@ impl<G: Gpu> Cuda<G> {
             turn: 0,
             ended: std::collections::VecDeque::with_capacity(RING),
             open: false,
+            flushed: false,
             before: Record::default(),
             record: Record::default(),
             graphs: Graphs::new(config.graphs),
@@ -414,14 +417,18 @@ impl<G: Gpu> Compute for Cuda<G> {
         ops.matmul.matmul(gpu, record, &call);
     }
 
-    fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow]) {
+    fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow], masks: &[u32]) {
         let Self { ops, record, turns, turn, .. } = self;
-        ops.sample.sample(record, (&mut turns[*turn].step, *turn), logits, rows);
+        ops.sample.sample(record, (&mut turns[*turn].step, *turn), logits, (rows, masks));
     }
 
     fn score(&mut self, logits: &Tensor, rows: &[LogprobRow]) {
         let Self { ops, record, turns, turn, .. } = self;
         ops.sample.score(record, (&mut turns[*turn].step, *turn), logits, rows);
+    }
+
+    fn flush(&mut self) {
+        self.flush_step();
     }
 
     fn end(&mut self) {

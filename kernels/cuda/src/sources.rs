@@ -71,7 +71,7 @@ pub const SPILLING: &[(&str, &str, u32)] = &[
     // Q3_K and Q6_K experts with many rows.
     ("expert_many_codes8_s1", "sm_100a", 8),
     // Once a row: the state of a draw.
-    ("sample_rows", "sm_120", 32),
+    ("sample_rows", "sm_120", 64),
 ];
 
 /// Kernels that may have a stack frame: the exact sine of large angles needs an array.

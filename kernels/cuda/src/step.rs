@@ -7,7 +7,7 @@
 
 use bytemuck::Pod;
 
-use crate::gpu::{Address, Pinned};
+use crate::gpu::{Address, Gpu, Pinned};
 
 /// Rows for which a step is launched: small numbers as they are, larger ones rounded up so that
 /// there are few sizes. Rows beyond the real ones are computed and thrown away.
@@ -29,19 +29,22 @@ pub(crate) struct Payload {
     pinned: Pinned,
     device: Address,
     used: usize,
+    /// Bytes whose copy is queued already.
+    sent: usize,
 }
 
 impl Payload {
     pub(crate) fn new(pinned: Pinned, device: Address) -> Self {
-        Self { pinned, device, used: 0 }
+        Self { pinned, device, used: 0, sent: 0 }
     }
 
     /// Starts anew. Nothing queued may still read the buffer.
     pub(crate) fn clear(&mut self) {
-        self.used = 0;
+        (self.used, self.sent) = (0, 0);
     }
 
     /// Bytes filled.
+    #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used
     }
@@ -51,12 +54,17 @@ impl Payload {
         self.pinned.bytes().len() - self.used
     }
 
-    pub(crate) fn pinned(&self) -> &Pinned {
-        &self.pinned
+    /// Queues the copy of what was filled since [`Payload::sent`].
+    pub(crate) fn send(&self, gpu: &mut impl Gpu) {
+        let Self { pinned, device, used, sent } = self;
+        if used > sent {
+            gpu.upload(pinned, *sent, used - sent, device + *sent as Address);
+        }
     }
 
-    pub(crate) fn device(&self) -> Address {
-        self.device
+    /// What was filled so far has its copy queued; the next one brings what comes behind it.
+    pub(crate) fn sent(&mut self) {
+        self.sent = self.used;
     }
 
     /// Claims room for `room` entries filled with `blank`, to be written.

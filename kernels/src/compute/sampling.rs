@@ -66,6 +66,15 @@ pub struct SampleRow {
     pub position: u32,
     /// `Some(k)`: also report log-probabilities with k alternatives.
     pub logprobs: Option<u32>,
+    /// The row of the masks that says which tokens may be drawn; `None`: all. See
+    /// [`crate::Compute::sample`].
+    pub mask: Option<u32>,
+}
+
+/// u32 words of a mask over so many tokens: bit t % 32 of word t / 32 is token t.
+#[must_use]
+pub fn mask_words(vocab: usize) -> usize {
+    vocab.div_ceil(32)
 }
 
 /// A logits row whose next token is known (a prompt's): only its log-probabilities are wanted.

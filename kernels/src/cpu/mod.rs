@@ -428,11 +428,11 @@ impl Compute for Cpu {
         activation::cap(&self.pool, self.config.isa, logits, how.scale, how.soft_cap);
     }
 
-    fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow]) {
+    fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow], masks: &[u32]) {
         let logits = rows_of_mut(logits, rows.len(), self.config.vocab);
         let mut tokens = std::mem::take(&mut self.tokens);
         let mut scored = std::mem::take(&mut self.scored);
-        self.batch().sample(logits, rows, &self.slots, &mut tokens, &mut scored);
+        self.batch().sample(logits, (rows, masks), &self.slots, &mut tokens, &mut scored);
         for ((row, &(slot, token)), scored) in rows.iter().zip(&tokens).zip(&mut scored) {
             self.results.push_token(slot, token);
             if let Some(token) = token {

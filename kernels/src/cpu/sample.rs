@@ -1,8 +1,8 @@
 //! Draws tokens and reports log-probabilities.
 //!
-//! Order of a draw: bias, penalties and bans; temperature; min_p; top_k; top_p; typical_p, each
-//! over what the one before kept. Equal logits rank by the smaller id. The draw takes the token
-//! where the running mass, in the order of ids, passes a share that is a hash of (seed,
+//! Order of a draw: bias, penalties, bans and mask; temperature; min_p; top_k; top_p; typical_p,
+//! each over what the one before kept. Equal logits rank by the smaller id. The draw takes the
+//! token where the running mass, in the order of ids, passes a share that is a hash of (seed,
 //! position): so it is a function of these and the logits alone. Greedy draws do no arithmetic.
 //!
 //! A row that holds a NaN or +inf gives no token: something upstream overflowed.
@@ -12,15 +12,17 @@ use super::isa::Isa;
 use super::lanes::{LANES, dispatch};
 use super::pool::Pool;
 use super::random::random_bits;
-use super::scan::{BLOCK, KEY_MIN, List, Masses, Maxima, Pack, VOCAB_MAX};
+use super::scan::{BLOCK, Forbid, KEY_MIN, List, Masses, Maxima, Pack, VOCAB_MAX};
 use super::score::{Scorer, unknown};
 use super::slots::{Slot, Slots, Undo};
 use super::tensor::{PerWorker, Shared};
-use crate::compute::{LogprobRow, SampleRow, Sampler, Scored};
+use crate::compute::{LogprobRow, SampleRow, Sampler, Scored, mask_words};
 
 /// Scratch of one worker.
 pub(crate) struct Scratch {
     pub(crate) undo: Undo,
+    /// `[vocab]`: a row as it was before its mask.
+    unmasked: Vec<f32>,
     /// Lane-wise maxima of the row's blocks.
     pub(crate) blocks: Vec<[f32; LANES]>,
     /// A list of f32 to select from.
@@ -36,6 +38,7 @@ impl Scratch {
         let blocks = vocab.div_ceil(BLOCK);
         Self {
             undo: Undo::default(),
+            unmasked: vec![0.0; vocab],
             blocks: vec![[0.0; LANES]; blocks],
             values: Vec::with_capacity(blocks * LANES),
             lists: std::array::from_fn(|_| List::new(vocab)),
@@ -55,18 +58,20 @@ impl Scratch {
         Some((block * BLOCK + at) as u32)
     }
 
-    /// The `k` greatest logits, after `maxima`: their ids in ascending order in `order`.
+    /// The `k` greatest logits of those from `floor` on, after `maxima`: their ids in ascending
+    /// order in `order`.
     ///
     /// Every lane of every block is a group; at least k elements are no smaller than the k-th
     /// greatest group maximum, so only blocks that reach it are looked at.
-    pub(crate) fn top_k(&mut self, x: &[f32], k: usize) {
+    pub(crate) fn top_k(&mut self, x: &[f32], k: usize, floor: f32) {
         let least = if k <= self.blocks.len() * LANES {
             self.values.clear();
             self.values.extend_from_slice(self.blocks.as_flattened());
             *self.values.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a)).1
         } else {
-            f32::NEG_INFINITY
+            floor
         };
+        let least = least.max(floor);
         self.order.clear();
         for (block, lanes) in self.blocks.iter().enumerate() {
             if !lanes.iter().any(|&greatest| greatest >= least) {
@@ -104,7 +109,8 @@ fn draw(
     let (top_k, cuts) = (sampler.top_k as usize, sampler.top_p < 1.0 || sampler.typical_p < 1.0);
     let limited = top_k > 0 && top_k < x.len();
     if limited {
-        scratch.top_k(x, top_k);
+        // Where a mask leaves a few, -inf would make candidates of all the others.
+        scratch.top_k(x, top_k, f32::MIN);
     }
     let Scratch { lists: [row, list, spare], order, .. } = scratch;
     let floor = sampler.min_p;
@@ -160,7 +166,7 @@ impl Batch<'_> {
     pub(crate) fn sample(
         &self,
         logits: &mut [f32],
-        rows: &[SampleRow],
+        (rows, masks): (&[SampleRow], &[u32]),
         slots: &Slots,
         tokens: &mut [(u32, Option<u32>)],
         scored: &mut [Scored],
@@ -174,14 +180,16 @@ impl Batch<'_> {
                 let x = logits.part(i * self.vocab, self.vocab);
                 (x, &mut tokens.part(i, 1)[0], &mut scored.part(i, 1)[0], self.scratch.of(worker))
             };
-            *token = (row.slot, self.one(x, row, slots.get(row.slot), scratch, scored));
+            let words = mask_words(self.vocab);
+            let mask = row.mask.map(|mask| &masks[mask as usize * words..][..words]);
+            *token = (row.slot, self.one(x, (row, mask), slots.get(row.slot), scratch, scored));
         });
     }
 
     fn one(
         &self,
         x: &mut [f32],
-        row: &SampleRow,
+        (row, mask): (&SampleRow, Option<&[u32]>),
         slot: &Slot,
         scratch: &mut Scratch,
         scored: &mut Scored,
@@ -189,8 +197,17 @@ impl Batch<'_> {
         let scorer = row.logprobs.map(|top| Scorer::new(self.isa, x, top, scratch, scored));
         let mut undo = std::mem::take(&mut scratch.undo);
         slot.prepare(x, row.position, &mut undo);
+        if let Some(allowed) = mask {
+            if scorer.is_some() {
+                scratch.unmasked.copy_from_slice(x);
+            }
+            dispatch(self.isa, Forbid { x, allowed });
+        }
         let token = draw(self.isa, x, slot.sampler(), row.position, scratch);
         if let Some(scorer) = scorer {
+            if mask.is_some() {
+                x.copy_from_slice(&scratch.unmasked);
+            }
             undo.restore(x);
             (scored.slot, scored.position) = (row.slot, row.position);
             match (token, scorer) {

@@ -54,6 +54,33 @@ impl Kernel for Maxima<'_> {
     }
 }
 
+/// Logits whose bit is 0 become -inf. A NaN stays: it must not hide behind a mask.
+pub(crate) struct Forbid<'a> {
+    pub(crate) x: &'a mut [f32],
+    /// Bit i % 32 of word i / 32 is logit i.
+    pub(crate) allowed: &'a [u32],
+}
+
+impl Kernel for Forbid<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<S: Lanes>(self, s: S) {
+        assert_eq!(self.x.len().div_ceil(32), self.allowed.len(), "words of a mask");
+        let low = s.splat(f32::NEG_INFINITY);
+        for (x, &word) in self.x.chunks_mut(2 * LANES).zip(self.allowed) {
+            if word == u32::MAX {
+                continue;
+            }
+            for (i, x) in x.chunks_mut(LANES).enumerate() {
+                let v = s.load_part(x, 0.0);
+                let nothing = s.select(s.unordered(v, v), v, low);
+                let allowed = s.lanes((word >> (LANES * i)) as u16);
+                s.store_part(x, s.select(allowed, v, nothing));
+            }
+        }
+    }
+}
+
 /// Sum of e^(x - best), in f64.
 pub(crate) struct ExpSum<'a> {
     pub(crate) x: &'a [f32],

@@ -32,7 +32,7 @@ impl Scorer {
         let scorer = Self { isa, best, log_sum: dispatch(isa, ExpSum { x, best }).ln() };
         let top = (top as usize).min(x.len());
         if top > 0 {
-            scratch.top_k(x, top);
+            scratch.top_k(x, top, f32::NEG_INFINITY);
             let all = scratch.order.iter().map(|&id| (id, scorer.logprob(x[id as usize])));
             scored.top.extend(all);
             let pair = |id: u32| (id, x[id as usize]);

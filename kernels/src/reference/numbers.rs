@@ -1,6 +1,6 @@
 //! Numbers for tests of the ops on any device: they look random and are the same in every run.
 
-use crate::compute::Sampler;
+use crate::compute::{Sampler, mask_words};
 
 /// The upper bits of a linear congruential generator.
 #[derive(Debug, Clone)]
@@ -70,3 +70,22 @@ pub fn sampler(numbers: &mut Numbers, vocab: usize) -> Sampler {
         banned_until: 3,
     }
 }
+
+/// A mask over `vocab` tokens: about half of them, a few, one, none, or all, by `kind`. Bits behind
+/// the last token mean nothing.
+pub fn mask(numbers: &mut Numbers, vocab: usize, kind: usize) -> Vec<u32> {
+    let mut mask: Vec<u32> = match kind % MASK_KINDS {
+        0 => (0..mask_words(vocab)).map(|_| numbers.bits()).collect(),
+        4 => vec![u32::MAX; mask_words(vocab)],
+        _ => vec![0; mask_words(vocab)],
+    };
+    let few = [0, 5, 1, 0, 0][kind % MASK_KINDS];
+    for _ in 0..few {
+        let token = numbers.below(vocab);
+        mask[token / 32] |= 1 << (token % 32);
+    }
+    mask
+}
+
+/// Kinds of [`mask`].
+pub const MASK_KINDS: usize = 5;

@@ -18,7 +18,7 @@ struct Candidate {
     weight: f64,
 }
 
-/// The logits that a draw at `position` sees: bias, then penalties, then bans.
+/// The logits that a draw at `position` sees: bias, then penalties, then bans, then the mask.
 #[must_use]
 pub fn prepared(
     logits: &[f32],
@@ -26,6 +26,7 @@ pub fn prepared(
     prompt: &[u32],
     output: &[u32],
     position: u32,
+    mask: Option<&[u32]>,
 ) -> Vec<f32> {
     let mut logits = logits.to_vec();
     for &(token, bias) in &sampler.logit_bias {
@@ -44,6 +45,12 @@ pub fn prepared(
     }
     if position < sampler.banned_until {
         sampler.banned.iter().for_each(|&token| logits[token as usize] = f32::NEG_INFINITY);
+    }
+    if let Some(mask) = mask {
+        for (token, logit) in logits.iter_mut().enumerate() {
+            let allowed = mask[token / 32] >> (token % 32) & 1 == 1;
+            *logit = if allowed || logit.is_nan() { *logit } else { f32::NEG_INFINITY };
+        }
     }
     logits
 }

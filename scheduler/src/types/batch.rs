@@ -22,6 +22,8 @@ pub struct RowStart {
     pub stop_from: u32,
     /// See [`super::Request::adapter`].
     pub adapter: u32,
+    /// See [`super::Request::grammar`]. Where in it the sequence is follows from `tokens`.
+    pub grammar: u64,
 }
 
 /// `page` becomes entry `index` of the slot's block table: it holds the keys and values of

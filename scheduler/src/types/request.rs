@@ -84,6 +84,9 @@ pub struct Request {
     /// The low-rank adapter that the engine computes it with; 0 is none. Whoever sets it gives
     /// requests of different adapters different salts.
     pub adapter: u32,
+    /// The grammar that the engine holds its tokens to; the engine knows it by this number. 0 is
+    /// none.
+    pub grammar: u64,
     /// When set, the request is ended with [`super::Refusal::Deadline`] at this time.
     pub deadline: Option<Micros>,
 }
@@ -107,6 +110,7 @@ impl Request {
             tenant: 0,
             salt: 0,
             adapter: 0,
+            grammar: 0,
             deadline: None,
         }
     }

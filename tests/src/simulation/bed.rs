@@ -119,6 +119,7 @@ pub fn request(id: u64, prompt_len: usize, max_tokens: u32) -> Request {
         tenant: 0,
         salt: 0,
         adapter: 0,
+        grammar: 0,
         deadline: None,
     }
 }

@@ -141,6 +141,7 @@ impl World {
             tenant: random.below(self.tenants),
             salt: if random.permille(100) { OWN_SALT + id } else { random.below(self.salts) },
             adapter: 0,
+            grammar: 0,
             deadline: random.permille(self.deadlines).then(|| now + random.below(300_000)),
             prompt: tokens,
         };

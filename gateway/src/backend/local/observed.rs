@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler::types::{Batch, Engine, Fault, StepOutput};
+use text::grammar::Grammar;
 
 use super::adapter::{AdapterRefused, Adapts, ReadAdapter};
+use super::holds::Holds;
 use crate::metrics::ModelMetrics;
 
 pub(super) struct Observed<E> {
@@ -54,5 +56,15 @@ impl<E: Adapts> Adapts for Observed<E> {
 
     fn drop_adapter(&mut self, number: u32) {
         self.engine.drop_adapter(number);
+    }
+}
+
+impl<E: Holds> Holds for Observed<E> {
+    fn set_grammar(&mut self, number: u64, grammar: Arc<Grammar>) {
+        self.engine.set_grammar(number, grammar);
+    }
+
+    fn drop_grammar(&mut self, number: u64) {
+        self.engine.drop_grammar(number);
     }
 }

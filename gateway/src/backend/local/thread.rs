@@ -1,7 +1,7 @@
 //! The thread that owns a scheduler, its engine and the device. It is the only place where the
 //! scheduler's pure world meets a clock and channels; it holds no lock while a step runs.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use scheduler::{Progress, Scheduler, Stats};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::adapter::Adapts;
+use super::holds::Holds;
 use super::observed::Observed;
 use super::{Message, Open, Shared, subject};
 
@@ -20,6 +21,8 @@ pub(super) struct Driver<E: Engine> {
     commands: Receiver<Message>,
     shared: Arc<Shared>,
     open: HashMap<RequestId, Open>,
+    /// Requests with a grammar.
+    held: HashSet<RequestId>,
     inbox: VecDeque<Command>,
     outbox: Vec<Event>,
     reported: Stats,
@@ -27,7 +30,7 @@ pub(super) struct Driver<E: Engine> {
     busy: Duration,
 }
 
-impl<E: Engine + Adapts> Driver<E> {
+impl<E: Engine + Adapts + Holds> Driver<E> {
     pub(super) fn new(
         engine: E,
         config: scheduler::Config,
@@ -39,6 +42,7 @@ impl<E: Engine + Adapts> Driver<E> {
             commands,
             shared,
             open: HashMap::new(),
+            held: HashSet::new(),
             inbox: VecDeque::new(),
             outbox: Vec::new(),
             reported: Stats::default(),
@@ -94,7 +98,11 @@ impl<E: Engine + Adapts> Driver<E> {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Submit(request, open) => {
+            Message::Submit(request, open, grammar) => {
+                if let Some(grammar) = grammar {
+                    self.scheduler.engine_mut().set_grammar(request.grammar, grammar);
+                    self.held.insert(request.id);
+                }
                 self.open.insert(request.id, open);
                 self.inbox.push_back(Command::Submit(request));
             }
@@ -147,6 +155,9 @@ impl<E: Engine + Adapts> Driver<E> {
             }
             if last {
                 self.open.remove(&id);
+                if self.held.remove(&id) {
+                    self.scheduler.engine_mut().drop_grammar(id.0);
+                }
             }
         }
         self.report(start.elapsed(), tokens, ends);

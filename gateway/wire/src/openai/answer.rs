@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::answer::{Choice, Finish, TokenLogprob, Usage};
+use crate::answer::{Call, Choice, Finish, TokenLogprob, Usage};
 use crate::error::{ApiError, ErrorKind};
 
 /// Stands for a probability of zero: JSON has no infinity, and OpenAI writes this.
@@ -43,9 +43,9 @@ pub fn chat(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
     list(&mut out, choices, |out, choice| {
         out.extend_from_slice(b"{\"index\":");
         put(out, &choice.index);
-        out.extend_from_slice(b",\"message\":{\"role\":\"assistant\",\"content\":");
-        put(out, &choice.text);
-        out.extend_from_slice(b",\"refusal\":null},\"logprobs\":");
+        out.extend_from_slice(b",\"message\":");
+        message(out, choice);
+        out.extend_from_slice(b",\"logprobs\":");
         chat_logprobs(out, choice.logprobs.as_deref());
         out.extend_from_slice(b",\"finish_reason\":");
         put(out, finish_name(choice.finish));
@@ -61,6 +61,36 @@ pub fn chat(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
     }
     out.push(b'}');
     out
+}
+
+/// The turn that a choice is. A turn that only calls tools has no content.
+fn message(out: &mut Vec<u8>, choice: &Choice) {
+    let silent = choice.text.is_empty() && !choice.tool_calls.is_empty();
+    out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
+    put(out, &(!silent).then_some(&choice.text));
+    if let Some(reasoning) = &choice.reasoning {
+        out.extend_from_slice(b",\"reasoning_content\":");
+        put(out, reasoning);
+    }
+    if !choice.tool_calls.is_empty() {
+        out.extend_from_slice(b",\"tool_calls\":");
+        list(out, &choice.tool_calls, |out, Call { id, name, arguments }| {
+            out.push(b'{');
+            call_head(out, id, name);
+            put(out, arguments);
+            out.extend_from_slice(b"}}");
+        });
+    }
+    out.extend_from_slice(b",\"refusal\":null}");
+}
+
+/// `"id":..,"type":"function","function":{"name":..,"arguments":` and no arguments.
+pub(crate) fn call_head(out: &mut Vec<u8>, id: &str, name: &str) {
+    out.extend_from_slice(b"\"id\":");
+    put(out, id);
+    out.extend_from_slice(b",\"type\":\"function\",\"function\":{\"name\":");
+    put(out, name);
+    out.extend_from_slice(b",\"arguments\":");
 }
 
 /// A plain completion's answer.
@@ -131,6 +161,7 @@ pub fn finish_name(finish: Finish) -> &'static str {
     match finish {
         Finish::Stop => "stop",
         Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
     }
 }
 
@@ -160,6 +191,8 @@ pub(crate) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     put(out, &(usage.prompt_tokens + usage.completion_tokens));
     out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
     put(out, &usage.cached_tokens);
+    out.extend_from_slice(b"},\"completion_tokens_details\":{\"reasoning_tokens\":");
+    put(out, &usage.reasoning_tokens);
     out.extend_from_slice(b"}}");
 }
 

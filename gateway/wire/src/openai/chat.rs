@@ -1,14 +1,12 @@
 //! `POST /v1/chat/completions`, from bytes to [`ChatRequest`].
 //! Source: OpenAI's API reference; extras as vLLM names them.
 
-use serde_json::Value;
-
-use super::{decoding, message, policy};
+use super::{decoding, message, order, policy, reasoning, tools};
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
 use crate::json;
 use crate::limits::Limits;
-use crate::request::{ChatRequest, Content, Message, Template, ToolChoice};
+use crate::request::{ChatRequest, Content, Message, Template};
 
 /// Parses a chat request.
 ///
@@ -23,14 +21,24 @@ fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<ChatRequest> {
     policy::apply(fields, &[policy::COMMON, policy::CHAT])?;
     let model = fields.required_string("model")?.to_owned();
     let messages = message::parse_all(fields, limits)?;
-    let tools = message::tools(fields, limits)?;
-    let tool_choice = tool_choice(fields, &tools)?;
+    order::check(&messages)?;
+    let tools = tools::parse(fields, limits)?;
+    let tool_choice = tools::choice(fields, &tools, limits)?;
     let template = template(fields, &messages)?;
     let mut decoding = decoding::parse(fields, limits)?;
     decoding.max_tokens = max_tokens(fields)?;
     decoding.logprobs = logprobs(fields, limits)?;
     decoding::check_lengths(&decoding)?;
-    Ok(ChatRequest { model, messages, tools, tool_choice, template, decoding })
+    Ok(ChatRequest {
+        model,
+        messages,
+        tools,
+        tool_choice,
+        parallel_tool_calls: fields.boolean("parallel_tool_calls", true)?,
+        reasoning: reasoning::parse(fields)?,
+        template,
+        decoding,
+    })
 }
 
 /// The newer name and the older one; a client may send both if they agree.
@@ -51,29 +59,6 @@ fn logprobs(fields: Fields<'_>, limits: &Limits) -> Parsed<Option<u32>> {
         (false, None | Some(0)) => Ok(None),
         (false, Some(_)) => Err(Fault::value("top_logprobs", "it needs 'logprobs': true")),
     }
-}
-
-fn tool_choice(fields: Fields<'_>, tools: &[Value]) -> Parsed<ToolChoice> {
-    let forced = "a call cannot be forced in this version; use 'auto' or 'none'";
-    let choice = match fields.get("tool_choice") {
-        None => ToolChoice::Auto,
-        Some(Value::String(s)) if s == "auto" => ToolChoice::Auto,
-        Some(Value::String(s)) if s == "none" => ToolChoice::None,
-        Some(Value::String(s)) if s == "required" => {
-            return Err(Fault::unsupported("tool_choice", forced));
-        }
-        Some(Value::Object(_)) => return Err(Fault::unsupported("tool_choice", forced)),
-        Some(Value::String(_)) => {
-            return Err(Fault::value("tool_choice", "expected 'auto', 'none' or 'required'"));
-        }
-        Some(other) => return Err(Fault::kind("tool_choice", "a string or an object", other)),
-    };
-    let parallel = fields.boolean("parallel_tool_calls", true)?;
-    if !parallel && !tools.is_empty() && choice == ToolChoice::Auto {
-        let why = "the number of calls cannot be limited in this version";
-        return Err(Fault::unsupported("parallel_tool_calls", why));
-    }
-    Ok(choice)
 }
 
 /// The template's options. A chat that goes on with its last message has no room for the start

@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 
+use super::structured;
 use crate::fields::{Fault, Fields, Parsed, bound, integer, number, token};
 use crate::limits::Limits;
 use crate::request::{Decoding, StreamOptions};
@@ -42,11 +43,16 @@ pub(crate) fn parse(fields: Fields<'_>, limits: &Limits) -> Parsed<Decoding> {
             .and_then(|p| i8::try_from(p).ok())
             .unwrap_or(0),
         cache_salt: salt(fields)?,
+        structured: structured::parse(fields, limits)?,
         stream: stream(fields)?,
     };
     if decoding.prompt_logprobs.is_some() && decoding.stream.is_some() {
         let why = "it cannot be combined with 'stream'";
         return Err(Fault::unsupported("prompt_logprobs", why));
+    }
+    if let Some(structured) = decoding.structured.as_ref().filter(|_| decoding.ignore_eos) {
+        let why = format!("the shape in '{}' says where the answer ends", structured.field);
+        return Err(Fault::unsupported("ignore_eos", why));
     }
     Ok(decoding)
 }

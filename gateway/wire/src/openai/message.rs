@@ -1,10 +1,11 @@
-//! Messages and tools of a chat.
+//! Messages of a chat.
 
 use serde_json::Value;
 
-use crate::fields::{Fault, Fields, Parsed};
+use super::tools;
+use crate::fields::{Fault, Fields, Parsed, short};
 use crate::limits::Limits;
-use crate::request::{Content, Detail, Image, Message, Part, Role, ToolCall};
+use crate::request::{Content, Detail, Image, Message, Part, Role};
 
 /// Fields that a client copies back from an answer or that only steer a provider's own cache.
 const KNOWN: &[&str] = &[
@@ -50,7 +51,7 @@ fn parse(fields: Fields<'_>) -> Parsed<Message> {
         role,
         content: content(fields)?,
         name: fields.string("name")?.map(str::to_owned),
-        tool_calls: fields.each("tool_calls", 1024, |call| tool_call(Fields::of(call)?))?,
+        tool_calls: fields.each("tool_calls", 1024, |call| tools::call(Fields::of(call)?))?,
         tool_call_id: fields.string("tool_call_id")?.map(str::to_owned),
         reasoning: reasoning(fields)?,
     };
@@ -62,8 +63,7 @@ fn role(fields: Fields<'_>) -> Parsed<Role> {
     let name = fields.required_string("role")?;
     Role::ALL.into_iter().find(|role| role.name() == name).ok_or_else(|| {
         let all = Role::ALL.map(Role::name).join("', '");
-        let short: String = name.chars().take(64).collect();
-        Fault::value("role", format!("'{short}' is not one of '{all}'"))
+        Fault::value("role", format!("'{}' is not one of '{all}'", short(name)))
     })
 }
 
@@ -129,8 +129,8 @@ fn part(fields: Fields<'_>) -> Parsed<Part> {
             Err(Fault::unsupported("type", format!("'{kind}' parts cannot be read by this model")))
         }
         other => {
-            let short: String = other.chars().take(64).collect();
-            Err(Fault::value("type", format!("'{short}' is not a known kind of part")))
+            let why = format!("'{}' is not a known kind of part", short(other));
+            Err(Fault::value("type", why))
         }
     }
 }
@@ -158,55 +158,4 @@ fn reasoning(fields: Fields<'_>) -> Parsed<Option<String>> {
         return Err(Fault::value("reasoning", "it differs from 'reasoning_content'"));
     }
     Ok(content.or(short).map(str::to_owned))
-}
-
-fn tool_call(fields: Fields<'_>) -> Parsed<ToolCall> {
-    fields.only(&["id", "type", "function", "index"])?;
-    only_function(fields)?;
-    let function = fields.object("function")?.ok_or_else(|| Fault::missing("function"))?;
-    let id = fields.required_string("id")?.to_owned();
-    let read = || {
-        function.only(&["name", "arguments"])?;
-        let name = function.required_string("name")?.to_owned();
-        let arguments = function.required_string("arguments")?.to_owned();
-        Ok(ToolCall { id, name, arguments })
-    };
-    read().map_err(|f: Fault| f.under("function"))
-}
-
-fn only_function(fields: Fields<'_>) -> Parsed<()> {
-    match fields.string("type")? {
-        None | Some("function") => Ok(()),
-        Some("custom") => Err(Fault::unsupported("type", "only 'function' tools are available")),
-        Some(_) => Err(Fault::value("type", "expected 'function'")),
-    }
-}
-
-/// The tools on offer, checked and kept as they were written: templates print them.
-pub(crate) fn tools(fields: Fields<'_>, limits: &Limits) -> Parsed<Vec<Value>> {
-    fields.each("tools", limits.tools_max, |tool| {
-        let fields = Fields::of(tool)?;
-        fields.only(&["type", "function", "cache_control"])?;
-        fields.required_string("type")?;
-        only_function(fields)?;
-        let function = fields.object("function")?.ok_or_else(|| Fault::missing("function"))?;
-        tool_function(function).map_err(|f| f.under("function"))?;
-        Ok(tool.clone())
-    })
-}
-
-fn tool_function(fields: Fields<'_>) -> Parsed<()> {
-    fields.only(&["name", "description", "parameters", "strict"])?;
-    let name = fields.required_string("name")?;
-    let letters = |b: u8| b.is_ascii_alphanumeric() || b"_-.:".contains(&b);
-    if name.is_empty() || name.len() > 256 || !name.bytes().all(letters) {
-        return Err(Fault::value("name", "expected 1 to 256 of a-z, A-Z, 0-9, '_', '-', '.', ':'"));
-    }
-    fields.string("description")?;
-    fields.object("parameters")?;
-    if fields.boolean("strict", false)? {
-        let why = "arguments cannot be held to a schema in this version";
-        return Err(Fault::unsupported("strict", why));
-    }
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! OpenAI's dialect: chat completions, completions, embeddings, models, errors; and what others
 //! added in the same style: two tokenizer routes, ranking, scores. Parsing is in `chat`,
-//! `completion`, `embeddings`, `rerank` and `tokenize`; what is accepted, ignored or refused by
-//! name stands in the tables of [`policy`]; answers are written by [`answer`], [`stream`],
-//! [`embeddings`] and [`rerank`].
+//! `completion`, `embeddings`, `rerank` and `tokenize`, with fields that belong together in files
+//! of their own; what is accepted, ignored or refused by name stands in the tables of [`policy`];
+//! answers are written by [`answer`], [`stream`], [`embeddings`] and [`rerank`].
 
 mod adapters;
 pub mod answer;
@@ -11,11 +11,15 @@ mod completion;
 mod decoding;
 pub mod embeddings;
 mod message;
+mod order;
 pub mod policy;
+mod reasoning;
 mod render;
 pub mod rerank;
 pub mod stream;
+mod structured;
 mod tokenize;
+mod tools;
 
 pub use adapters::{AdapterRequest, parse_load_adapter, parse_unload_adapter};
 pub use chat::parse as parse_chat;

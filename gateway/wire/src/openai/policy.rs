@@ -23,12 +23,13 @@ pub enum Rule {
 
 use Rule::{Advisory, AdvisoryText, Honoured, Only, Refused};
 
-const NO_GRAMMAR: &str = "structured output is not available in this version";
+const ONE_BACKEND: &str = "there is one backend, and none to fall back to";
+const BLANKS: &str = "white space in JSON is the server's, and bounded";
+const OTHER_SHAPE: &str = "use 'structured_outputs'";
 const NO_AUDIO: &str = "this server makes text only";
-const NO_THOUGHT: &str = "reasoning cannot be steered here; models that have a switch take it in \
-                          'chat_template_kwargs'";
 const NO_PROCESSOR: &str = "code sent by a client is never run";
 const TEXTS_ONLY: &str = "this server reads text only";
+const BACKENDS: &[&str] = &["\"auto\"", "\"guidance\""];
 const AS_TRAINED: &str = "vectors and scores come as the model's own files say";
 
 /// Fields that chat and plain completions share.
@@ -68,14 +69,19 @@ pub static COMMON: &[(&str, Rule)] = &[
     ("prompt_cache_options", Advisory),
     ("metadata", Advisory),
     ("service_tier", Only(&["\"auto\"", "\"default\""], "there is one service tier, \"default\"")),
-    ("response_format", Only(&["{\"type\":\"text\"}"], NO_GRAMMAR)),
-    ("structured_outputs", Refused(NO_GRAMMAR)),
-    ("guided_json", Refused(NO_GRAMMAR)),
-    ("guided_regex", Refused(NO_GRAMMAR)),
-    ("guided_choice", Refused(NO_GRAMMAR)),
-    ("guided_grammar", Refused(NO_GRAMMAR)),
-    ("guided_decoding_backend", Refused(NO_GRAMMAR)),
-    ("guided_whitespace_pattern", Refused(NO_GRAMMAR)),
+    ("response_format", Honoured),
+    ("structured_outputs", Honoured),
+    ("guided_json", Honoured),
+    ("guided_regex", Honoured),
+    ("guided_choice", Honoured),
+    ("guided_grammar", Honoured),
+    ("guided_decoding_backend", Only(BACKENDS, ONE_BACKEND)),
+    ("guided_whitespace_pattern", Refused(BLANKS)),
+    ("structural_tag", Refused(OTHER_SHAPE)),
+    ("json_schema", Refused(OTHER_SHAPE)),
+    ("grammar", Refused(OTHER_SHAPE)),
+    ("regex", Refused(OTHER_SHAPE)),
+    ("ebnf", Refused(OTHER_SHAPE)),
     ("logits_processors", Refused(NO_PROCESSOR)),
     ("logit_processors", Refused(NO_PROCESSOR)),
     ("use_beam_search", Only(&["false"], "beam search is not available")),
@@ -110,10 +116,10 @@ pub static CHAT: &[(&str, Rule)] = &[
     ("moderation", Refused("moderation is not available")),
     ("prediction", Refused("predicted outputs are not available")),
     ("web_search_options", Refused("web search is not available")),
-    ("reasoning_effort", Refused(NO_THOUGHT)),
-    ("reasoning", Refused(NO_THOUGHT)),
-    ("thinking_token_budget", Refused(NO_THOUGHT)),
-    ("include_reasoning", Only(&["true"], NO_THOUGHT)),
+    ("reasoning_effort", Honoured),
+    ("reasoning", Honoured),
+    ("thinking_token_budget", Honoured),
+    ("include_reasoning", Honoured),
     ("functions", Only(&["[]"], "use 'tools'")),
     ("function_call", Refused("use 'tool_choice'")),
     (
@@ -126,6 +132,34 @@ pub static CHAT: &[(&str, Rule)] = &[
     ("echo", Only(&["false"], "a chat's prompt is not repeated")),
     ("mm_processor_kwargs", Refused(NO_AUDIO)),
     ("media_io_kwargs", Refused(NO_AUDIO)),
+];
+
+/// Fields inside `structured_outputs`.
+pub static STRUCTURED: &[(&str, Rule)] = &[
+    ("json", Honoured),
+    ("regex", Honoured),
+    ("choice", Honoured),
+    ("grammar", Honoured),
+    ("json_object", Honoured),
+    ("structural_tag", Honoured),
+    ("whitespace_pattern", Refused(BLANKS)),
+    ("disable_any_whitespace", Only(&["false"], BLANKS)),
+    (
+        "disable_additional_properties",
+        Only(&["false"], "say \"additionalProperties\": false in the schema"),
+    ),
+    ("disable_fallback", Only(&["true", "false"], ONE_BACKEND)),
+    ("backend", Only(BACKENDS, ONE_BACKEND)),
+];
+
+/// Fields inside `reasoning`.
+pub static REASONING: &[(&str, Rule)] = &[
+    ("effort", Honoured),
+    ("max_tokens", Honoured),
+    ("exclude", Only(&["false"], "use 'include_reasoning'")),
+    ("enabled", Refused("use 'effort'")),
+    ("summary", Refused("thoughts are not summarized")),
+    ("generate_summary", Refused("thoughts are not summarized")),
 ];
 
 /// Fields of plain completions alone.

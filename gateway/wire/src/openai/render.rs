@@ -4,7 +4,8 @@
 use serde_json::{Map, Value, json};
 
 use crate::request::{
-    ChatRequest, CompletionRequest, Content, Decoding, Message, Part, Prompt, Template, ToolChoice,
+    ChatRequest, CompletionRequest, Content, Decoding, Effort, Form, Message, Part, Prompt,
+    Reasoning, Structured, Tag, Template, ToolChoice,
 };
 
 /// A chat request as JSON. Parsing it gives the same request.
@@ -14,11 +15,12 @@ pub fn chat_to_json(request: &ChatRequest) -> Value {
     put(&mut out, "model", &request.model);
     out.insert("messages".into(), request.messages.iter().map(message).collect());
     if !request.tools.is_empty() {
-        put(&mut out, "tools", &request.tools);
+        let tools = request.tools.iter().map(|tool| tool.value.clone());
+        out.insert("tools".into(), tools.collect());
     }
-    if request.tool_choice == ToolChoice::None {
-        put(&mut out, "tool_choice", "none");
-    }
+    out.insert("tool_choice".into(), tool_choice(&request.tool_choice));
+    put(&mut out, "parallel_tool_calls", request.parallel_tool_calls);
+    reasoning(&mut out, request.reasoning);
     template(&mut out, &request.template);
     decoding(&mut out, &request.decoding);
     if let Some(max) = request.decoding.max_tokens {
@@ -96,6 +98,54 @@ fn part(part: &Part) -> Value {
     }
 }
 
+fn tool_choice(choice: &ToolChoice) -> Value {
+    let named = |name: &String| json!({"type": "function", "function": {"name": name}});
+    match choice {
+        ToolChoice::Auto => "auto".into(),
+        ToolChoice::None => "none".into(),
+        ToolChoice::Required => "required".into(),
+        ToolChoice::Named(name) => named(name),
+        ToolChoice::Allowed { names, required } => {
+            let mode = if *required { "required" } else { "auto" };
+            let tools: Vec<Value> = names.iter().map(named).collect();
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}})
+        }
+    }
+}
+
+fn reasoning(out: &mut Map<String, Value>, reasoning: Reasoning) {
+    some(out, "reasoning_effort", reasoning.effort.map(Effort::name));
+    some(out, "thinking_token_budget", reasoning.budget);
+    put(out, "include_reasoning", reasoning.include);
+}
+
+/// Into the field that it came from: errors about it name that field.
+fn structured(out: &mut Map<String, Value>, structured: &Structured) {
+    let value = match &structured.form {
+        Form::JsonObject => json!(true),
+        Form::JsonSchema(schema) => schema.clone(),
+        Form::Regex(text) | Form::Grammar(text) => json!(text),
+        Form::Choice(texts) => json!(texts),
+        Form::Tags(tags, triggers) => {
+            let tag = |Tag { begin, schema, end }: &Tag| json!({"begin": begin, "schema": schema, "end": end});
+            let structures: Vec<Value> = tags.iter().map(tag).collect();
+            json!({"type": "structural_tag", "structures": structures, "triggers": triggers})
+        }
+    };
+    match (structured.field.split_once('.'), &structured.form) {
+        (Some(("response_format", _)), _) => {
+            let mut inner = Map::new();
+            some(&mut inner, "name", structured.name.as_ref());
+            some(&mut inner, "description", structured.description.as_ref());
+            inner.insert("schema".into(), value);
+            put(out, "response_format", json!({"type": "json_schema", "json_schema": inner}));
+        }
+        (Some((outer, inner)), _) => put(out, outer, json!({inner: value})),
+        (None, Form::JsonObject) => put(out, &structured.field, json!({"type": "json_object"})),
+        (None, _) => put(out, &structured.field, value),
+    }
+}
+
 fn template(out: &mut Map<String, Value>, template: &Template) {
     if !template.kwargs.is_empty() {
         put(out, "chat_template_kwargs", &template.kwargs);
@@ -132,6 +182,9 @@ fn decoding(out: &mut Map<String, Value>, decoding: &Decoding) {
     if !decoding.logit_bias.is_empty() {
         let map = decoding.logit_bias.iter().map(|(id, bias)| (id.to_string(), json!(bias)));
         out.insert("logit_bias".into(), Value::Object(map.collect()));
+    }
+    if let Some(shape) = &decoding.structured {
+        structured(out, shape);
     }
     if let Some(stream) = decoding.stream {
         put(out, "stream", true);

@@ -3,9 +3,12 @@
 //!
 //! Rules learnt from others' bug reports: the role comes first and once; `usage` is there only
 //! when asked for, then `null` in all chunks but the last, whose `choices` is `[]`; a stream
-//! that broke ends with an `error` event and without `[DONE]`.
+//! that broke ends with an `error` event and without `[DONE]`; a call's id and name come once,
+//! then only its index with more of its arguments.
 
-use super::answer::{self, Head, chat_logprobs, finish_name, legacy_logprobs, put, token_ids};
+use super::answer::{
+    self, Head, call_head, chat_logprobs, finish_name, legacy_logprobs, put, token_ids,
+};
 use crate::answer::{Finish, TokenLogprob, Usage};
 use crate::error::ApiError;
 use crate::request::StreamOptions;
@@ -15,13 +18,41 @@ pub const PING: &[u8] = b": ping\n\n";
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 
+/// What an event adds to a choice. Plain completions have content alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Delta<'a> {
+    /// Nothing: only what stands beside it.
+    #[default]
+    None,
+    /// Text.
+    Content(&'a str),
+    /// Thoughts.
+    Reasoning(&'a str),
+    /// A call begins. Its arguments follow.
+    CallStart {
+        /// Its number within the choice, from 0.
+        index: u32,
+        /// Its id.
+        id: &'a str,
+        /// Name of the function.
+        name: &'a str,
+    },
+    /// More of a call's arguments.
+    Arguments {
+        /// The call's number.
+        index: u32,
+        /// The next of the JSON text.
+        text: &'a str,
+    },
+}
+
 /// What one event says about one choice.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Piece<'a> {
     /// The choice.
     pub index: u32,
-    /// New text.
-    pub text: &'a str,
+    /// What is new.
+    pub delta: Delta<'a>,
     /// One per new token, when asked for.
     pub logprobs: Option<&'a [TokenLogprob]>,
     /// The new tokens, when asked for.
@@ -71,37 +102,33 @@ impl Writer {
     /// A choice's first event: the role and no text yet. Plain completions have none.
     pub fn start(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
         if self.kind == Kind::Chat {
-            self.chat(out, piece, b"{\"role\":\"assistant\",\"content\":\"\"}");
+            self.chat_head(out, piece);
+            out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}");
+            self.chat_tail(out, piece);
         }
     }
 
-    /// New text or the end of a choice.
+    /// Something new or the end of a choice.
+    ///
+    /// # Panics
+    /// Thoughts or a call in a plain completion.
     pub fn piece(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
         match self.kind {
             Kind::Completion => self.completion(out, piece),
-            Kind::Chat if piece.finish.is_some() && piece.text.is_empty() => {
-                self.chat(out, piece, b"{}");
-            }
             Kind::Chat => {
                 // Written in place: the text is copied once, from the token to the socket.
-                out.extend_from_slice(&self.prefix);
-                out.extend_from_slice(b"{\"index\":");
-                put(out, &piece.index);
-                out.extend_from_slice(b",\"delta\":{\"content\":");
-                put(out, piece.text);
-                out.push(b'}');
+                self.chat_head(out, piece);
+                chat_delta(out, piece.delta);
                 self.chat_tail(out, piece);
             }
         }
     }
 
-    fn chat(&self, out: &mut Vec<u8>, piece: &Piece<'_>, delta: &[u8]) {
+    fn chat_head(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(b"{\"index\":");
         put(out, &piece.index);
         out.extend_from_slice(b",\"delta\":");
-        out.extend_from_slice(delta);
-        self.chat_tail(out, piece);
     }
 
     fn chat_tail(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
@@ -120,7 +147,14 @@ impl Writer {
         out.extend_from_slice(b"{\"index\":");
         put(out, &piece.index);
         out.extend_from_slice(b",\"text\":");
-        put(out, piece.text);
+        put(
+            out,
+            match piece.delta {
+                Delta::None => "",
+                Delta::Content(text) => text,
+                _ => unreachable!("plain completions have content alone"),
+            },
+        );
         out.extend_from_slice(b",\"logprobs\":");
         let at = usize::try_from(piece.index).unwrap_or(usize::MAX);
         let offset = self.offsets.get_mut(at);
@@ -151,6 +185,33 @@ impl Writer {
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(DONE);
+    }
+}
+
+fn chat_delta(out: &mut Vec<u8>, delta: Delta<'_>) {
+    let text = |out: &mut Vec<u8>, open: &[u8], text: &str, close: &[u8]| {
+        out.extend_from_slice(open);
+        put(out, text);
+        out.extend_from_slice(close);
+    };
+    let call = |out: &mut Vec<u8>, index: u32| {
+        out.extend_from_slice(b"{\"tool_calls\":[{\"index\":");
+        put(out, &index);
+        out.push(b',');
+    };
+    match delta {
+        Delta::None => out.extend_from_slice(b"{}"),
+        Delta::Content(new) => text(out, b"{\"content\":", new, b"}"),
+        Delta::Reasoning(new) => text(out, b"{\"reasoning_content\":", new, b"}"),
+        Delta::CallStart { index, id, name } => {
+            call(out, index);
+            call_head(out, id, name);
+            out.extend_from_slice(b"\"\"}}]}");
+        }
+        Delta::Arguments { index, text: new } => {
+            call(out, index);
+            text(out, b"\"function\":{\"arguments\":", new, b"}}]}");
+        }
     }
 }
 

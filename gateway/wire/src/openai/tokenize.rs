@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{chat, message};
+use super::{chat, message, tools};
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed, token};
 use crate::json;
@@ -53,7 +53,7 @@ fn tokenize(fields: Fields<'_>, limits: &Limits) -> Parsed<TokenizeRequest> {
             fields.only(&chat)?;
             let messages = message::parse_all(fields, limits)?;
             let template = Box::new(chat::template(fields, &messages)?);
-            TokenizeInput::Chat { tools: message::tools(fields, limits)?, messages, template }
+            TokenizeInput::Chat { tools: tools::parse(fields, limits)?, messages, template }
         }
         (None, None) => return Err(Fault::missing("prompt")),
     };

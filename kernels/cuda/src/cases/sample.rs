@@ -3,8 +3,10 @@
 //! a threshold, where rounding decides, are not compared.
 
 use kernels::cpu::random::random_bits;
-use kernels::reference::sample as reference;
-use kernels::{Compute, Drawn, LogprobRow, Precision, SampleRow, Sampler, Segment, Step};
+use kernels::reference::{numbers, sample as reference};
+use kernels::{
+    Compute, Drawn, LogprobRow, Precision, SampleRow, Sampler, Segment, Step, mask_words,
+};
 
 use super::{Bench, Numbers, Open, Outcome, config};
 use crate::device::{Cuda, CudaConfig};
@@ -26,7 +28,8 @@ const MARGIN_LARGE: f64 = 1e-7;
 pub(super) fn cases<G: Gpu>(open: Open<'_, G>) -> Vec<Outcome> {
     let mut out = Vec::new();
     for vocab in VOCABS {
-        out.extend(draws(open, vocab));
+        out.extend(draws(open, vocab, false));
+        out.extend(draws(open, vocab, true));
     }
     out.extend(large(open));
     out.push(nothing(open));
@@ -34,7 +37,8 @@ pub(super) fn cases<G: Gpu>(open: Open<'_, G>) -> Vec<Outcome> {
         out.push(scores(open, vocab));
     }
     out.push(many_biases(open));
-    out.push(chained(open));
+    out.push(chained(open, false));
+    out.push(chained(open, true));
     out.push(distribution(open));
     out
 }
@@ -68,17 +72,26 @@ impl<G: Gpu> Rig<G> {
     }
 
     /// Ends a step that draws and scores the same logits.
-    fn end(&mut self, logits: &[f32], rows: &[SampleRow], known: &[LogprobRow]) {
+    fn end(&mut self, logits: &[f32], rows: &[SampleRow], known: &[LogprobRow], masks: &[u32]) {
+        self.begin(logits);
+        self.draws(rows, known, masks);
+    }
+
+    fn begin(&mut self, logits: &[f32]) {
         let n = logits.len() / self.vocab;
         let Self { device, cache, logits: room, .. } = self;
         device.write(room, logits);
         let segment = Segment { slot: 0, first: 0, len: n as u32, row: 0, late: false, adapter: 0 };
         let tokens = vec![0; n];
         device.begin(Step { tokens: &tokens, segments: &[segment], grants: &[] }, cache);
+    }
+
+    fn draws(&mut self, rows: &[SampleRow], known: &[LogprobRow], masks: &[u32]) {
+        let Self { device, logits: room, .. } = self;
         if !known.is_empty() {
             device.score(room, known);
         }
-        device.sample(room, rows);
+        device.sample(room, rows, masks);
         device.end();
     }
 
@@ -90,9 +103,21 @@ impl<G: Gpu> Rig<G> {
 
     /// Draws row i from slot i.
     fn draw(&mut self, logits: &[f32], positions: &[u32]) -> Vec<Option<u32>> {
-        let row = |(slot, &position)| SampleRow { slot, position, logprobs: None };
+        self.draw_masked(logits, positions, &[])
+    }
+
+    /// As [`Rig::draw`], row i under mask i where there are masks.
+    fn draw_masked(
+        &mut self,
+        logits: &[f32],
+        positions: &[u32],
+        masks: &[u32],
+    ) -> Vec<Option<u32>> {
+        let mask = |slot| (!masks.is_empty()).then_some(slot);
+        let row =
+            |(slot, &position)| SampleRow { slot, position, logprobs: None, mask: mask(slot) };
         let rows: Vec<SampleRow> = (0..).zip(positions).map(row).collect();
-        self.end(logits, &rows, &[]);
+        self.end(logits, &rows, &[], masks);
         let drawn = self.collect();
         let slots: Vec<u32> = drawn.tokens.iter().map(|(slot, _)| *slot).collect();
         assert_eq!(slots, (0..rows.len() as u32).collect::<Vec<_>>(), "tokens in order of rows");
@@ -151,33 +176,39 @@ impl Tally {
 }
 
 /// Everything alone and combined, slots that start anew with tokens of their own.
-fn draws<G: Gpu>(open: Open<'_, G>, vocab: usize) -> [Outcome; 2] {
+fn draws<G: Gpu>(open: Open<'_, G>, vocab: usize, masked: bool) -> [Outcome; 2] {
     let mut tally = Tally::default();
-    let mut numbers = Numbers::new(vocab as u64);
+    let mut numbers = Numbers::new(vocab as u64 + u64::from(masked));
     for rows in ROWS {
         let mut rig = Rig::new(open, rows, vocab);
         for kind in 0..KINDS {
             let (mut x, mut wants, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+            let mut masks = Vec::new();
             for slot in 0..rows as u32 {
                 let row = logits(&mut numbers, vocab, kind);
-                let sampler = kernels::reference::numbers::sampler(&mut numbers, vocab);
+                let sampler = numbers::sampler(&mut numbers, vocab);
+                let kind = slot as usize + kind;
+                let mask = masked.then(|| numbers::mask(&mut numbers, vocab, kind));
+                masks.extend(mask.iter().flatten());
                 let history: Vec<u32> = (0..6).map(|_| numbers.below(vocab) as u32).collect();
                 let position = numbers.below(6) as u32;
                 rig.device.end_slot(slot);
                 rig.device.start_slot(slot, &history, 4, &sampler);
                 let (prompt, output) = history.split_at(4);
-                let seen = reference::prepared(&row, &sampler, prompt, output, position);
+                let mask = mask.as_deref();
+                let seen = reference::prepared(&row, &sampler, prompt, output, position, mask);
                 let bits = random_bits(sampler.seed, position);
                 wants.push(reference::draw(&seen, &sampler, bits));
                 x.extend(row);
                 positions.push(position);
             }
-            for (got, want) in rig.draw(&x, &positions).into_iter().zip(wants) {
+            for (got, want) in rig.draw_masked(&x, &positions, &masks).into_iter().zip(wants) {
                 tally.compare(got, want, MARGIN);
             }
         }
     }
-    tally.outcomes(&format!("sample {vocab}"))
+    let masks = if masked { " under masks" } else { "" };
+    tally.outcomes(&format!("sample {vocab}{masks}"))
 }
 
 /// Rows that no list of candidates holds.
@@ -212,10 +243,18 @@ fn large<G: Gpu>(open: Open<'_, G>) -> [Outcome; 2] {
         let mut x = numbers.list(rows * vocab, scale);
         x[11 * vocab..].fill(1.5);
         let positions = vec![round; rows];
-        let all = rig.draw(&x, &positions).into_iter().zip(&samplers).zip(x.chunks(vocab));
-        for ((got, sampler), row) in all {
-            let want = reference::draw(row, sampler, random_bits(0, round));
-            tally.compare(got, want, MARGIN_LARGE);
+        let masks: Vec<u32> =
+            (0..rows).flat_map(|kind| numbers::mask(&mut numbers, vocab, kind + 1)).collect();
+        for masked in [false, true] {
+            let masks = if masked { masks.as_slice() } else { &[] };
+            let got = rig.draw_masked(&x, &positions, masks);
+            for (i, (got, sampler)) in got.into_iter().zip(&samplers).enumerate() {
+                let mask = masked.then(|| &masks[i * mask_words(vocab)..]);
+                let row = &x[i * vocab..][..vocab];
+                let seen = reference::prepared(row, sampler, &[0], &[], round, mask);
+                let want = reference::draw(&seen, sampler, random_bits(0, round));
+                tally.compare(got, want, MARGIN_LARGE);
+            }
         }
     }
     tally.outcomes("sample 32000")
@@ -235,11 +274,14 @@ fn nothing<G: Gpu>(open: Open<'_, G>) -> Outcome {
         x[40 + 5] = f32::NAN;
         x[80..120].fill(f32::NEG_INFINITY);
         x[120 + 39] = f32::INFINITY;
+        // A NaN that is masked, too; and what is left is masked.
+        let masks = [[1 << 9, 0], [1 << 3, 0]].concat();
         // Only the banned ones are possible.
         x[160..].fill(f32::NEG_INFINITY);
         (x[163], x[167]) = (2.0, 1.0);
-        let row = |slot| SampleRow { slot, position: 1, logprobs: Some(3) };
-        rig.end(&x, &(0..5).map(row).collect::<Vec<_>>(), &[]);
+        let mask = |slot| [None, Some(0), None, None, Some(1)][slot as usize];
+        let row = |slot| SampleRow { slot, position: 1, logprobs: Some(3), mask: mask(slot) };
+        rig.end(&x, &(0..5).map(row).collect::<Vec<_>>(), &[], &masks);
         let drawn = rig.collect();
         wrong += drawn.tokens.iter().filter(|(_, token)| token.is_some()).count();
         let unknown = |s: &kernels::compute::Scored| {
@@ -272,12 +314,20 @@ fn scores<G: Gpu>(open: Open<'_, G>, vocab: usize) -> Outcome {
     (0..rows).for_each(|slot| rig.device.start_slot(slot, &[0, 0, 0], 1, &sampler));
     let x: Vec<f32> = (0..KINDS).flat_map(|kind| logits(&mut numbers, vocab, kind)).collect();
     let top = |i: u32| if i == 2 { 128 } else { 5 };
-    let ask = |i| SampleRow { slot: i, position: i, logprobs: (i != 1).then_some(top(i)) };
+    // About half of the tokens, and those that the rows drew before its mask may be gone.
+    let masks = numbers::mask(&mut numbers, vocab, 0);
+    let masked = |i: u32| (vocab > 33 && i.is_multiple_of(3)).then_some(0);
+    let ask = |i| SampleRow {
+        slot: i,
+        position: i,
+        logprobs: (i != 1).then_some(top(i)),
+        mask: masked(i),
+    };
     let asked: Vec<SampleRow> = (0..rows).map(ask).collect();
     let known: Vec<LogprobRow> = (0..rows)
         .map(|i| LogprobRow { slot: i, position: i, token: i * 7 % vocab as u32, top: i })
         .collect();
-    rig.end(&x, &asked, &known);
+    rig.end(&x, &asked, &known, &masks);
     let drawn = rig.collect();
     let of_drawn = asked.iter().filter(|row| row.logprobs.is_some()).map(|row| {
         let token = drawn.tokens[row.position as usize].1.expect("a token");
@@ -320,7 +370,7 @@ fn many_biases<G: Gpu>(open: Open<'_, G>) -> Outcome {
     for position in 0..8 {
         let got = rig.draw(&row.repeat(2), &[position; 2]);
         for (got, sampler) in got.into_iter().zip([&biased, &greedy]) {
-            let seen = reference::prepared(&row, sampler, &[0], &[], position);
+            let seen = reference::prepared(&row, sampler, &[0], &[], position, None);
             tally.compare(got, reference::draw(&seen, sampler, random_bits(0, position)), MARGIN);
         }
     }
@@ -331,8 +381,9 @@ fn many_biases<G: Gpu>(open: Open<'_, G>) -> Outcome {
     Outcome { name: "sample with 4096 biases".to_owned(), error: tally.wrong as f32, limit: 0.0 }
 }
 
-/// Steps that are ended before the one before is collected: what that one drew counts already.
-fn chained<G: Gpu>(open: Open<'_, G>) -> Outcome {
+/// Steps that are ended before the one before is collected: what that one drew counts already. Or
+/// begun and flushed before: then masks forbid what it drew.
+fn chained<G: Gpu>(open: Open<'_, G>, flushed: bool) -> Outcome {
     let vocab = 24;
     let mut rig = Rig::new(open, 3, vocab);
     let mut numbers = Numbers::new(5);
@@ -347,24 +398,36 @@ fn chained<G: Gpu>(open: Open<'_, G>) -> Outcome {
         rig.device.start_slot(slot, &[3, 7, 7, 5], 3, sampler);
     }
     let mut tally = Tally::default();
-    let mut compare = |drawn: &Drawn, step: u32| {
-        for ((sampler, output), (_, got)) in samplers.iter().zip(&mut output).zip(&drawn.tokens) {
-            let seen = reference::prepared(&row, sampler, &prompt, output, step);
+    let mut masks = vec![u32::MAX; 3];
+    let mut compare = |drawn: &Drawn, step: u32, masks: &mut [u32]| {
+        let all = samplers.iter().zip(&mut output).zip(&drawn.tokens).zip(masks);
+        for (((sampler, output), (_, got)), mask) in all {
+            let seen = reference::prepared(&row, sampler, &prompt, output, step, Some(&[*mask]));
             let want = reference::draw(&seen, sampler, random_bits(sampler.seed, step));
             tally.compare(*got, want, MARGIN);
             output.extend(got);
+            *mask = if flushed { !(1 << got.unwrap_or(0)) } else { u32::MAX };
         }
     };
     let steps = 40;
     for step in 0..steps {
-        let ask = |slot| SampleRow { slot, position: step, logprobs: None };
-        rig.end(&row.repeat(3), &[0, 1, 2].map(ask), &[]);
-        if step > 0 {
-            compare(&rig.collect(), step - 1);
+        rig.begin(&row.repeat(3));
+        if flushed {
+            rig.device.flush();
+            if step > 0 {
+                compare(&rig.collect(), step - 1, &mut masks);
+            }
+        }
+        let mask = |slot| flushed.then_some(slot);
+        let ask = |slot| SampleRow { slot, position: step, logprobs: None, mask: mask(slot) };
+        rig.draws(&[0, 1, 2].map(ask), &[], &masks);
+        if !flushed && step > 0 {
+            compare(&rig.collect(), step - 1, &mut masks);
         }
     }
-    compare(&rig.collect(), steps - 1);
-    Outcome { name: "sample in chains".to_owned(), error: tally.wrong as f32, limit: 0.0 }
+    compare(&rig.collect(), steps - 1, &mut masks);
+    let name = format!("sample in chains{}", if flushed { ", flushed" } else { "" });
+    Outcome { name, error: tally.wrong as f32, limit: 0.0 }
 }
 
 /// Pearson's sum over draws of many seeds and positions.

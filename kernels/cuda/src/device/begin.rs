@@ -33,6 +33,7 @@ impl<G: Gpu> Cuda<G> {
         self.record.clear();
         self.ops.sample.begin(self.turn);
         self.ops.attention.begin();
+        self.flushed = false;
     }
 
     pub(super) fn begin_step(&mut self, step: &Step<'_>, cache: &mut Cache) {
@@ -52,20 +53,43 @@ impl<G: Gpu> Cuda<G> {
         self.rows = put_rows(payload, step, prompt_len);
     }
 
-    /// Sends the payload up and queues the work.
-    pub(super) fn end_step(&mut self) {
-        self.open_turn();
-        let Self { gpu, turns, turn, before, record, graphs, ops, .. } = self;
+    /// Sends up what the payload has gained and queues the work recorded since.
+    fn queue_recorded(&mut self) {
+        let Self { gpu, turns, turn, before, record, graphs, ops, flushed, .. } = self;
         let current = &turns[*turn];
-        gpu.mark(current.marks[0]);
-        send(gpu, &current.starts);
-        send(gpu, &current.step);
+        if !*flushed {
+            gpu.mark(current.marks[0]);
+        }
+        current.starts.send(gpu);
+        current.step.send(gpu);
+        ops.sample.upload(gpu, *turn);
         before.queue(gpu);
         if !record.is_empty() {
             graphs.queue(gpu, record);
         }
+    }
+
+    /// Queues what the step has recorded so far. What follows is a second record, with lists
+    /// behind those that are on their way: both are the same each time for steps of one size, so
+    /// both are replayed as graphs. What the device waits between them counts as the step's time.
+    pub(super) fn flush_step(&mut self) {
+        self.open_turn();
+        self.queue_recorded();
+        self.flushed = true;
+        self.before.clear();
+        self.record.clear();
+        let turn = &mut self.turns[self.turn];
+        turn.starts.sent();
+        turn.step.sent();
+    }
+
+    /// Queues what the step has recorded, and the copy of what it drew.
+    pub(super) fn end_step(&mut self) {
+        self.open_turn();
+        self.queue_recorded();
+        let Self { gpu, turns, turn, ops, .. } = self;
         ops.sample.download(gpu, *turn);
-        gpu.mark(current.marks[1]);
+        gpu.mark(turns[*turn].marks[1]);
         self.ended.push_back(*turn);
         self.turn = (*turn + 1) % RING;
         self.open = false;
@@ -75,7 +99,7 @@ impl<G: Gpu> Cuda<G> {
     pub(super) fn flush_starts(&mut self) {
         let Self { gpu, turns, turn, before, .. } = self;
         let starts = &mut turns[*turn].starts;
-        send(gpu, starts);
+        starts.send(gpu);
         before.queue(gpu);
         // A fault stays with the device: the step that follows reports it.
         let _ = gpu.synchronize();
@@ -86,10 +110,11 @@ impl<G: Gpu> Cuda<G> {
     /// Runs what is recorded and copies a row out.
     pub(super) fn read_row(&mut self, x: &Tensor, row: usize, out: &mut [f32]) {
         assert!(row < x.rows && out.len() == x.width, "row {row} of {x:?}");
-        let Self { gpu, turns, turn, before, record, read, .. } = self;
+        let Self { gpu, turns, turn, before, record, read, ops, .. } = self;
         if self.open {
-            send(gpu, &turns[*turn].starts);
-            send(gpu, &turns[*turn].step);
+            turns[*turn].starts.send(gpu);
+            turns[*turn].step.send(gpu);
+            ops.sample.upload(gpu, *turn);
             before.queue(gpu);
             record.queue(gpu);
             before.clear();
@@ -112,12 +137,6 @@ impl<G: Gpu> Cuda<G> {
 fn widen<T: bytemuck::Pod + Into<f32>>(bytes: &[u8], out: &mut [f32]) {
     let values: &[T] = bytemuck::cast_slice(bytes);
     out.iter_mut().zip(values).for_each(|(out, &value)| *out = value.into());
-}
-
-fn send<G: Gpu>(gpu: &mut G, payload: &Payload) {
-    if payload.used() > 0 {
-        gpu.upload(payload.pinned(), 0, payload.used(), payload.device());
-    }
 }
 
 /// Where each row stands, as lists.

@@ -14,11 +14,13 @@ use crate::record::Record;
 use crate::step::{Payload, bucket};
 use crate::tensor::{Kind, Tensor};
 
+mod masks;
 mod results;
 mod slots;
 #[cfg(test)]
 mod tests;
 
+use masks::Masks;
 use results::Results;
 use slots::Slots;
 
@@ -38,9 +40,12 @@ struct SampleArgs {
     banned: Address,
     counts: Address,
     last: Address,
+    masks: Address,
     results: Address,
     vocab: u32,
     counts_stride: u32,
+    mask_words: u32,
+    pad: u32,
 }
 
 /// `struct SampleRow` of sample.cu.
@@ -51,7 +56,11 @@ struct Draw {
     position: u32,
     keep: u32,
     result: u32,
+    mask: u32,
 }
+
+/// `NO_MASK` of sample.cu.
+const NO_MASK: u32 = u32::MAX;
 
 #[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C)]
@@ -79,7 +88,7 @@ pub(crate) struct Sampling {
     sample: Kernel,
     score: Kernel,
     slots: Slots,
-    turns: Vec<Results>,
+    turns: Vec<Turn>,
     vocab: usize,
     /// Steps begun.
     step: u64,
@@ -88,10 +97,16 @@ pub(crate) struct Sampling {
     spare: Vec<Scored>,
 }
 
-/// Device memory that is claimed: state of slots (mostly 2 bytes for each token of the vocabulary)
-/// and results, which have room for 128 alternatives of every row.
+/// What a step under way has of its own.
+struct Turn {
+    masks: Masks,
+    results: Results,
+}
+
+/// Device memory that is claimed: state of slots (mostly 2 bytes for each token of the vocabulary),
+/// a mask for each, and results, which have room for 128 alternatives of every row.
 pub(crate) fn bytes(config: &CudaConfig) -> usize {
-    slots::bytes(config) + results::bytes(config)
+    slots::bytes(config) + masks::bytes(config) + results::bytes(config)
 }
 
 /// Payload that the start of a slot takes at most.
@@ -112,11 +127,16 @@ impl Sampling {
     ) -> Result<Self, Error> {
         let vocab = config.vocab;
         assert!((1..=VOCAB_MAX).contains(&vocab), "a vocabulary of {vocab}, {VOCAB_MAX} at most");
-        // One place on the device for all turns: a step's results are copied before the next step
-        // runs. What a step records must not depend on its turn, or no graph would fit the next.
-        let device = gpu.claim("results of a step", results::bytes(config))?;
-        let results = |_| Results::new(gpu, config, device);
-        let turns = (0..ring).map(results).collect::<Result<_, _>>()?;
+        // One place on the device for all turns: masks come when the step before has run, and a
+        // step's results are copied before the next one runs. What a step records must not depend
+        // on its turn, or no graph would fit the next.
+        let results_at = gpu.claim("results of a step", results::bytes(config))?;
+        let masks_at = gpu.claim("masks of a step", masks::bytes(config))?;
+        let turn = |_| -> Result<Turn, Error> {
+            let masks = Masks::new(gpu, config, masks_at)?;
+            Ok(Turn { masks, results: Results::new(gpu, config, results_at)? })
+        };
+        let turns = (0..ring).map(turn).collect::<Result<_, _>>()?;
         Ok(Self {
             turns,
             sample: kernel::<SampleArgs, G>(gpu, "sample.cu", "sample_rows")?,
@@ -142,7 +162,9 @@ impl Sampling {
     /// A turn is used anew.
     pub(crate) fn begin(&mut self, turn: usize) {
         self.step += 1;
-        self.turns[turn].clear();
+        let Turn { masks, results } = &mut self.turns[turn];
+        masks.clear();
+        results.clear();
     }
 
     /// A slot starts: see [`kernels::Compute::start_slot`].
@@ -162,25 +184,26 @@ impl Sampling {
         self.slots.end(slot);
     }
 
-    /// Draws one token per row of logits.
+    /// Draws one token per row of logits; see [`kernels::Compute::sample`] for the masks.
     pub(crate) fn sample(
         &mut self,
         record: &mut Record,
         (payload, turn): (&mut Payload, usize),
         logits: &Tensor,
-        rows: &[SampleRow],
+        (rows, allowed): (&[SampleRow], &[u32]),
     ) {
         let logits = self.logits(logits, rows.len());
-        let results = &mut self.turns[turn];
+        let Turn { masks, results } = &mut self.turns[turn];
         let room = bucket(rows.len());
         let count = payload.number(rows.len());
-        let none = Draw { slot: 0, position: 0, keep: 0, result: 0 };
+        let none = Draw { slot: 0, position: 0, keep: 0, result: 0, mask: NO_MASK };
         let (list, draws) = payload.claim(room, none);
         for (draw, row) in draws.iter_mut().zip(rows) {
             self.slots.draws(row.slot, self.step);
             let (slot, position) = (row.slot, row.position);
             let keep = u32::from(row.logprobs.is_some());
-            *draw = Draw { slot, position, keep, result: results.token(slot) };
+            let mask = row.mask.map_or(NO_MASK, |mask| masks.push(allowed, mask));
+            *draw = Draw { slot, position, keep, result: results.token(slot), mask };
         }
         self.asks.clear();
         for (i, (draw, row)) in draws.iter().zip(rows).enumerate() {
@@ -198,9 +221,12 @@ impl Sampling {
             banned: self.slots.banned,
             counts: self.slots.counts,
             last: self.slots.last,
+            masks: masks.device(),
             results: results.device(),
             vocab: self.vocab as u32,
             counts_stride: self.slots.counts_stride() as u32,
+            mask_words: masks.words() as u32,
+            pad: 0,
         };
         record.launch(self.sample, blocks(room, THREADS), &args);
         self.launch_scores(record, (payload, turn), logits, true);
@@ -215,7 +241,7 @@ impl Sampling {
         rows: &[LogprobRow],
     ) {
         let logits = self.logits(logits, rows.len());
-        let results = &mut self.turns[turn];
+        let results = &mut self.turns[turn].results;
         self.asks.clear();
         for (i, row) in rows.iter().enumerate() {
             let LogprobRow { slot, position, token, top } = *row;
@@ -245,7 +271,7 @@ impl Sampling {
             logits,
             count,
             rows,
-            results: self.turns[turn].device(),
+            results: self.turns[turn].results.device(),
             vocab: self.vocab as u32,
             drawn: u32::from(drawn),
         };
@@ -257,13 +283,18 @@ impl Sampling {
         logits.of(rows, self.vocab).address
     }
 
+    /// Queues the copy of the step's masks.
+    pub(crate) fn upload<G: Gpu>(&self, gpu: &mut G, turn: usize) {
+        self.turns[turn].masks.upload(gpu);
+    }
+
     /// Queues the copy of what the step drew.
     pub(crate) fn download<G: Gpu>(&mut self, gpu: &mut G, turn: usize) {
-        self.turns[turn].download(gpu);
+        self.turns[turn].results.download(gpu);
     }
 
     /// Reads what a step drew, once its copy has arrived.
     pub(crate) fn collect(&mut self, turn: usize, out: &mut Drawn) {
-        self.turns[turn].read(out, &mut self.spare);
+        self.turns[turn].results.read(out, &mut self.spare);
     }
 }

@@ -166,6 +166,17 @@ impl Lanes for Avx2 {
         proven!((_mm256_movemask_ps(m[0]) | (_mm256_movemask_ps(m[1]) << 8)) as u16)
     }
     #[inline(always)]
+    fn lanes(self, bits: u16) -> Self::M {
+        proven!({
+            let all = _mm256_set1_epi32(i32::from(bits));
+            let low = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+            let high = _mm256_slli_epi32::<8>(low);
+            let low = _mm256_cmpeq_epi32(_mm256_and_si256(all, low), low);
+            let high = _mm256_cmpeq_epi32(_mm256_and_si256(all, high), high);
+            [_mm256_castsi256_ps(low), _mm256_castsi256_ps(high)]
+        })
+    }
+    #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         proven!({
             let eight = _mm256_add_ps(v[0], v[1]);

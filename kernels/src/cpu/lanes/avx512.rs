@@ -123,6 +123,10 @@ impl Lanes for Avx512 {
         m
     }
     #[inline(always)]
+    fn lanes(self, bits: u16) -> Self::M {
+        bits
+    }
+    #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         proven!({
             let (low, high) = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));

@@ -76,6 +76,8 @@ pub(crate) trait Lanes: Copy {
     fn select(self, m: Self::M, a: Self::V, b: Self::V) -> Self::V;
     /// Bit i is lane i.
     fn bits(self, m: Self::M) -> u16;
+    /// Lane i is bit i: what [`Lanes::bits`] gives back.
+    fn lanes(self, bits: u16) -> Self::M;
 
     /// Sum of all lanes, in one fixed order.
     fn sum(self, v: Self::V) -> f32;

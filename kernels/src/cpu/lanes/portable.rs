@@ -117,6 +117,10 @@ impl Lanes for Portable {
         m
     }
     #[inline(always)]
+    fn lanes(self, bits: u16) -> Self::M {
+        bits
+    }
+    #[inline(always)]
     fn sum(self, v: Self::V) -> f32 {
         let eight: [f32; 8] = std::array::from_fn(|i| v[i] + v[i + 8]);
         let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);

@@ -1,20 +1,32 @@
 //! Draws and log-probabilities against the reference that sorts, and the distribution of draws.
 
 use super::{Numbers, begin, cpu, isas, tensor};
-use crate::compute::{Compute, Drawn, LogprobRow, SampleRow, Sampler};
+use crate::compute::{Compute, Drawn, LogprobRow, SampleRow, Sampler, mask_words};
 use crate::cpu::Cpu;
 use crate::cpu::isa::Isa;
 use crate::cpu::random::random_bits;
-use crate::reference::sample as reference;
+use crate::reference::{numbers, sample as reference};
 
-/// Draws one token per row of logits, at positions from `position` on, from slot 0 upwards.
+/// Draws one token per row of logits, at positions from `position` on, from slot 0.
 fn draw(cpu: &mut Cpu, logits: &[f32], vocab: usize, position: u32) -> Vec<Option<u32>> {
+    draw_of(cpu, logits, vocab, position, &[])
+}
+
+/// As [`draw`], row i under mask i where there are masks.
+fn draw_of(
+    cpu: &mut Cpu,
+    logits: &[f32],
+    vocab: usize,
+    position: u32,
+    masks: &[u32],
+) -> Vec<Option<u32>> {
     let rows = logits.len() / vocab;
     let mut x = tensor(cpu, rows, logits);
-    let row = |i| SampleRow { slot: 0, position: position + i, logprobs: None };
+    let mask = |i| (!masks.is_empty()).then_some(i);
+    let row = |i| SampleRow { slot: 0, position: position + i, logprobs: None, mask: mask(i) };
     let list: Vec<SampleRow> = (0..rows as u32).map(row).collect();
     begin(cpu, rows);
-    cpu.sample(&mut x, &list);
+    cpu.sample(&mut x, &list, masks);
     cpu.end();
     let mut drawn = Drawn::default();
     cpu.collect(&mut drawn).expect("no fault");
@@ -45,15 +57,20 @@ fn draws_equal_the_reference() {
         for vocab in [1, 2, 15, 16, 17, 300, 511, 512, 513, 1100, 5003] {
             let mut cpu = cpu(isa, 2, 4, vocab);
             let mut numbers = Numbers::new(vocab as u64);
-            for round in 0..160 {
-                let x = logits(&mut numbers, vocab, round % 8);
-                let sampler = crate::reference::numbers::sampler(&mut numbers, vocab);
+            // Every other round has no mask.
+            for round in 0..320 {
+                let masked = round % 2 == 1;
+                let x = logits(&mut numbers, vocab, round / 2 % 8);
+                let mask = numbers::mask(&mut numbers, vocab, round / 2);
+                let mask = if masked { mask.as_slice() } else { &[] };
+                let sampler = numbers::sampler(&mut numbers, vocab);
                 let history: Vec<u32> = (0..6).map(|_| numbers.below(vocab) as u32).collect();
                 cpu.start_slot(0, &history, 4, &sampler);
                 let position = numbers.below(6) as u32;
-                let got = draw(&mut cpu, &x, vocab, position)[0];
+                let got = draw_of(&mut cpu, &x, vocab, position, mask)[0];
                 let (prompt, output) = history.split_at(4);
-                let x = reference::prepared(&x, &sampler, prompt, output, position);
+                let mask = masked.then_some(mask);
+                let x = reference::prepared(&x, &sampler, prompt, output, position, mask);
                 let bits = random_bits(sampler.seed, position);
                 let (want, margin) = reference::draw(&x, &sampler, bits);
                 all += 1;
@@ -68,6 +85,39 @@ fn draws_equal_the_reference() {
     }
     // Where a set is kept exactly at a threshold (top_p of ties, min_p of 1), nothing is compared.
     assert!(close * 5 < all, "{close} of {all} draws are too close to compare");
+}
+
+/// What the mask leaves is drawn as if the rest did not exist, and all of it is no mask at all.
+#[test]
+fn masks_leave_what_they_name() {
+    for isa in isas() {
+        for vocab in [1, 31, 32, 33, 63, 64, 70, 4099] {
+            let mut cpu = cpu(isa, 2, 8, vocab);
+            let mut numbers = Numbers::new(vocab as u64);
+            let words = mask_words(vocab);
+            for temperature in [0.0, 1.0] {
+                cpu.start_slot(0, &[0], 1, &Sampler { temperature, ..Sampler::plain() });
+                let x = numbers.list(8 * vocab, 2.0);
+                let free = draw(&mut cpu, &x, vocab, 0);
+                let all = vec![u32::MAX; 8 * words];
+                assert_eq!(draw_of(&mut cpu, &x, vocab, 0, &all), free, "{vocab}");
+                // One token each, the first and the last among them.
+                let only: Vec<usize> =
+                    (0..8).map(|i| [0, vocab - 1, numbers.below(vocab)][i % 3]).collect();
+                let mut masks = vec![0; 8 * words];
+                for (mask, token) in masks.chunks_mut(words).zip(&only) {
+                    mask[token / 32] = 1 << (token % 32);
+                }
+                let wanted: Vec<_> = only.iter().map(|&token| Some(token as u32)).collect();
+                assert_eq!(draw_of(&mut cpu, &x, vocab, 0, &masks), wanted, "{vocab}");
+                // None, but for bits behind the last token.
+                let beyond = |word| (32 * word..32 * word + 32).map(|token| token >= vocab);
+                let bits = |word| beyond(word).rev().fold(0, |bits, set| 2 * bits + u32::from(set));
+                let nothing: Vec<u32> = (0..words).map(bits).collect();
+                assert_eq!(draw_of(&mut cpu, &x, vocab, 0, &nothing.repeat(8)), [None; 8]);
+            }
+        }
+    }
 }
 
 #[test]
@@ -113,9 +163,15 @@ fn rows_that_give_nothing() {
             x[40 + 5] = f32::NAN;
             // A NaN that is banned is still a NaN.
             x[3] = f32::NAN;
+            let mut masked = x.clone();
             x[80..120].fill(f32::NEG_INFINITY);
             x[120 + 39] = f32::INFINITY;
             assert_eq!(draw(&mut cpu, &x, 40, 0), [None; 4]);
+            // Under masks that leave token 9 alone, a NaN shows and +inf does not.
+            masked[120 + 39] = f32::INFINITY;
+            let only = [1 << 9, 0].repeat(4);
+            let got = draw_of(&mut cpu, &masked, 40, 0, &only);
+            assert_eq!(got, [None, None, Some(9), Some(9)]);
             // All but the banned ones are impossible: nothing at 0 and 1, the first of them at 2.
             let mut x = vec![f32::NEG_INFINITY; 40];
             (x[3], x[7]) = (2.0, 1.0);
@@ -133,7 +189,7 @@ fn logprobs_equal_the_reference() {
         for vocab in [1, 16, 33, 700, 20_011] {
             let mut cpu = cpu(isa, 2, 8, vocab);
             let mut numbers = Numbers::new(vocab as u64);
-            // Penalties and bans change the draw but not what is reported.
+            // Penalties, bans and masks change the draw but not what is reported.
             let sampler = Sampler {
                 repetition_penalty: 2.0,
                 frequency_penalty: 1.0,
@@ -144,14 +200,22 @@ fn logprobs_equal_the_reference() {
             cpu.start_slot(0, &[0, 0, 0], 1, &sampler);
             let x: Vec<f32> = (0..8).flat_map(|kind| logits(&mut numbers, vocab, kind)).collect();
             let mut given = tensor(&mut cpu, 8, &x);
-            let ask = |i| SampleRow { slot: 0, position: i, logprobs: (i != 1).then_some(5) };
+            let masks: Vec<u32> =
+                (0..8).flat_map(|i| numbers::mask(&mut numbers, vocab, [4, 0][i % 2])).collect();
+            let masked = |i: u32| (i.is_multiple_of(3) && vocab > 16).then_some(i);
+            let ask = |i| SampleRow {
+                slot: 0,
+                position: i,
+                logprobs: (i != 1).then_some(5),
+                mask: masked(i),
+            };
             let rows: Vec<SampleRow> = (0..8).map(ask).collect();
             let known: Vec<LogprobRow> = (0..8)
                 .map(|i| LogprobRow { slot: i, position: i, token: i % vocab as u32, top: i })
                 .collect();
             begin(&mut cpu, 8);
             let scored = tensor(&mut cpu, 8, &x);
-            cpu.sample(&mut given, &rows);
+            cpu.sample(&mut given, &rows, &masks);
             cpu.score(&scored, &known);
             cpu.end();
             let mut drawn = Drawn::default();

@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::{Numbers, begin, cpu, isas, segment, tensor};
 use crate::compute::{
     Activation, Attention, CacheElement, CacheShape, CacheValues, Compute, Drawn, Grant, Kept,
-    Norm, NormKind, SampleRow, Sampler, Step,
+    Norm, NormKind, SampleRow, Sampler, Step, mask_words,
 };
 use crate::cpu::Cpu;
 use crate::cpu::cache::with_element;
@@ -100,7 +100,14 @@ fn attention(
     best_us(15, || cpu.attention(&q, &how, &cache, 0, &mut out))
 }
 
-fn sampling(cpu: &mut Cpu, logits: &[f32], sampler: &Sampler, logprobs: Option<u32>) -> f64 {
+/// Of a row under the mask, if there is one.
+fn sampling(
+    cpu: &mut Cpu,
+    logits: &[f32],
+    sampler: &Sampler,
+    logprobs: Option<u32>,
+    masks: &[u32],
+) -> f64 {
     cpu.start_slot(0, &[1], 1, sampler);
     let mut x = tensor(cpu, 1, logits);
     let mut drawn = Drawn::default();
@@ -108,7 +115,8 @@ fn sampling(cpu: &mut Cpu, logits: &[f32], sampler: &Sampler, logprobs: Option<u
     best_us(20, || {
         begin(cpu, 1);
         position += 1;
-        cpu.sample(&mut x, &[SampleRow { slot: 0, position, logprobs }]);
+        let mask = (!masks.is_empty()).then_some(0);
+        cpu.sample(&mut x, &[SampleRow { slot: 0, position, logprobs, mask }], masks);
         cpu.end();
         cpu.collect(&mut drawn).expect("no fault");
     })
@@ -132,11 +140,18 @@ fn report(vocab: usize, contexts: &[usize], rows: &[usize]) {
         for (spread, shape) in [(2.5, "peaked"), (0.5, "flat")] {
             let logits = Numbers::new(1).list(vocab, spread);
             let mut cpu = cpu(isa, 1, 4, vocab);
+            // One token of 97.
+            let tokens = |word: usize| (32 * word..32 * word + 32).enumerate();
+            let bit = |(i, token): (usize, usize)| u32::from(token.is_multiple_of(97)) << i;
+            let few = (0..mask_words(vocab)).map(|word| tokens(word).map(bit).sum());
+            let few: Vec<u32> = few.collect();
             for (name, sampler) in samplers() {
-                let us = sampling(&mut cpu, &logits, &sampler, None);
-                println!("{:20} {shape:7} {name:22} {us:9.1} us", isa.name());
+                let us = sampling(&mut cpu, &logits, &sampler, None, &[]);
+                let masked = sampling(&mut cpu, &logits, &sampler, None, &few);
+                let isa = isa.name();
+                println!("{isa:20} {shape:7} {name:22} {us:9.1} us, {masked:9.1} us masked");
             }
-            let us = sampling(&mut cpu, &logits, &samplers()[0].1, Some(20));
+            let us = sampling(&mut cpu, &logits, &samplers()[0].1, Some(20), &[]);
             println!("{:20} {shape:7} {:22} {us:9.1} us", isa.name(), "greedy, 20 logprobs");
         }
         rows_report(isa, rows);

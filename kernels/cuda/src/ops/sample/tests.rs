@@ -63,13 +63,18 @@ impl Rig {
     }
 
     fn sample(&mut self, rows: &[SampleRow], turn: usize) {
+        self.sample_masked(rows, &[], turn);
+    }
+
+    fn sample_masked(&mut self, rows: &[SampleRow], masks: &[u32], turn: usize) {
         let Self { sampling, record, payload, logits, .. } = self;
-        sampling.sample(record, (payload, turn), logits, rows);
+        sampling.sample(record, (payload, turn), logits, (rows, masks));
     }
 
     fn run(&mut self, turn: usize) -> Drawn {
         let Self { gpu, sampling, payload, record, .. } = self;
-        gpu.upload(payload.pinned(), 0, payload.used(), payload.device());
+        payload.send(gpu);
+        sampling.upload(gpu, turn);
         record.queue(gpu);
         sampling.download(gpu, turn);
         gpu.synchronize().expect("no fault");
@@ -88,7 +93,7 @@ impl Rig {
 }
 
 fn row(slot: u32, position: u32) -> SampleRow {
-    SampleRow { slot, position, logprobs: None }
+    SampleRow { slot, position, logprobs: None, mask: None }
 }
 
 #[test]
@@ -135,8 +140,14 @@ fn steps_of_a_size_have_one_record() {
     let mut records = Vec::new();
     for n in [9, 14, 16] {
         rig.begin(0);
-        let with_top = |slot: u32| SampleRow { logprobs: Some(n + slot % 2), ..row(slot, n) };
-        rig.sample(&(0..n).rev().map(with_top).collect::<Vec<_>>(), 0);
+        // All rows have the same mask, another share of them each time.
+        let with_top = |slot: u32| SampleRow {
+            logprobs: Some(n + slot % 2),
+            mask: slot.is_multiple_of(n - 7).then_some(1),
+            ..row(slot, n)
+        };
+        let masks = [[0; 2], [1 << 20, 0]].concat();
+        rig.sample_masked(&(0..n).rev().map(with_top).collect::<Vec<_>>(), &masks, 0);
         let known: Vec<LogprobRow> =
             (0..n).map(|slot| LogprobRow { slot, position: n, token: n, top: slot % 3 }).collect();
         let Rig { sampling, record, payload, logits, .. } = &mut rig;
@@ -145,6 +156,9 @@ fn steps_of_a_size_have_one_record() {
         let drawn = rig.run(0);
         assert_eq!((drawn.tokens.len(), drawn.logprobs.len()), (n as usize, 2 * n as usize));
         assert!(drawn.logprobs.iter().all(|scored| scored.rank > 0));
+        let wanted = (0..n).rev().map(|slot| if slot % (n - 7) == 0 { 20 } else { 0 });
+        let drawn: Vec<u32> = drawn.tokens.iter().map(|(_, token)| token.expect("one")).collect();
+        assert_eq!(drawn, wanted.collect::<Vec<_>>());
     }
     assert!(records.windows(2).all(|pair| pair[0] == pair[1]));
 }

@@ -1,144 +1,19 @@
 //! Properties over many inputs: parsing loses nothing, a stream's bytes are serde_json's, and no
 //! bytes make a parser panic.
 
+mod requests;
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use requests::{chat, decoding, name, prompts, text};
 use serde_json::{Value, json};
 use wire::openai::answer::Head;
-use wire::openai::stream::{Kind, Piece, Writer};
+use wire::openai::stream::{Delta, Kind, Piece, Writer};
 use wire::{
-    ChatRequest, CompletionRequest, Content, Decoding, Detail, Finish, Image, Limits, Message,
-    Part, Prompt, Role, StreamOptions, Template, TokenLogprob, ToolCall, ToolChoice, TopLogprob,
+    Call, CompletionRequest, Decoding, Finish, Limits, StreamOptions, TokenLogprob, TopLogprob,
     Usage, openai,
 };
-
-fn text() -> impl Strategy<Value = String> {
-    vec(any::<char>(), 0..12).prop_map(String::from_iter)
-}
-
-fn name() -> impl Strategy<Value = String> {
-    "[a-z]{1,8}"
-}
-
-/// Numbers that survive JSON exactly.
-fn share() -> impl Strategy<Value = f64> {
-    (0..=64_u32).prop_map(|n| f64::from(n) / 64.0)
-}
-
-fn content() -> impl Strategy<Value = Content> {
-    let image = (text(), 0..3_usize)
-        .prop_map(|(url, detail)| Part::Image(Image { url, detail: Detail::ALL[detail] }));
-    let part = prop_oneof![text().prop_map(Part::Text), image];
-    prop_oneof![text().prop_map(Content::Text), vec(part, 1..4).prop_map(Content::Parts)]
-}
-
-fn message() -> impl Strategy<Value = Message> {
-    let call =
-        (name(), name(), text()).prop_map(|(id, name, arguments)| ToolCall { id, name, arguments });
-    let all = (0..6_usize, content(), option::of(name()), vec(call, 0..3), option::of(text()));
-    all.prop_map(|(role, content, name, tool_calls, reasoning)| {
-        let role = Role::ALL[role];
-        let mut message =
-            Message { role, content, name, tool_calls, tool_call_id: None, reasoning };
-        match role {
-            Role::Assistant => {}
-            Role::Tool => message.tool_call_id = Some("id".into()),
-            Role::Function => message.name = Some("f".into()),
-            _ => {}
-        }
-        if role != Role::Assistant {
-            message.tool_calls.clear();
-            message.reasoning = None;
-        } else if !message.tool_calls.is_empty() {
-            message.content = Content::Absent;
-        }
-        message
-    })
-}
-
-fn decoding() -> impl Strategy<Value = Decoding> {
-    let numbers = (
-        option::of(share()),
-        option::of(share()),
-        option::of(share()),
-        option::of(any::<u32>()),
-        option::of(any::<i64>()),
-        option::of(1..100_u32),
-        option::of(0..=20_u32),
-    );
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>(), any::<i8>());
-    let lists = (
-        vec("[a-z\u{e9}]{1,5}", 0..4),
-        vec(any::<u32>(), 0..4),
-        proptest::collection::btree_map(any::<u32>(), share(), 0..4),
-        option::of(name()),
-        option::of((any::<bool>(), any::<bool>())),
-        option::of(0..=20_u32),
-    );
-    (numbers, flags, lists, 1..=128_u32).prop_map(|(numbers, flags, lists, choices)| {
-        let (temperature, top_p, min_p, top_k, seed, max_tokens, logprobs) = numbers;
-        let (include_stop, skip_special_tokens, ignore_eos, return_token_ids, priority) = flags;
-        let (stop, stop_token_ids, bias, cache_salt, stream, prompt_logprobs) = lists;
-        Decoding {
-            choices,
-            max_tokens,
-            min_tokens: max_tokens.unwrap_or(0) / 2,
-            temperature,
-            top_p,
-            top_k,
-            min_p,
-            typical_p: top_p,
-            repetition_penalty: min_p.map(|p| p + 0.5),
-            presence_penalty: temperature.map(|t| -t),
-            frequency_penalty: top_p,
-            logit_bias: bias.into_iter().collect(),
-            seed,
-            stop,
-            stop_token_ids,
-            include_stop,
-            skip_special_tokens,
-            ignore_eos,
-            logprobs,
-            prompt_logprobs: prompt_logprobs.filter(|_| stream.is_none()),
-            return_token_ids,
-            priority,
-            cache_salt,
-            stream: stream.map(|(include_usage, continuous_usage)| StreamOptions {
-                include_usage,
-                continuous_usage,
-            }),
-        }
-    })
-}
-
-fn chat() -> impl Strategy<Value = ChatRequest> {
-    let rest = (name(), any::<bool>(), any::<bool>(), any::<bool>(), option::of(text()));
-    (vec(message(), 1..5), decoding(), rest).prop_map(|(messages, decoding, rest)| {
-        let (model, silent, start, special, kwarg) = rest;
-        let mut template = Template {
-            add_generation_prompt: start,
-            add_special_tokens: special,
-            continue_final_message: !start
-                && messages.last().is_some_and(|m| m.content != Content::Absent),
-            ..Template::default()
-        };
-        if let Some(value) = kwarg {
-            template.documents.push(json!({"text": value}));
-            template.kwargs.insert("key".into(), json!([value, null, 1]));
-        }
-        let tool = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
-        let tool_choice = if silent { ToolChoice::None } else { ToolChoice::Auto };
-        ChatRequest { model, messages, tools: vec![tool], tool_choice, template, decoding }
-    })
-}
-
-fn prompts() -> impl Strategy<Value = Vec<Prompt>> {
-    prop_oneof![
-        vec(text().prop_map(Prompt::Text), 1..4),
-        vec(vec(any::<u32>(), 1..5).prop_map(Prompt::Tokens), 1..4),
-    ]
-}
 
 fn entry() -> impl Strategy<Value = TokenLogprob> {
     // A certain token's is a whole number, 0.
@@ -155,6 +30,18 @@ fn entry() -> impl Strategy<Value = TokenLogprob> {
         hidden: false,
     })
 }
+
+fn delta<'a>(kind: usize, index: u32, id: &'a str, text: &'a str) -> Delta<'a> {
+    match kind {
+        0 => Delta::None,
+        1 => Delta::Content(text),
+        2 => Delta::Reasoning(text),
+        3 => Delta::CallStart { index, id, name: text },
+        _ => Delta::Arguments { index, text },
+    }
+}
+
+const ENDS: [Finish; 3] = [Finish::Stop, Finish::Length, Finish::ToolCalls];
 
 /// The chunk as a tree: what the writer must equal.
 fn chunk(head: &Head, piece: &Piece<'_>, include_usage: bool) -> Value {
@@ -176,11 +63,23 @@ fn chunk(head: &Head, piece: &Piece<'_>, include_usage: bool) -> Value {
             .collect();
         json!({"content": content, "refusal": null})
     });
-    let finish = piece.finish.map(|f| if f == Finish::Stop { "stop" } else { "length" });
-    let delta = if finish.is_some() && piece.text.is_empty() {
-        json!({})
-    } else {
-        json!({"content": piece.text})
+    let finish = piece.finish.map(|finish| match finish {
+        Finish::Stop => "stop",
+        Finish::Length => "length",
+        Finish::ToolCalls => "tool_calls",
+    });
+    let delta = match piece.delta {
+        Delta::None => json!({}),
+        Delta::Content(text) => json!({"content": text}),
+        Delta::Reasoning(text) => json!({"reasoning_content": text}),
+        Delta::CallStart { index, id, name } => {
+            let function = json!({"name": name, "arguments": ""});
+            json!({"tool_calls":
+                [{"index": index, "id": id, "type": "function", "function": function}]})
+        }
+        Delta::Arguments { index, text } => {
+            json!({"tool_calls": [{"index": index, "function": {"arguments": text}}]})
+        }
     };
     let mut choice = json!({"index": piece.index, "delta": delta, "logprobs": logprobs,
         "finish_reason": finish});
@@ -221,14 +120,15 @@ proptest! {
     fn stream_bytes_are_serde_jsons(
         text in text(), model in text(), index in 0..200_u32,
         entries in option::of(vec(entry(), 0..3)), ids in option::of(vec(any::<u32>(), 0..4)),
-        include_usage in any::<bool>(), end in any::<bool>(),
+        include_usage in any::<bool>(), end in option::of(0..3_usize),
+        (kind, call, id) in (0..5_usize, any::<u32>(), text()),
     ) {
         let head = Head { id: "chatcmpl-1".into(), created: 7, model };
         let options = StreamOptions { include_usage, continuous_usage: false };
         let mut writer = Writer::new(Kind::Chat, &head, options, 1);
         let piece = Piece {
-            index, text: &text, logprobs: entries.as_deref(), token_ids: ids.as_deref(),
-            finish: end.then_some(Finish::Length), ..Piece::default()
+            index, delta: delta(kind, call, &id, &text), logprobs: entries.as_deref(),
+            token_ids: ids.as_deref(), finish: end.map(|end| ENDS[end]), ..Piece::default()
         };
         let mut out = Vec::new();
         writer.piece(&mut out, &piece);
@@ -237,22 +137,49 @@ proptest! {
     }
 
     #[test]
-    fn whole_answers_are_json(text in text(), entries in vec(entry(), 0..3)) {
+    fn whole_answers_are_json(
+        text in text(), entries in vec(entry(), 0..3), reasoning in option::of(text()),
+        calls in vec((text(), text(), text()), 0..3),
+    ) {
         let head = Head { id: "x".into(), created: 7, model: "m\"".into() };
-        let choice = wire::Choice {
-            index: 0, text, finish: Finish::Stop, logprobs: Some(entries.clone()),
-            token_ids: Some(vec![1, 2]), prompt_token_ids: Some(vec![3]),
-            prompt_logprobs: Some(entries),
-        };
-        let usage = Usage { prompt_tokens: 2, cached_tokens: 1, completion_tokens: 3 };
-        for body in [
-            openai::answer::chat(&head, std::slice::from_ref(&choice), &usage),
-            openai::answer::completion(&head, &[choice], &usage),
-        ] {
-            let value: Value = serde_json::from_slice(&body).expect("JSON");
-            prop_assert_eq!(&value["usage"]["total_tokens"], &json!(5));
-            prop_assert_eq!(serde_json::to_vec(&value).expect("JSON").len() > 10, true);
+        let tool_calls: Vec<Call> = calls
+            .into_iter()
+            .map(|(id, name, arguments)| Call { id, name, arguments })
+            .collect();
+        let mut message = json!({"role": "assistant", "content": text});
+        if text.is_empty() && !tool_calls.is_empty() {
+            message["content"] = Value::Null;
         }
+        if let Some(reasoning) = &reasoning {
+            message["reasoning_content"] = json!(reasoning);
+        }
+        let call = |Call { id, name, arguments }: &Call| {
+            json!({"id": id, "type": "function",
+                "function": {"name": name, "arguments": arguments}})
+        };
+        if !tool_calls.is_empty() {
+            message["tool_calls"] = tool_calls.iter().map(call).collect();
+        }
+        message["refusal"] = Value::Null;
+        let choice = wire::Choice {
+            index: 0, text, reasoning, tool_calls, finish: Finish::Stop,
+            logprobs: Some(entries.clone()), token_ids: Some(vec![1, 2]),
+            prompt_token_ids: Some(vec![3]), prompt_logprobs: Some(entries),
+        };
+        let usage = Usage {
+            prompt_tokens: 2, cached_tokens: 1, completion_tokens: 3, reasoning_tokens: 2,
+        };
+        let expect = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {"reasoning_tokens": 2}});
+        let read = |body: &[u8]| serde_json::from_slice::<Value>(body).expect("JSON");
+        let chat = read(&openai::answer::chat(&head, std::slice::from_ref(&choice), &usage));
+        // As text: the order of keys is part of it.
+        prop_assert_eq!(chat["choices"][0]["message"].to_string(), message.to_string());
+        prop_assert_eq!(chat["usage"].to_string(), expect.to_string());
+        let plain = read(&openai::answer::completion(&head, &[choice], &usage));
+        prop_assert_eq!(plain["usage"].to_string(), expect.to_string());
+        prop_assert!(plain["choices"][0]["text"].is_string());
     }
 }
 
@@ -268,8 +195,10 @@ impl Dice {
     }
 }
 
-const SEEDS: [&str; 7] = [
+const SEEDS: [&str; 9] = [
     r#"{"model":"m","messages":[{"role":"system","content":[{"type":"text","text":"\u00e9"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"stop":["a"],"logit_bias":{"1":-1.5},"stream":true,"stream_options":{"include_usage":true}}"#,
+    r#"{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","strict":true}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"f"}}]}},"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}},"reasoning":{"effort":"low","max_tokens":5}}"#,
+    r#"{"model":"m","prompt":"x","structured_outputs":{"structural_tag":"{\"structures\":[{\"begin\":\"<a>\",\"schema\":{},\"end\":\"</a>\"}],\"triggers\":[\"<\"]}"},"ignore_eos":false}"#,
     r#"{"model":"m","prompt":[[1,2],[3]],"n":2,"logprobs":3,"echo":true,"seed":-9,"max_tokens":5}"#,
     r#"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"a":[{}]}}"#,
     r#"{"tokens":[1,2,3],"model":null}"#,

@@ -1,0 +1,143 @@
+//! A few threads that move states of grammars on and compute masks. What is handed to them comes
+//! back, whatever becomes of it: the engine waits for it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread::{JoinHandle, available_parallelism};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use scheduler::types::Token;
+use text::grammar::{Allowed, Grammar, GrammarFault, State};
+
+/// Most threads: a mask takes tens of microseconds, a step of a crowd a few milliseconds.
+const THREADS_MAX: usize = 4;
+
+/// A sequence's state and mask, on its way to a worker and back.
+pub(super) struct Work {
+    pub(super) slot: u32,
+    pub(super) life: u64,
+    /// Whose state is to be made: that takes a lock of the grammar's, so it is a worker's.
+    begins: Option<Arc<Grammar>>,
+    state: Option<State>,
+    /// Made, and not yet in the state.
+    pub(super) tokens: Vec<Token>,
+    /// The tokenizer's words, where `allowed` is [`Allowed::Only`].
+    pub(super) mask: Vec<u32>,
+    /// What may come behind the tokens.
+    pub(super) allowed: Result<Allowed, GrammarFault>,
+}
+
+impl Work {
+    /// A sequence that begins, or comes back with the tokens that it made.
+    pub(super) fn new(place: (u32, u64), grammar: &Arc<Grammar>, tokens: Vec<Token>) -> Self {
+        let (slot, life) = place;
+        let mask = vec![0; grammar.words()];
+        let (begins, allowed) = (Some(Arc::clone(grammar)), Ok(Allowed::Any));
+        Self { slot, life, begins, state: None, tokens, mask, allowed }
+    }
+
+    /// A sequence that cannot begin.
+    pub(super) fn failed((slot, life): (u32, u64), why: GrammarFault) -> Self {
+        let (tokens, mask) = (Vec::new(), Vec::new());
+        Self { slot, life, begins: None, state: None, tokens, mask, allowed: Err(why) }
+    }
+
+    fn run(&mut self) {
+        // The grammar engine is not ours: a defect in it must cost one sequence, not a thread
+        // that somebody waits for.
+        let moved = catch_unwind(AssertUnwindSafe(|| self.advance()));
+        let panicked = |_| Err(GrammarFault("the grammar engine panicked".to_owned()));
+        self.allowed = moved.unwrap_or_else(panicked);
+    }
+
+    fn advance(&mut self) -> Result<Allowed, GrammarFault> {
+        let Self { begins, state, tokens, mask, .. } = self;
+        if let Some(grammar) = begins.take() {
+            *state = Some(grammar.start());
+        }
+        let state = state.as_mut().expect("a state that was begun");
+        for token in tokens.drain(..) {
+            state.push(token)?;
+        }
+        state.allowed(mask)
+    }
+}
+
+/// The engine's ends of both channels.
+struct Ends {
+    jobs: Sender<Box<Work>>,
+    done: Receiver<Box<Work>>,
+}
+
+/// The threads.
+pub(super) struct Pool {
+    /// `None` when it ends.
+    ends: Option<Ends>,
+    threads: Vec<JoinHandle<()>>,
+    room: usize,
+    /// Handed out and not back.
+    out: usize,
+}
+
+impl Pool {
+    /// Threads for `room` pieces of work at once, at least 1.
+    pub(super) fn new(room: usize) -> Self {
+        // Half of the processors: on a CPU the forward pass runs beside them.
+        let cores = available_parallelism().map_or(1, usize::from);
+        let count = (cores / 2).clamp(1, THREADS_MAX);
+        // Both hold all that can be out, so nobody ever waits to send.
+        let (jobs, waiting) = bounded::<Box<Work>>(room);
+        let (finished, done) = bounded(room);
+        let thread = |i| {
+            let (waiting, finished) = (waiting.clone(), finished.clone());
+            let work = move || {
+                for mut work in waiting {
+                    work.run();
+                    if finished.send(work).is_err() {
+                        break;
+                    }
+                }
+            };
+            let named = std::thread::Builder::new().name(format!("masks-{i}"));
+            named.spawn(work).expect("a thread")
+        };
+        let threads = (0..count).map(thread).collect();
+        Self { ends: Some(Ends { jobs, done }), threads, room, out: 0 }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.out == self.room
+    }
+
+    /// There must be room.
+    pub(super) fn send(&mut self, work: Box<Work>) {
+        assert!(!self.is_full(), "{} pieces of work out", self.out);
+        self.out += 1;
+        let sent = self.ends().jobs.send(work);
+        assert!(sent.is_ok(), "{THERE}");
+    }
+
+    /// Waits for any work that is out.
+    pub(super) fn receive(&mut self) -> Box<Work> {
+        assert!(self.out > 0, "nothing to wait for");
+        self.out -= 1;
+        self.ends().done.recv().expect(THERE)
+    }
+
+    fn ends(&self) -> &Ends {
+        self.ends.as_ref().expect("a pool that has not ended")
+    }
+}
+
+const THERE: &str = "workers end with the pool";
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // Without the other ends each worker stops behind what it has in hand.
+        self.ends = None;
+        for thread in self.threads.drain(..) {
+            // Panics of the work are caught: there is nothing else to report.
+            let _ = thread.join();
+        }
+    }
+}
