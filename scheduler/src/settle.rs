@@ -78,7 +78,10 @@ impl Core {
         seq.tokens.push(token);
         seq.faults = 0;
         out.push(Event::Token { id: seq.id, choice: seq.choice, token, logprobs });
-        let stop = len_before >= seq.stop_from && seq.stop_tokens.contains(&token);
+        // Under a grammar a stop token comes early only when nothing else is left: it is complete.
+        let held = self.requests[seq.request].request.grammar != 0;
+        let counts = held || len_before >= seq.stop_from;
+        let stop = counts && seq.stop_tokens.contains(&token);
         let full = len_before + 1 >= seq.limit;
         let leaving = seq.leaving;
         if len_before == seq.prompt_len {

@@ -25,6 +25,10 @@ fn names(text: &str) -> BTreeSet<String> {
 fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
     // A queue of one place, so that a refusal happens and its series exists too.
     let server = Server::start(&["--rows-max", "1", "--queue-max", "1"]);
+    // And one request under a grammar.
+    let held = r#"{"model":"demo","prompt":"Hello","structured_outputs":{"choice":["yes"]}}"#;
+    let held = request(&server.url, "POST", "/v1/completions", held).expect("an answer");
+    assert_eq!(held.status, 200, "{}", held.body);
     let long = r#"{"model":"demo","prompt":"Hello","max_tokens":1500,"ignore_eos":true,
         "stream":true}"#;
     let open: Vec<_> = (0..6)

@@ -64,7 +64,8 @@ fn inspect_describes_the_demo() {
     let page = good(&["inspect", &demo()]);
     let lines = page.lines().count();
     assert!(lines <= 30, "one screen: {page}");
-    let words = ["llama", "bf16", "6 layers", "2048 tokens", "byte-level BPE", "takes tools"];
+    let words =
+        ["llama", "bf16", "6 layers", "2048 tokens", "byte-level BPE", "tool calls as hermes"];
     for word in words.into_iter().chain(["device", "weights", "do_sample false"]) {
         assert!(page.contains(word), "no {word}: {page}");
     }
@@ -107,7 +108,7 @@ fn quantize_writes_a_file_that_inspect_reads() {
     bad(&["quantize", &demo(), &out, "--to", "q8_0"], 64, "--force replaces it");
     bad(&["quantize", &out, &out, "--to", "q8_0", "--force"], 64, "is the source itself");
     let page = good(&["inspect", &out]);
-    assert!(page.contains("q4_k") && page.contains("takes tools"), "{page}");
+    assert!(page.contains("q4_k") && page.contains("tool calls as hermes"), "{page}");
     let twice = folder.join("twice.gguf").display().to_string();
     let summary = good(&["quantize", &out, &twice, "--to", "q4_0", "--quiet"]);
     assert!(summary.contains("lose quality twice"), "{summary}");

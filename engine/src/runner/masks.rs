@@ -106,10 +106,11 @@ impl Masks {
         self.held[slot as usize].as_ref().is_some_and(|held| !held.over)
     }
 
-    /// The token that a slot drew at a position; `None` when it failed.
-    pub(super) fn drew(&mut self, slot: u32, position: u32, token: Option<Token>) {
+    /// The token that a slot drew; `None` when it failed. A stop token ends it at any length:
+    /// before its time it is drawn only when the grammar leaves nothing else.
+    pub(super) fn drew(&mut self, slot: u32, token: Option<Token>) {
         let Some(held) = &mut self.held[slot as usize] else { return };
-        let ends = |token| position >= held.stop_from && held.stop_tokens.contains(&token);
+        let ends = |token| held.stop_tokens.contains(&token);
         let Some(token) = token.filter(|token| !held.over && !ends(*token)) else {
             held.over = true;
             return;

@@ -124,16 +124,50 @@ impl Chat {
         }
         let mut events = pin!(events(self.connection.chat(&body).await?));
         let mut answer = String::new();
+        let mut thoughts = Thoughts::default();
         while let Some(event) = events.try_next().await? {
             if let Some(problem) = event["error"]["message"].as_str() {
                 return Err(exit::unavailable(format!("the answer broke off: {problem}")));
             }
-            if let Some(text) = event["choices"][0]["delta"]["content"].as_str() {
+            let delta = &event["choices"][0]["delta"];
+            if let Some(text) = delta["reasoning_content"].as_str() {
+                thoughts.show(text);
+            }
+            if let Some(text) = delta["content"].as_str().filter(|text| !text.is_empty()) {
+                thoughts.end();
                 exit::print(text)?;
                 answer.push_str(text);
             }
         }
+        thoughts.end();
         self.messages.push(json!({"role": "assistant", "content": answer}));
         Ok(())
+    }
+}
+
+/// A model's thoughts, beside its answer: on standard error, so that a pipe gets the answer alone,
+/// and faint on a terminal.
+#[derive(Default)]
+struct Thoughts {
+    begun: bool,
+}
+
+impl Thoughts {
+    /// Thoughts that cannot be shown are no reason to end.
+    fn show(&mut self, text: &str) {
+        let mut out = std::io::stderr();
+        if !self.begun && out.is_terminal() {
+            let _ = out.write_all(b"\x1b[2m");
+        }
+        self.begun = true;
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
+    fn end(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            let mut out = std::io::stderr();
+            let plain: &[u8] = if out.is_terminal() { b"\x1b[0m\n\n" } else { b"\n" };
+            let _ = out.write_all(plain);
+        }
     }
 }

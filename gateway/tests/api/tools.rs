@@ -182,6 +182,7 @@ async fn what_cannot_be_held_is_refused_by_its_path() {
             schema(json!({"anyOf": [{"type": "string"}, {"minLenght": 3}]})),
             "response_format.json_schema.schema.anyOf[1]",
         ),
+        (schema(json!({"type": "string", "description": "x".repeat(1 << 20)})), root),
         (json!({"structured_outputs": {"regex": "a("}}), "structured_outputs.regex"),
         (json!({"structured_outputs": {"regex": "(?=a)b"}}), "structured_outputs.regex"),
         (json!({"structured_outputs": {"grammar": "start: ["}}), "structured_outputs.grammar"),

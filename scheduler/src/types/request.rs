@@ -67,7 +67,8 @@ pub struct Request {
     /// Tokens per choice that are paid for so far. It ends the choice as `max_tokens` does, but
     /// [`Command::Extend`] may raise it while the request runs.
     pub allowance: u32,
-    /// Tokens of `stop_tokens` cannot be drawn before this many tokens were made.
+    /// Tokens of `stop_tokens` cannot be drawn before this many tokens were made, unless a grammar
+    /// leaves nothing else.
     pub min_tokens: u32,
     /// Tokens that end a choice: end-of-sequence ids and the caller's own. Reported, then ended.
     pub stop_tokens: Vec<Token>,

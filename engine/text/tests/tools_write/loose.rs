@@ -54,9 +54,15 @@ fn free_arguments_come_in_any_order_and_once() {
         }
     }
     for format in ["qwen3-coder", "llama-pythonic"] {
-        let said =
-            if format == "qwen3-coder" { tagged(&[("x", "1")]) } else { python(&[("x", "1")]) };
-        assert!(model.takes(&free(model, format, None), &said, &mut random), "{format}");
+        let written = |pairs: &[(&str, &str)]| {
+            if format == "qwen3-coder" { tagged(pairs) } else { python(pairs) }
+        };
+        // Any arguments of an object, none of a function without parameters.
+        for (parameters, fits) in [(Some(json!({"type": "object"})), true), (None, false)] {
+            let plan = free(model, format, parameters.as_ref());
+            assert_eq!(model.takes(&plan, &written(&[("x", "1")]), &mut random), fits, "{format}");
+            assert!(model.takes(&plan, &written(&[]), &mut random), "{format}");
+        }
     }
 }
 
@@ -75,7 +81,7 @@ fn more_arguments_than_are_counted() {
 #[test]
 fn python_literals() {
     let model = &models()[1];
-    let plan = free(model, "llama-pythonic", None);
+    let plan = free(model, "llama-pythonic", Some(&json!({"type": "object"})));
     let mut random = Random::new(3);
     for (value, fits) in [
         ("True", true),

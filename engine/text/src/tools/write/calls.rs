@@ -60,7 +60,8 @@ impl Calls<'_> {
         at: usize,
         offer: &Offer<'_>,
     ) -> Result<String, WriteError> {
-        if offer.strict || self.wanted.forced && offer.parameters.is_some() {
+        // A function without parameters takes none: there is nothing to be wrong about.
+        if offer.strict || self.wanted.forced || offer.parameters.is_none() {
             match self.held(source, offer.parameters) {
                 Ok(arguments) => return Ok(arguments),
                 Err(error) if offer.strict => return Err(WriteError::Schema { tool: at, error }),
