@@ -244,13 +244,14 @@ impl Planned {
             .adapter_base
             .map(|base| Arc::new(Adapters::new(AdapterFiles::new(base), config.adapters_max)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let answering = Answering::new(&files.text, &files.eos, config.tool_format);
+        let text = Arc::new(files.text);
+        let answering = Answering::new(&text, &files.eos, config.tool_format);
         Ok(Model {
             id: choice.id,
             answering: Arc::new(answering),
             created: now.map_or(0, |time| time.as_secs()),
             context,
-            text: Arc::new(files.text),
+            text,
             max_tokens_default: files.defaults.max_new_tokens,
             defaults: sampling(&files.defaults),
             eos: files.eos,

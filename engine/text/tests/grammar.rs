@@ -248,6 +248,19 @@ fn a_state_is_a_function_of_its_tokens() {
 }
 
 #[test]
+fn a_grammar_in_which_something_went_wrong_is_made_anew() {
+    let (text, grammars) = demo();
+    let plan = held(lark::choice(&["left", "right"]));
+    let first = grammars.compile(&plan).expect("a grammar");
+    assert!(Arc::ptr_eq(&first, &grammars.compile(&plan).expect("the same")));
+    let wrong = text.encode("x", false).expect("a token")[0];
+    assert!(first.start().push(wrong).is_err());
+    let second = grammars.compile(&plan).expect("a grammar");
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(takes(&plan, "left", &mut Random::new(7)));
+}
+
+#[test]
 fn grammars_that_have_no_answer_are_refused() {
     let (_, grammars) = demo();
     for lark in ["start: [", "start: nothing", "start: /(/", ""] {

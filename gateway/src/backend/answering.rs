@@ -2,6 +2,8 @@
 //! thoughts, and the grammars compiled for it. Found once, when the model is loaded; its adapters
 //! share it.
 
+use std::sync::{Arc, OnceLock};
+
 use text::TextModel;
 use text::grammar::{GrammarError, Grammars};
 use text::tools::{Format, Thoughts};
@@ -12,17 +14,39 @@ pub struct Answering {
     pub format: Option<&'static Format>,
     /// How it thinks; `None`: it does not.
     pub thoughts: Option<Thoughts>,
-    grammars: Result<Grammars, GrammarError>,
+    grammars: Arc<Lazy>,
+}
+
+/// What grammars are compiled with. It takes some 100 ms to make for a large vocabulary, which no
+/// start should wait for.
+struct Lazy {
+    text: Arc<TextModel>,
+    ends: Vec<u32>,
+    made: OnceLock<Result<Grammars, GrammarError>>,
+}
+
+impl Lazy {
+    /// Makes it, or waits for whoever makes it now.
+    fn get(&self) -> Result<&Grammars, GrammarError> {
+        let made = self.made.get_or_init(|| Grammars::new(&self.text, &self.ends));
+        made.as_ref().map_err(Clone::clone)
+    }
 }
 
 impl Answering {
     /// For a model whose sequences end with `ends`. `format` is the operator's word; without it
-    /// the chat template tells. Takes some 100 ms for a large vocabulary.
+    /// the chat template tells.
     #[must_use]
-    pub fn new(text: &TextModel, ends: &[u32], format: Option<&'static Format>) -> Self {
+    pub fn new(text: &Arc<TextModel>, ends: &[u32], format: Option<&'static Format>) -> Self {
         let format = format.or_else(|| Format::of(text));
-        let grammars = Grammars::new(text, ends);
-        Self { format, thoughts: Thoughts::of(text, format), grammars }
+        let thoughts = Thoughts::of(text, format);
+        let (text, ends, made) = (Arc::clone(text), ends.to_vec(), OnceLock::new());
+        let grammars = Arc::new(Lazy { text, ends, made });
+        let early = Arc::clone(&grammars);
+        // Without a thread for it the first request that needs it makes it.
+        let named = std::thread::Builder::new().name("vocabulary".to_owned());
+        let _ = named.spawn(move || early.get().map(drop));
+        Self { format, thoughts, grammars }
     }
 
     /// Its template knows no tools: prompts say what they are.
@@ -36,6 +60,6 @@ impl Answering {
     /// # Errors
     /// Why its answers cannot be held to any.
     pub fn grammars(&self) -> Result<&Grammars, GrammarError> {
-        self.grammars.as_ref().map_err(Clone::clone)
+        self.grammars.get()
     }
 }

@@ -21,13 +21,14 @@ pub(super) struct Cache {
 impl Cache {
     pub(super) fn get(&mut self, plan: &Plan) -> Option<Arc<Grammar>> {
         let at = self.kept.iter().position(|(kept, _)| kept == plan)?;
-        let found = self.kept.remove(at)?;
+        let found = self.kept.remove(at).filter(|(_, grammar)| !grammar.is_spoiled())?;
         let grammar = Arc::clone(&found.1);
         self.kept.push_front(found);
         Some(grammar)
     }
 
     pub(super) fn put(&mut self, plan: &Plan, grammar: &Arc<Grammar>) {
+        self.kept.retain(|(_, grammar)| !grammar.is_spoiled());
         self.kept.push_front((plan.clone(), Arc::clone(grammar)));
         self.kept.truncate(KEPT_MAX);
         let mut bytes = 0;

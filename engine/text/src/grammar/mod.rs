@@ -18,7 +18,7 @@ mod vocabulary;
 pub(crate) mod watch;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use llguidance::api::{ParserLimits, TopLevelGrammar};
@@ -171,6 +171,7 @@ impl Grammars {
             again,
             lexers: held.into_iter().collect::<Vec<_>>().into(),
             started: AtomicUsize::new(0),
+            spoiled: AtomicBool::new(false),
             broken: Mutex::default(),
         };
         grammar.check()?;
@@ -237,6 +238,8 @@ pub struct Grammar {
     /// Up to [`LEXERS_MAX`] parsers at their start; none where the answer is free.
     lexers: Mutex<Vec<TokenParser>>,
     started: AtomicUsize,
+    /// A sequence met a bound or a defect of the grammar engine in it.
+    spoiled: AtomicBool,
     /// Tokens that would break a border, by where a watch stands. Few states are ever met.
     broken: Mutex<Broken>,
 }
@@ -261,6 +264,16 @@ impl Grammar {
     #[must_use]
     pub fn words(&self) -> usize {
         self.vocabulary.size().div_ceil(32)
+    }
+
+    /// It is not kept for later requests: lexers are shared, and what happened to one of them is
+    /// not known.
+    fn spoil(&self) {
+        self.spoiled.store(true, Ordering::Relaxed);
+    }
+
+    fn is_spoiled(&self) -> bool {
+        self.spoiled.load(Ordering::Relaxed)
     }
 
     /// Bytes that it takes, about. Grows with use.
@@ -341,9 +354,7 @@ impl Grammar {
         for rest in markers.rests(watch) {
             crossing.extend(self.vocabulary.longer_than(rest).iter().map(|(id, _)| *id));
         }
-        for whole in markers.whole(watch) {
-            crossing.extend(self.vocabulary.holding(whole).iter().map(|(id, _)| *id));
-        }
+        crossing.extend(self.vocabulary.holding(&markers.whole(watch).collect::<Vec<_>>()));
         crossing.sort_unstable();
         crossing.dedup();
         crossing.retain(|&token| !self.crosses(markers, watch, opens, token));

@@ -75,6 +75,11 @@ impl State {
     /// # Errors
     /// It was not allowed, or the grammar engine met one of its bounds.
     pub fn push(&mut self, token: u32) -> Result<(), GrammarFault> {
+        let pushed = self.take(token);
+        pushed.inspect_err(|_| self.grammar.spoil())
+    }
+
+    fn take(&mut self, token: u32) -> Result<(), GrammarFault> {
         let grammar = Arc::clone(&self.grammar);
         let vocabulary = &grammar.vocabulary;
         let Some(piece) = vocabulary.piece(token) else {
@@ -130,6 +135,11 @@ impl State {
     /// # Panics
     /// `words` is shorter than [`Grammar::words`].
     pub fn allowed(&mut self, words: &mut [u32]) -> Result<Allowed, GrammarFault> {
+        let allowed = self.mask(words);
+        allowed.inspect_err(|_| self.grammar.spoil())
+    }
+
+    fn mask(&mut self, words: &mut [u32]) -> Result<Allowed, GrammarFault> {
         let Self { grammar, phase } = self;
         let vocabulary = &grammar.vocabulary;
         let allowed = match phase {
@@ -151,7 +161,7 @@ impl State {
                 let Some(thinking) = &grammar.thinking else { return Ok(Allowed::Any) };
                 if thinking.budget.is_some_and(|most| *used >= most) {
                     *phase = Phase::Closing(0);
-                    return self.allowed(words);
+                    return self.mask(words);
                 }
                 let allowed = grammar.except_broken(&thinking.close, watch, false, words);
                 if !grammar.is_held() {

@@ -175,15 +175,24 @@ impl Vocabulary {
         found
     }
 
-    /// Tokens of text that hold `bytes`, but not at their end, with what follows.
-    pub(crate) fn holding(&self, bytes: &[u8]) -> Vec<(u32, &[u8])> {
-        let inside = |id: u32| {
-            let token = self.trie().token(id);
-            let at = token.windows(bytes.len()).position(|part| part == bytes)?;
-            let rest = &token[at + bytes.len()..];
-            (!rest.is_empty() && token[0] != SPECIAL).then_some((id, rest))
+    /// Tokens of text that hold one of `markers`, but not at their end. One pass over all tokens.
+    pub(crate) fn holding(&self, markers: &[&[u8]]) -> Vec<u32> {
+        let mut begins: Vec<Vec<&[u8]>> = vec![Vec::new(); 256];
+        for marker in markers {
+            if let Some(&first) = marker.first() {
+                begins[usize::from(first)].push(marker);
+            }
+        }
+        let holds = |id: &u32| {
+            let token = self.trie().token(*id);
+            let inside = |(at, byte): (usize, &u8)| {
+                let ends = |marker: &&[u8]| token[at..].strip_prefix(*marker);
+                let rests = begins[usize::from(*byte)].iter().filter_map(ends);
+                rests.into_iter().any(|rest| !rest.is_empty())
+            };
+            token.first() != Some(&SPECIAL) && token.iter().enumerate().any(inside)
         };
-        (0..self.size() as u32).filter_map(inside).collect()
+        (0..self.size() as u32).filter(holds).collect()
     }
 }
 

@@ -125,6 +125,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_page_for_operators_names_every_format() {
+        let page = include_str!("../../../../docs/tools.md");
+        for format in Format::ALL {
+            let name = format!("`{}`", format.name);
+            assert!(page.contains(&name), "docs/tools.md lacks {name}");
+        }
+    }
+
+    #[test]
     fn names_are_unique_and_openings_begin_calls() {
         for (at, format) in Format::ALL.iter().enumerate() {
             assert_eq!(Format::named(format.name), Some(*format));
