@@ -36,7 +36,7 @@ impl Engine for Nothing {
         out.samples.clear();
         out.prompt_logprobs.clear();
         out.failed.clear();
-        let sample = |slot| Sample { slot, token: 7, logprobs: None };
+        let sample = |slot| Sample { slot, token: 7, logprobs: None, forced: Vec::new() };
         out.samples.extend(slots.drain(..).map(sample));
         self.spare.push(slots);
         Ok(())

@@ -227,8 +227,8 @@ impl<C: Compute> Runner<C> {
 
     /// A sequence takes a slot.
     fn start(&mut self, start: &RowStart) {
-        self.masks.start(start);
         let RowStart { slot, tokens, prompt_len, sampling, stop_tokens, stop_from, .. } = start;
+        self.masks.start(start, self.depth == 1 && takes_forced(sampling));
         let kept = &mut self.slots[*slot as usize];
         kept.prompt.clear();
         kept.prompt.extend_from_slice(&tokens[..*prompt_len as usize]);
@@ -324,11 +324,14 @@ impl<C: Compute> Runner<C> {
     }
 
     /// Moves grammars on by what was drawn. Rows that failed have no sample.
-    fn advance(&mut self, asked: &Asked, out: &StepOutput) {
-        let mut samples = out.samples.iter().peekable();
+    fn advance(&mut self, asked: &Asked, out: &mut StepOutput) {
+        let mut samples = out.samples.iter_mut().peekable();
         for row in &asked.samples {
             let sample = samples.next_if(|sample| sample.slot == row.slot);
-            self.masks.drew(row.slot, sample.map(|sample| sample.token));
+            let forced = self.masks.drew(row.slot, sample.as_ref().map(|sample| sample.token));
+            if let Some(sample) = sample {
+                sample.forced = forced;
+            }
         }
     }
 
@@ -417,6 +420,15 @@ impl Asked {
             self.score_at.push(row.tokens_at + before - row.first);
         }
     }
+}
+
+/// Whether tokens may join a sequence without a draw: the device counts what it drew for
+/// penalties, and reports what it drew. With two steps in flight the next draw is under way.
+fn takes_forced(sampling: &Sampling) -> bool {
+    let Sampling { repetition_penalty, presence_penalty, frequency_penalty, logprobs, .. } =
+        sampling;
+    (*repetition_penalty, *presence_penalty, *frequency_penalty) == (1.0, 0.0, 0.0)
+        && logprobs.is_none()
 }
 
 /// Copies the numbers over; lists keep their memory.

@@ -25,6 +25,9 @@ const PERSON: u64 = 1;
 const WORD: u64 = 2;
 const LIST: u64 = 3;
 const FREE: u64 = 4;
+const FORMAL: u64 = 5;
+/// The same, telling what must come.
+const FORCED: u64 = 6;
 /// Of none.
 const UNKNOWN: u64 = 9;
 
@@ -60,8 +63,16 @@ fn demo() -> Demo {
         let form = Form { thinking: None, answer };
         (number, grammars.compile(&form).expect("a grammar"))
     };
-    let grammars = held.into_iter().map(compile).collect();
-    Demo { files, grammars }
+    let mut all: Vec<_> = held.into_iter().map(compile).collect();
+    let formal = "start: (\"Dear\" | \"Hello\") \" customer, thank you for your letter of the first of \
+                  May, which we have read with pleasure.\"\n";
+    let formal = || Form { thinking: None, answer: Shape::Held(formal.to_owned()) };
+    all.push((FORMAL, grammars.compile(&formal()).expect("a grammar")));
+    let telling = grammars.with_forced(Arc::new(demo_files().text));
+    all.push((FORCED, telling.compile(&formal()).expect("a grammar")));
+    // Kept from before it would tell nothing.
+    assert!(!Arc::ptr_eq(&all[all.len() - 1].1, &all[all.len() - 2].1));
+    Demo { files, grammars: all }
 }
 
 impl Demo {
@@ -303,6 +314,36 @@ fn an_answer_does_not_end_before_min_tokens_unless_its_grammar_does() {
         let shared = free.iter().position(ends).unwrap_or(free.len()).min(long.len());
         assert_eq!(free[..shared], long[..shared]);
     }
+}
+
+#[test]
+fn what_must_come_is_not_asked_for() {
+    let demo = demo();
+    let ask = |grammar| (0..3).map(|id| demo.ask(id, "Write to them.", grammar, 90)).collect();
+    let said = |answers: &[Answer]| -> Vec<String> {
+        let choices = answers.iter().flat_map(|answer| &answer.choices);
+        choices.map(|choice| demo.files.text.decode(&choice.tokens, true)).collect()
+    };
+    let mut drawn = demo.cpu(ROOMY);
+    let want = said(&drawn.run(ask(FORMAL)));
+    assert!(want[0].ends_with("read with pleasure."), "{want:?}");
+    // Few pages: sequences lose theirs in the middle, and go on behind tokens that were forced.
+    for size in [ROOMY, Size { rows: 3, step_tokens: 32, pages: 12 }] {
+        let mut told = demo.cpu(size);
+        assert_eq!(said(&told.run(ask(FORCED))), want);
+        assert!(size.pages < 128 || told.steps * 2 < drawn.steps, "{} steps", told.steps);
+    }
+    // With two steps in flight nothing is forced: the next draw is under way.
+    assert_eq!(said(&demo.overlapped(ROOMY).run(ask(FORCED))), want);
+    // Penalties count what was drawn, log-probabilities are those of a draw: each is asked for.
+    let mut counted: Vec<Request> = ask(FORCED);
+    counted[0].sampling.frequency_penalty = 0.1;
+    counted[1].sampling.logprobs = Some(1);
+    let mut told = demo.cpu(ROOMY);
+    let answers = told.run(counted);
+    assert_eq!(said(&answers)[1..], want[1..]);
+    let scored = &answers[1].choices[0];
+    assert_eq!(scored.logprobs.len(), scored.tokens.len());
 }
 
 #[test]

@@ -51,7 +51,9 @@ impl Engine for Counting {
         let samples =
             |logits| matches!(logits, Logits::Sample | Logits::Prompt { sample: true, .. });
         let rows = batch.rows.iter().filter(|row| samples(row.logits));
-        let samples = rows.map(|row| Sample { slot: row.slot, token: 7, logprobs: None }).collect();
+        let samples = rows
+            .map(|row| Sample { slot: row.slot, token: 7, logprobs: None, forced: Vec::new() })
+            .collect();
         self.pending =
             Some(StepOutput { step: batch.step, elapsed_us: 10, samples, ..StepOutput::default() });
     }

@@ -8,7 +8,9 @@
 
 use crate::core::{Core, Flight, FlightRow};
 use crate::prefix::Tip;
-use crate::types::{Event, Finish, PAGE_TOKENS, PromptLogprobs, Refusal, Sample, StepOutput};
+use crate::types::{
+    Event, Finish, Logprobs, PAGE_TOKENS, PromptLogprobs, Refusal, Sample, StepOutput, Token,
+};
 
 impl Core {
     /// Takes in what a step made.
@@ -71,9 +73,28 @@ impl Core {
 
     /// A token was drawn for a sequence.
     fn take_token(&mut self, number: u32, sample: Sample, out: &mut Vec<Event>) {
-        let Sample { slot, token, logprobs } = sample;
+        let Sample { slot, token, logprobs, forced } = sample;
         let seq = &mut self.sequences[number];
         assert_eq!(slot, seq.slot, "samples come in the order of rows");
+        assert!(forced.is_empty() || seq.pending == 0, "tokens are forced before one is drawn");
+        let mut goes_on = self.add_token(number, token, logprobs, out);
+        for token in forced {
+            goes_on = goes_on && self.add_token(number, token, None, out);
+        }
+        if goes_on && self.sequences[number].leaving {
+            self.leave(number);
+        }
+    }
+
+    /// A token joins a sequence. False: it was its last.
+    fn add_token(
+        &mut self,
+        number: u32,
+        token: Token,
+        logprobs: Option<Box<Logprobs>>,
+        out: &mut Vec<Event>,
+    ) -> bool {
+        let seq = &mut self.sequences[number];
         let len_before = seq.tokens.len() as u32;
         seq.tokens.push(token);
         seq.faults = 0;
@@ -83,7 +104,6 @@ impl Core {
         let counts = held || len_before >= seq.stop_from;
         let stop = counts && seq.stop_tokens.contains(&token);
         let full = len_before + 1 >= seq.limit;
-        let leaving = seq.leaving;
         if len_before == seq.prompt_len {
             let (request, now) = (seq.request, self.now);
             self.requests[request].first_token.get_or_insert(now);
@@ -91,9 +111,8 @@ impl Core {
         if stop || full {
             let reason = if stop { Finish::Stop } else { Finish::Length };
             self.end_choice(number, reason, out);
-        } else if leaving {
-            self.leave(number);
         }
+        !(stop || full)
     }
 
     /// A preempted sequence goes back in line once no step in flight has a row of it.

@@ -248,7 +248,8 @@ FORMS = [
     ({"choice": ["violet", "amber"]}, lambda t: t in ("violet", "amber")),
     ({"grammar": GRAMMAR}, lambda t: re.fullmatch(r"The answer is [1-9][0-9]{0,2}\.", t)),
     ({"grammar": 'root ::= "yes" | "no" [0-9]'}, lambda t: re.fullmatch("yes|no[0-9]", t)),
-    ({"json": Leaf.model_json_schema()}, Leaf.model_validate_json),
+    # Closed: behind a bare prompt the model would go on with keys of its own.
+    ({"json": Leaf.model_json_schema() | {"additionalProperties": False}}, Leaf.model_validate_json),
     ({"json_object": True}, lambda t: type(json.loads(t)) is dict),
 ]
 

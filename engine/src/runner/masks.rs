@@ -68,7 +68,8 @@ impl Masks {
     }
 
     /// A sequence takes a slot. Where it is in its grammar follows from the tokens that it made.
-    pub(super) fn start(&mut self, start: &RowStart) {
+    /// `forces`: tokens that must follow a draw may be told with it.
+    pub(super) fn start(&mut self, start: &RowStart, forces: bool) {
         let RowStart { slot, tokens, prompt_len, stop_tokens, stop_from, grammar, .. } = start;
         self.end(*slot);
         if *grammar == 0 {
@@ -79,7 +80,7 @@ impl Masks {
         let work = match self.grammars.get(grammar) {
             Some(grammar) => {
                 let made = tokens[*prompt_len as usize..].to_vec();
-                self.send(Box::new(Work::new(place, grammar, made)));
+                self.send(Box::new(Work::new(place, grammar, made, forces)));
                 None
             }
             None => {
@@ -107,17 +108,22 @@ impl Masks {
     }
 
     /// The token that a slot drew; `None` when it failed. A stop token ends it at any length:
-    /// before its time it is drawn only when the grammar leaves nothing else.
-    pub(super) fn drew(&mut self, slot: u32, token: Option<Token>) {
-        let Some(held) = &mut self.held[slot as usize] else { return };
+    /// before its time it is drawn only when the grammar leaves nothing else. Returns the tokens
+    /// that must follow.
+    pub(super) fn drew(&mut self, slot: u32, token: Option<Token>) -> Vec<Token> {
+        let Some(held) = &mut self.held[slot as usize] else { return Vec::new() };
         let ends = |token| held.stop_tokens.contains(&token);
         let Some(token) = token.filter(|token| !held.over && !ends(*token)) else {
             held.over = true;
-            return;
+            return Vec::new();
         };
         let mut work = held.work.take().expect("a state whose mask was drawn under");
         work.tokens.push(token);
+        // Its mask allowed the first of them alone.
+        let follow = work.forced.get(1..).unwrap_or_default().to_vec();
+        work.tokens.extend(&follow);
         self.send(work);
+        follow
     }
 
     /// Gives each of these draws its mask, and waits for those that are not made yet. Slots whose
@@ -136,6 +142,9 @@ impl Masks {
             let early = position < held.stop_from;
             let banned = if early { held.stop_tokens.as_slice() } else { &[] };
             match &work.allowed {
+                Ok(_) if !work.forced.is_empty() => {
+                    row.mask = Some(only(&mut self.step, self.words, work.forced[0]));
+                }
                 Ok(allowed) => {
                     let mask = (*allowed == Allowed::Only).then_some(work.mask.as_slice());
                     row.mask = append(&mut self.step, self.words, mask, banned);
@@ -180,6 +189,14 @@ impl Masks {
             held.work = Some(work);
         }
     }
+}
+
+/// Appends a mask of one token, and says which it is.
+fn only(step: &mut Vec<u32>, words: usize, token: Token) -> u32 {
+    let at = step.len();
+    step.resize(at + words, 0);
+    step[at + token as usize / 32] = 1 << (token % 32);
+    (at / words) as u32
 }
 
 /// Appends a mask of `words` words without the `banned` tokens, and says which it is; `None` where

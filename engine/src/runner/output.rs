@@ -26,7 +26,7 @@ pub(super) fn fill(asked: &mut Asked, drawn: &mut Drawn, out: &mut StepOutput) {
         match token {
             Some(token) => {
                 let logprobs = scores.map(|scored| Box::new(logprobs(scored)));
-                samples.push(Sample { slot, token, logprobs });
+                samples.push(Sample { slot, token, logprobs, forced: Vec::new() });
             }
             None => fail(failed, slot, NOTHING_DRAWN),
         }

@@ -28,7 +28,10 @@ struct Lazy {
 impl Lazy {
     /// Makes it, or waits for whoever makes it now.
     fn get(&self) -> Result<&Grammars, GrammarError> {
-        let made = self.made.get_or_init(|| Grammars::new(&self.text, &self.ends));
+        let made = self.made.get_or_init(|| {
+            let grammars = Grammars::new(&self.text, &self.ends)?;
+            Ok(grammars.with_forced(Arc::clone(&self.text)))
+        });
         made.as_ref().map_err(Clone::clone)
     }
 }

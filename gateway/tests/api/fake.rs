@@ -158,7 +158,7 @@ impl Speaker {
                 None => self.eos,
             };
             let logprobs = logprobs.map(|top| Box::new(Self::score(token, top)));
-            self.next.samples.push(Sample { slot: row.slot, token, logprobs });
+            self.next.samples.push(Sample { slot: row.slot, token, logprobs, forced: Vec::new() });
         }
     }
 }

@@ -111,6 +111,9 @@ pub struct Sample {
     pub token: Token,
     /// When asked for.
     pub logprobs: Option<Box<Logprobs>>,
+    /// Tokens that must follow it: they join the sequence as if they had been drawn. Only of an
+    /// engine with one step in flight.
+    pub forced: Vec<Token>,
 }
 
 /// Log-probabilities of prompt tokens: entry i is about position `first + i`.

@@ -31,6 +31,8 @@ pub struct FaultRates {
     pub row: u64,
     /// A step takes twenty times as long.
     pub slow: u64,
+    /// No fault: a draw brings tokens along that must follow it.
+    pub forced: u64,
 }
 
 /// A defect built in on purpose, to prove that it is found.
@@ -231,6 +233,7 @@ impl FakeEngine {
         let skip = self.act(Defect::SkipWrite, 20);
         let wrong = self.act(Defect::WrongToken, 20);
         let fails = self.random.permille(self.faults.row);
+        let forces = self.faults.forced > 0 && self.random.permille(self.faults.forced);
         let slot = self.slots[row.slot as usize].as_mut().expect("checked");
         let (first, end) = (row.first as usize, (row.first + row.len) as usize);
         for i in (first..end).filter(|_| !skip) {
@@ -267,11 +270,24 @@ impl FakeEngine {
         let chain = model::extend(slot.chain[end], token);
         let logprobs =
             slot.start.sampling.logprobs.map(|top| Box::new(model::logprobs(chain, top)));
-        output.samples.push(Sample { slot: row.slot, token, logprobs });
         let knew_all = end == slot.tokens.len();
         slot.tokens.push(token);
         slot.chain.push(chain);
         slot.drawn_in = self.steps;
+        let mut forced = Vec::new();
+        // As under a grammar: some of what would be drawn next must be, and comes along.
+        if self.depth == 1 && slot.start.sampling.logprobs.is_none() && forces {
+            for _ in 0..self.random.between(1, 40) {
+                let at = slot.tokens.len();
+                let banned = if at < slot.start.stop_from as usize { stops } else { &[] };
+                let chain = slot.chain[at];
+                let token = model::draw(chain, slot.start.sampling.seed, banned);
+                slot.chain.push(model::extend(chain, token));
+                slot.tokens.push(token);
+                forced.push(token);
+            }
+        }
+        output.samples.push(Sample { slot: row.slot, token, logprobs, forced });
         self.check(knew_all, || format!("draws behind a known token: {row:?}"));
     }
 

@@ -67,6 +67,7 @@ impl World {
             dead: sometimes(50, 3),
             row: sometimes(300, 10),
             slow: sometimes(300, 30),
+            forced: sometimes(400, 300),
         };
         Self {
             depth: 1 + sometimes(600, 1) as usize,

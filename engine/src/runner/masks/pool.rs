@@ -23,23 +23,34 @@ pub(super) struct Work {
     pub(super) tokens: Vec<Token>,
     /// The tokenizer's words, where `allowed` is [`Allowed::Only`].
     pub(super) mask: Vec<u32>,
+    /// Whether tokens that must come are asked for.
+    forces: bool,
+    /// Tokens that must come behind the tokens.
+    pub(super) forced: Vec<Token>,
     /// What may come behind the tokens.
     pub(super) allowed: Result<Allowed, GrammarFault>,
 }
 
 impl Work {
     /// A sequence that begins, or comes back with the tokens that it made.
-    pub(super) fn new(place: (u32, u64), grammar: &Arc<Grammar>, tokens: Vec<Token>) -> Self {
+    pub(super) fn new(
+        place: (u32, u64),
+        grammar: &Arc<Grammar>,
+        tokens: Vec<Token>,
+        forces: bool,
+    ) -> Self {
         let (slot, life) = place;
         let mask = vec![0; grammar.words()];
         let (begins, allowed) = (Some(Arc::clone(grammar)), Ok(Allowed::Any));
-        Self { slot, life, begins, state: None, tokens, mask, allowed }
+        let forced = Vec::new();
+        Self { slot, life, begins, state: None, tokens, mask, forces, forced, allowed }
     }
 
     /// A sequence that cannot begin.
     pub(super) fn failed((slot, life): (u32, u64), why: GrammarFault) -> Self {
-        let (tokens, mask) = (Vec::new(), Vec::new());
-        Self { slot, life, begins: None, state: None, tokens, mask, allowed: Err(why) }
+        let (tokens, mask, forced) = (Vec::new(), Vec::new(), Vec::new());
+        let allowed = Err(why);
+        Self { slot, life, begins: None, state: None, tokens, mask, forces: false, forced, allowed }
     }
 
     fn run(&mut self) {
@@ -51,7 +62,8 @@ impl Work {
     }
 
     fn advance(&mut self) -> Result<Allowed, GrammarFault> {
-        let Self { begins, state, tokens, mask, .. } = self;
+        let Self { begins, state, tokens, mask, forces, forced, .. } = self;
+        forced.clear();
         if let Some(grammar) = begins.take() {
             *state = Some(grammar.start());
         }
@@ -59,7 +71,11 @@ impl Work {
         for token in tokens.drain(..) {
             state.push(token)?;
         }
-        state.allowed(mask)
+        let allowed = state.allowed(mask)?;
+        if *forces {
+            state.forced(forced);
+        }
+        Ok(allowed)
     }
 }
 

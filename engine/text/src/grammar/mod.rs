@@ -104,6 +104,8 @@ pub struct Grammars {
     vocabulary: Vocabulary,
     factory: ParserFactory,
     cache: Mutex<Cache>,
+    /// Cuts text that has no alternative into tokens.
+    encoder: Option<Arc<TextModel>>,
 }
 
 impl Grammars {
@@ -120,7 +122,14 @@ impl Grammars {
         let mut factory = factory.map_err(|e| GrammarError::model(e.to_string()))?;
         factory.quiet();
         *factory.limits_mut() = limits();
-        Ok(Self { vocabulary, factory, cache: Mutex::default() })
+        Ok(Self { vocabulary, factory, cache: Mutex::default(), encoder: None })
+    }
+
+    /// States tell tokens that must come (see [`State::forced`]), cut by this model's tokenizer.
+    #[must_use]
+    pub fn with_forced(self, text: Arc<TextModel>) -> Self {
+        // Grammars kept from before do not know of it.
+        Self { encoder: Some(text), cache: Mutex::default(), ..self }
     }
 
     /// The grammar of a plan, compiled or kept from before.
@@ -165,6 +174,7 @@ impl Grammars {
         let held = lark.map(|lark| self.parser(lark)).transpose()?;
         let grammar = Grammar {
             vocabulary: self.vocabulary.clone(),
+            encoder: self.encoder.clone(),
             thinking,
             watches,
             openings,
@@ -230,6 +240,7 @@ const BROKEN_MAX: usize = 4096;
 /// A compiled plan.
 pub struct Grammar {
     vocabulary: Vocabulary,
+    encoder: Option<Arc<TextModel>>,
     thinking: Option<Thought>,
     /// The answer is free until one of `openings`.
     watches: bool,

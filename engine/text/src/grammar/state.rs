@@ -9,6 +9,9 @@ use super::Grammar;
 use super::vocabulary::{Piece, Vocabulary};
 use super::watch::{SPECIAL, Watch};
 
+/// Longest text that is forced at once.
+const FORCED_BYTES_MAX: usize = 1024;
+
 /// Newlines that may stand between thoughts and a held answer.
 const GAP_MAX: u8 = 2;
 
@@ -199,6 +202,33 @@ impl State {
             vocabulary.with_twins(words);
         }
         Ok(allowed)
+    }
+
+    /// Appends tokens that must come next: where a grammar leaves one text, a model need not be
+    /// asked for it. As the tokenizer cuts that text, but for its last token, which what follows
+    /// may be part of. None where the grammar leaves a choice, or is not told how to cut.
+    pub fn forced(&mut self, into: &mut Vec<u32>) {
+        let Self { grammar, phase } = self;
+        let (Phase::Answer(Step::Held(matcher)), Some(encoder)) = (phase, &grammar.encoder) else {
+            return;
+        };
+        let bytes = matcher.compute_ff_bytes();
+        let end = bytes.iter().position(|byte| *byte == SPECIAL).unwrap_or(bytes.len());
+        let text = bytes[..end.min(FORCED_BYTES_MAX)].utf8_chunks().next();
+        let text = text.map_or("", |chunk| chunk.valid());
+        let Ok(mut tokens) = encoder.encode(text, false) else { return };
+        tokens.pop();
+        let mut rest = text.as_bytes();
+        for &token in &tokens {
+            // A tokenizer may change a text (a blank in front, say): then it is none of ours.
+            let piece = grammar.vocabulary.piece(token);
+            let Some(Piece::Text(bytes)) = piece else { return };
+            let Some(more) = rest.strip_prefix(bytes) else { return };
+            rest = more;
+        }
+        if matcher.validate_tokens(&tokens).is_ok_and(|valid| valid == tokens.len()) {
+            into.extend(tokens);
+        }
     }
 
     /// An end token.
