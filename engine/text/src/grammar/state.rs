@@ -216,6 +216,10 @@ impl State {
         let end = bytes.iter().position(|byte| *byte == SPECIAL).unwrap_or(bytes.len());
         let text = bytes[..end.min(FORCED_BYTES_MAX)].utf8_chunks().next();
         let text = text.map_or("", |chunk| chunk.valid());
+        // One byte is one token at most, and the last one is not forced.
+        if text.len() < 2 {
+            return;
+        }
         let Ok(mut tokens) = encoder.encode(text, false) else { return };
         tokens.pop();
         let mut rest = text.as_bytes();
