@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use ::engine::model::Dtype;
 use ::engine::plan::PlanOptions;
-use ::scheduler::types::{Command, Event, Request, RequestId, Sampling};
+use ::scheduler::types::{Command, Event, Request, RequestId};
 use ::scheduler::{Config, Progress, Scheduler};
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
@@ -174,23 +174,8 @@ impl Ours {
             let prompt = (0..load.prompt)
                 .map(|i| ((seed as usize * 7919 + stream * 104_729 + i * 31) % self.vocab) as u32)
                 .collect();
-            inbox.push_back(Command::Submit(Box::new(Request {
-                id: RequestId(self.next_id),
-                prompt,
-                choices: 1,
-                max_tokens: load.made as u32,
-                allowance: load.made as u32,
-                min_tokens: 0,
-                stop_tokens: Vec::new(),
-                sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-                prompt_logprobs: None,
-                priority: 0,
-                tenant: 0,
-                salt: 0,
-                adapter: 0,
-                grammar: 0,
-                deadline: None,
-            })));
+            let request = Request::greedy(RequestId(self.next_id), prompt, load.made as u32);
+            inbox.push_back(Command::Submit(Box::new(request)));
         }
         let mut ended = 0;
         while ended < load.streams {

@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use hearth_tests::simulation::random::Random;
 use serde_json::{Value, json};
 use text::grammar::{Allowed, Answer, Grammars, Plan, lark};
 use text::{TextFiles, TextModel};
@@ -50,7 +51,7 @@ pub fn run(tokenizer: Option<&Path>, answers: usize) -> anyhow::Result<Value> {
     kept.start().allowed(&mut words)?;
     let kept_us = us(start.elapsed());
 
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let (mut masks, mut pushes) = (Vec::new(), Vec::new());
     for _ in 0..answers {
         let said = instance(&mut random).to_string();
@@ -135,19 +136,19 @@ fn instance(random: &mut Random) -> Value {
     for n in 0..PROPERTIES {
         let value = match n % 8 {
             0 => json!(sentence(random)),
-            1 => json!(random.below(100_000)),
-            2 => json!(random.below(100_000) as f64 / 8.0),
-            3 => json!(["new", "open", "sent", "closed"][random.below(4)]),
-            4 => json!(random.below(2) == 0),
-            5 => (0..random.below(4)).map(|_| json!(sentence(random))).collect(),
-            6 if random.below(2) == 0 => Value::Null,
+            1 => json!(random.index(100_000)),
+            2 => json!(random.index(100_000) as f64 / 8.0),
+            3 => json!(["new", "open", "sent", "closed"][random.index(4)]),
+            4 => json!(random.index(2) == 0),
+            5 => (0..random.index(4)).map(|_| json!(sentence(random))).collect(),
+            6 if random.index(2) == 0 => Value::Null,
             6 => json!(format!(
                 "20{:02}-0{}-1{}",
-                random.below(90) + 10,
-                1 + random.below(8),
-                random.below(10)
+                random.index(90) + 10,
+                1 + random.index(8),
+                random.index(10)
             )),
-            _ => json!({"street": sentence(random), "number": random.below(200)}),
+            _ => json!({"street": sentence(random), "number": random.index(200)}),
         };
         out.insert(property(n).0, value);
     }
@@ -155,7 +156,7 @@ fn instance(random: &mut Random) -> Value {
 }
 
 fn sentence(random: &mut Random) -> String {
-    let words = (0..1 + random.below(12)).map(|_| WORDS[random.below(WORDS.len())]);
+    let words = (0..1 + random.index(12)).map(|_| WORDS[random.index(WORDS.len())]);
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -180,7 +181,7 @@ const WORDS: [&str; 16] = [
 
 /// A byte-level vocabulary of 128k made-up words, about as long as real ones.
 fn made_up() -> anyhow::Result<TextModel> {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut vocab = serde_json::Map::new();
     for byte in 0..=255_u8 {
         vocab.insert(stand_in(&[byte]), json!(byte));
@@ -193,9 +194,9 @@ fn made_up() -> anyhow::Result<TextModel> {
         vocab.entry(stand_in(word.as_bytes())).or_insert_with(|| json!(id));
     }
     while vocab.len() < 128_000 {
-        let length = 2 + random.below(9);
-        let mut word: Vec<u8> = if random.below(2) == 0 { b" ".to_vec() } else { Vec::new() };
-        word.extend((0..length).map(|_| LETTERS[random.below(LETTERS.len())]));
+        let length = 2 + random.index(9);
+        let mut word: Vec<u8> = if random.index(2) == 0 { b" ".to_vec() } else { Vec::new() };
+        word.extend((0..length).map(|_| LETTERS[random.index(LETTERS.len())]));
         let id = vocab.len();
         vocab.entry(stand_in(&word)).or_insert_with(|| json!(id));
     }
@@ -226,16 +227,6 @@ fn stand_in(bytes: &[u8]) -> String {
         if printable(byte) { char::from(byte) } else { shifted }
     };
     bytes.iter().map(|byte| one(*byte)).collect()
-}
-
-/// The upper bits of a linear congruential generator.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) as usize % n
-    }
 }
 
 fn ms(time: Duration) -> f64 {

@@ -115,22 +115,13 @@ pub fn run(rows: usize, waiting: usize, ticks: usize) -> TickBench {
 }
 
 fn submit(number: usize, max_tokens: usize) -> Command {
+    let prompt = (0..PROMPT).map(|i| (number * 7919 + i * 31) as Token % 100_000).collect();
     Command::Submit(Box::new(Request {
-        id: RequestId(number as u64),
-        prompt: (0..PROMPT).map(|i| (number * 7919 + i * 31) as Token % 100_000).collect(),
-        choices: 1,
-        max_tokens: max_tokens as u32,
         allowance: u32::MAX,
-        min_tokens: 0,
         stop_tokens: vec![1, 2],
         sampling: Sampling::default(),
-        prompt_logprobs: None,
-        priority: 0,
         tenant: number as u64 % 8,
-        salt: 0,
-        adapter: 0,
-        grammar: 0,
-        deadline: None,
+        ..Request::greedy(RequestId(number as u64), prompt, max_tokens as u32)
     }))
 }
 

@@ -2,80 +2,22 @@
 //! outcome is a model or an error that names a file and a reason; never a panic, and never more
 //! memory than the file's own size plus a constant.
 
-#![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
-
 mod loading_kit;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
 use engine::open::open_weights;
+use hearth_tests::memory::{Counting, peak_of};
+use hearth_tests::simulation::random::Random;
 use loading_kit::{Folder, Gguf, Meta, fixture, read_safetensors, safetensors};
 
 /// What opening may take beside the size of the files: error texts, paths, the spec of up to a
 /// thousand layers, JSON values of a small file.
 const SLACK: usize = 1 << 20;
 
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts what each thread holds.
-struct Counting;
-
-fn count(change: isize) {
-    // The last frees of a thread come after its counters are gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + change);
-        PEAK.with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-/// Bytes held at once while `work` ran, beyond those before.
-fn peak_of<T>(work: impl FnOnce() -> T) -> (T, usize) {
-    let before = LIVE.get();
-    PEAK.set(before);
-    let out = work();
-    (out, (PEAK.get() - before) as usize)
-}
-
-/// SplitMix64 (Steele, Lea and Flood 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-}
 
 /// Opens a path of `folder` and holds the outcome to what this file promises.
 fn check(folder: &Path, path: &Path, what: &str) -> bool {
@@ -113,24 +55,24 @@ fn check(folder: &Path, path: &Path, what: &str) -> bool {
 fn mutate(bytes: &mut Vec<u8>, reach: usize, random: &mut Random) {
     const ABSURD: [u64; 10] =
         [0, 1, 7, 0x7f, 1 << 16, 1 << 31, (1 << 32) - 1, 1 << 40, i64::MAX as u64, u64::MAX];
-    let at = random.below(reach.min(bytes.len()).max(1));
-    let absurd = ABSURD[random.below(ABSURD.len())];
-    match random.below(6) {
-        0 => bytes[at] ^= 1 << random.below(8),
-        1 => bytes[at] = random.next() as u8,
+    let at = random.index(reach.min(bytes.len()).max(1));
+    let absurd = ABSURD[random.index(ABSURD.len())];
+    match random.index(6) {
+        0 => bytes[at] ^= 1 << random.index(8),
+        1 => bytes[at] = random.bits() as u8,
         2 => bytes.truncate(at),
         3 => {
             let word = absurd.to_le_bytes();
-            let len = if random.below(2) == 0 { 4 } else { 8 };
+            let len = if random.index(2) == 0 { 4 } else { 8 };
             let end = (at + len).min(bytes.len());
             bytes[at..end].copy_from_slice(&word[..end - at]);
         }
         4 => {
-            let len = random.below(24).min(bytes.len() - at);
+            let len = random.index(24).min(bytes.len() - at);
             bytes.drain(at..at + len);
         }
         _ => {
-            let len = random.below(24).min(bytes.len() - at);
+            let len = random.index(24).min(bytes.len() - at);
             let piece = bytes[at..at + len].to_vec();
             bytes.splice(at..at, piece);
         }
@@ -147,13 +89,13 @@ fn gguf_headers() {
     let published = fs::read(fixture("gguf_llama/llama-q2_k.gguf")).unwrap();
     let mut opened = 0;
     for seed in 0..4000 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         // The large file is written less often: it takes a thousand times as long.
         let (mut bytes, header) = match seed % 20 {
             0 => (published.clone(), 9421),
             _ => (tiny.clone(), tiny_header),
         };
-        for _ in 0..=random.below(3) {
+        for _ in 0..=random.index(3) {
             mutate(&mut bytes, header, &mut random);
         }
         let path = folder.write("m.gguf", &bytes);
@@ -180,7 +122,7 @@ fn safetensors_headers() {
     let whole = fs::read(fixture("llama_gqa/model.safetensors")).unwrap();
     let header = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize + 8;
     for seed in 0..1500 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bytes = whole.clone();
         let reach = if seed % 4 == 0 { 8 } else { header };
         mutate(&mut bytes, reach, &mut random);
@@ -211,7 +153,7 @@ fn indexes() {
         tensors.iter().map(|tensor| (tensor.0.clone(), shard.into())).collect();
     let whole = serde_json::json!({"metadata": {"total_size": 1}, "weight_map": map}).to_string();
     for seed in 0..1500 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bytes = whole.clone().into_bytes();
         mutate(&mut bytes, whole.len(), &mut random);
         folder.write("model.safetensors.index.json", &bytes);
@@ -226,7 +168,7 @@ fn configurations() {
         let folder = Folder::copy_of("llama_rope_llama3", &names);
         let whole = fs::read(fixture("llama_rope_llama3").join(file)).unwrap();
         for seed in 0..1500 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let mut bytes = whole.clone();
             if seed % 2 == 0 {
                 replace_value(&mut bytes, &mut random);
@@ -262,7 +204,7 @@ fn quantized_checkpoints() {
         let header = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize + 8;
         let mut opened = 0;
         for seed in 0..seeds {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let (mut config, mut weights) = (config.clone(), weights.clone());
             match seed % 3 {
                 0 => {
@@ -273,8 +215,8 @@ fn quantized_checkpoints() {
                 }
                 1 => mutate(&mut weights, header, &mut random),
                 _ => {
-                    let at = header + random.below(weights.len() - header - 64);
-                    weights[at..at + 64].fill(random.next() as u8);
+                    let at = header + random.index(weights.len() - header - 64);
+                    weights[at..at + 64].fill(random.bits() as u8);
                 }
             }
             folder.write("config.json", config);
@@ -304,14 +246,14 @@ fn split_gguf_headers() {
     let names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
     let mut opened = 0;
     for seed in 0..1000 {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let mut bytes = parts.clone().map(|(bytes, _)| bytes);
-        let part = random.below(2);
+        let part = random.index(2);
         mutate(&mut bytes[part], parts[part].1, &mut random);
         for (name, bytes) in names.iter().zip(&bytes) {
             folder.write(name, bytes);
         }
-        let path = folder.0.join(names[random.below(2)]);
+        let path = folder.0.join(names[random.index(2)]);
         opened += usize::from(check(&folder.0, &path, &format!("seed {seed}")));
     }
     assert!((30..970).contains(&opened), "{opened} opened");
@@ -338,10 +280,10 @@ fn replace_value(bytes: &mut Vec<u8>, random: &mut Random) {
         "true",
     ];
     let colons: Vec<usize> = (0..bytes.len()).filter(|&at| bytes[at] == b':').collect();
-    let start = colons[random.below(colons.len())] + 1;
+    let start = colons[random.index(colons.len())] + 1;
     let end = bytes[start..].iter().position(|&byte| byte == b'\n').unwrap() + start;
     let comma = usize::from(bytes[end - 1] == b',');
-    let value = VALUES[random.below(VALUES.len())];
+    let value = VALUES[random.index(VALUES.len())];
     bytes.splice(start..end - comma, value.bytes());
 }
 

@@ -5,7 +5,7 @@ use gateway::backend::local::EngineState;
 use gateway::config::{Config, Flags};
 use gateway::metrics::Metrics;
 use gateway::wiring::{self, Target};
-use scheduler::types::{Event, Request, RequestId, Sampling};
+use scheduler::types::{Event, Request, RequestId};
 
 #[tokio::test]
 async fn the_demo_model_answers_twice_the_same() {
@@ -22,21 +22,9 @@ async fn the_demo_model_answers_twice_the_same() {
     let mut answers = Vec::new();
     for _ in 0..2 {
         let request = Request {
-            id: RequestId(0),
-            prompt: prompt.clone(),
-            choices: 1,
-            max_tokens: 8,
-            allowance: 0,
             min_tokens: 8,
             stop_tokens: model.eos.clone(),
-            sampling: Sampling { temperature: 0.0, ..Sampling::default() },
-            prompt_logprobs: None,
-            priority: 0,
-            tenant: 0,
-            salt: 0,
-            adapter: 0,
-            grammar: 0,
-            deadline: None,
+            ..Request::greedy(RequestId(0), prompt.clone(), 8)
         };
         let mut generation = model.submit(request, None, std::time::Instant::now()).unwrap();
         let mut tokens = Vec::new();

@@ -11,24 +11,12 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from openai import AsyncOpenAI
-from pydantic import BaseModel, Field
+from pydantic import Field
 
-from kit import CAROL, JORDAN, PARIS, TWO_CITIES, base_url, case, client, key, run
+from kit import CAROL, Country, JORDAN, PARIS, Person, TWO_CITIES, base_url, case, client, key, run
 
 WEATHER = {"Paris": ("sunny", 21), "Rome": ("rainy", 9)}
 ANSWER = "It is sunny and 21 degrees in Paris."
-
-
-class Country(BaseModel):
-    country: str
-    capital: str
-
-
-class Person(BaseModel):
-    name: str
-    age: int
-    city: str
-
 
 AMMAN = Country(country="Jordan", capital="Amman")
 CAROL_IS = Person(name="Carol", age=68, city="Lisbon")

@@ -9,10 +9,22 @@ import traceback
 
 import openai
 from openai import OpenAI
+from pydantic import BaseModel
 
 base_url, key = sys.argv[1], sys.argv[2]
 client = OpenAI(base_url=base_url + "/v1", api_key=key, max_retries=0, timeout=60)
 CASES = []
+
+
+class Country(BaseModel):
+    country: str
+    capital: str
+
+
+class Person(BaseModel):
+    name: str
+    age: int
+    city: str
 
 
 def case(f):

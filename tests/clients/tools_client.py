@@ -12,7 +12,9 @@ import openai
 from openai import AsyncOpenAI
 from pydantic import BaseModel, Field
 
-from kit import (CAROL, CITY, JORDAN, PARIS, SUM, THOUGHTS, TIME, TIMER, TOTAL, TWO_CITIES, WEATHER, base_url, calls,
+from kit import (
+    Country,
+    Person,CAROL, CITY, JORDAN, PARIS, SUM, THOUGHTS, TIME, TIMER, TOTAL, TWO_CITIES, WEATHER, base_url, calls,
                  case, chat, client, key, only, parts, refused, run, tool, user)
 
 IN_PARIS = ("get_weather", {"city": "Paris"})
@@ -25,17 +27,6 @@ def named(name):
 
 def allowed(mode, *names):
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [named(n) for n in names]}}
-
-
-class Country(BaseModel):
-    country: str
-    capital: str
-
-
-class Person(BaseModel):
-    name: str
-    age: int
-    city: str
 
 
 class Colour(str, Enum):

@@ -4,5 +4,6 @@
 
 pub mod fixtures;
 pub mod http;
+pub mod memory;
 pub mod server;
 pub mod simulation;

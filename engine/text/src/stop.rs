@@ -31,7 +31,7 @@ pub struct StopStrings {
 struct Pattern {
     index: usize,
     bytes: Vec<u8>,
-    /// `border[n]`: length of the longest proper prefix of the first `n` bytes that also ends them.
+    /// See [`borders`].
     border: Vec<usize>,
     matched: usize,
 }
@@ -119,19 +119,25 @@ impl StopStrings {
     }
 }
 
+/// At `n`: length of the longest proper prefix of the first `n` bytes that also ends them.
+pub(crate) fn borders(bytes: &[u8]) -> Vec<usize> {
+    let mut border = vec![0; bytes.len() + 1];
+    let mut length = 0;
+    for end in 1..bytes.len() {
+        while length > 0 && bytes[end] != bytes[length] {
+            length = border[length];
+        }
+        if bytes[end] == bytes[length] {
+            length += 1;
+        }
+        border[end + 1] = length;
+    }
+    border
+}
+
 impl Pattern {
     fn new(index: usize, bytes: Vec<u8>) -> Pattern {
-        let mut border = vec![0; bytes.len() + 1];
-        let mut length = 0;
-        for end in 1..bytes.len() {
-            while length > 0 && bytes[end] != bytes[length] {
-                length = border[length];
-            }
-            if bytes[end] == bytes[length] {
-                length += 1;
-            }
-            border[end + 1] = length;
-        }
+        let border = borders(&bytes);
         Pattern { index, bytes, border, matched: 0 }
     }
 

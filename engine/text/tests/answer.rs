@@ -27,8 +27,8 @@ fn read_all(reading: &Arc<Reading>, stream: &[Unit]) -> Vec<Part> {
         assert_eq!(read(reading, stream, &[at]), whole, "cut at {at}: {stream:?}");
     }
     for seed in 0..8 {
-        let mut random = Random(seed);
-        let cuts: Vec<usize> = each.iter().copied().filter(|_| random.below(4) == 0).collect();
+        let mut random = Random::new(seed);
+        let cuts: Vec<usize> = each.iter().copied().filter(|_| random.index(4) == 0).collect();
         assert_eq!(read(reading, stream, &cuts), whole, "cut at {cuts:?}: {stream:?}");
     }
     whole

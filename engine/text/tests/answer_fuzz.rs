@@ -2,15 +2,12 @@
 //! every cut, loses nothing that is not a format's own, makes nothing up, and holds no more than
 //! what it was given. One test per format, by seed; HEARTH_FUZZ_RUNS says how many.
 
-#![allow(unsafe_code, reason = "a counting allocator has to implement GlobalAlloc")]
-
 mod answer_kit;
 
-use std::alloc::{GlobalAlloc, Layout as Block, System};
-use std::cell::Cell;
 use std::sync::Arc;
 
 use answer_kit::{Random, Unit, model, read, reading, units, write};
+use hearth_tests::memory::{Counting, peak_of};
 use serde_json::{Value, json};
 use text::answer::{Part, Reader, Reading};
 use text::tools::Format;
@@ -20,37 +17,6 @@ const RUNS: u64 = 1000;
 
 /// What a reader may hold beside its stream: buffers that grew, and the parts of one piece.
 const SLACK: usize = 16 << 10;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-/// Counts what each thread holds.
-struct Counting;
-
-fn count(change: isize) {
-    // The last frees of a thread come after its counters are gone.
-    let _ = LIVE.try_with(|live| {
-        live.set(live.get() + change);
-        PEAK.with(|peak| peak.set(peak.get().max(live.get())));
-    });
-}
-
-// SAFETY: every call goes to the system's allocator unchanged; counting does not allocate.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, block: Block) -> *mut u8 {
-        count(block.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(block) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, block: Block) {
-        count(-(block.size() as isize));
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(at, block) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -101,40 +67,40 @@ const PIECES: [&str; 40] = [
 
 /// A value for arguments.
 fn value(random: &mut Random, depth: usize) -> Value {
-    match random.below(if depth == 0 { 4 } else { 6 }) {
+    match random.index(if depth == 0 { 4 } else { 6 }) {
         0 => Value::Null,
-        1 => json!(random.below(1000)),
+        1 => json!(random.index(1000)),
         2 => json!(-1.5),
         3 => {
-            let pieces = random.below(6);
-            Value::from((0..pieces).map(|_| *random.pick(&PIECES)).collect::<String>())
+            let pieces = random.index(6);
+            Value::from((0..pieces).map(|_| random.pick(&PIECES)).collect::<String>())
         }
-        4 => (0..random.below(4)).map(|_| value(random, depth - 1)).collect(),
+        4 => (0..random.index(4)).map(|_| value(random, depth - 1)).collect(),
         _ => object(random, depth - 1),
     }
 }
 
 fn object(random: &mut Random, depth: usize) -> Value {
     let keys = ["s", "t", "n", "e", "o", "l"];
-    let members = random.below(4);
-    let pairs = (0..members).map(|_| ((*random.pick(&keys)).to_owned(), value(random, depth)));
+    let members = random.index(4);
+    let pairs = (0..members).map(|_| (random.pick(&keys).to_owned(), value(random, depth)));
     Value::Object(pairs.collect())
 }
 
 /// An answer with calls, written as the format says.
 fn answer(format: &Format, random: &mut Random) -> String {
-    let made: Vec<Value> = (0..=random.below(3)).map(|_| object(random, 2)).collect();
+    let made: Vec<Value> = (0..=random.index(3)).map(|_| object(random, 2)).collect();
     let names = ["f", "g", "any", "unknown"];
-    let calls: Vec<_> = made.iter().map(|value| (*random.pick(&names), value)).collect();
-    let lead = *random.pick(&["", "", " \n", "text ", "<think>a\n</think>\n\n"]);
+    let calls: Vec<_> = made.iter().map(|value| (random.pick(&names), value)).collect();
+    let lead = random.pick(&["", "", " \n", "text ", "<think>a\n</think>\n\n"]);
     format!("{lead}{}", write(format, &calls))
 }
 
 /// One change somewhere.
 fn mutate(stream: &mut Vec<Unit>, format: &Format, special: bool, random: &mut Random) {
-    let at = random.below(stream.len() + 1);
-    let length = random.below(12).min(stream.len() - at);
-    match random.below(6) {
+    let at = random.index(stream.len() + 1);
+    let length = random.index(12).min(stream.len() - at);
+    match random.index(6) {
         0 => stream.truncate(at),
         1 => {
             stream.drain(at..at + length);
@@ -145,12 +111,12 @@ fn mutate(stream: &mut Vec<Unit>, format: &Format, special: bool, random: &mut R
         }
         3 => {
             let own = [format.open, format.before, format.middle, format.after, format.close];
-            let piece = *random.pick(&own);
+            let piece = random.pick(&own);
             stream.splice(at..at, units(model(special), piece));
         }
-        4 => stream.insert(at, Unit::Special(random.below(290) as u32)),
+        4 => stream.insert(at, Unit::Special(random.index(290) as u32)),
         _ => {
-            let piece = *random.pick(&PIECES);
+            let piece = random.pick(&PIECES);
             stream.splice(at..at, units(model(special), piece));
         }
     }
@@ -178,17 +144,17 @@ fn given(parts: &[Part]) -> usize {
 /// Feeds a reader and drops the parts at once; the most that was held, in bytes.
 fn peak(reading: &Arc<Reading>, stream: &[Unit]) -> usize {
     let mut reader = Reader::new(Arc::clone(reading));
-    let before = LIVE.get();
-    PEAK.set(before);
-    for unit in stream {
-        let mut out = Vec::new();
-        match unit {
-            Unit::Text(character) => reader.text(character.encode_utf8(&mut [0; 4]), &mut out),
-            Unit::Special(id) => reader.special(*id, &mut out),
+    let read = || {
+        for unit in stream {
+            let mut out = Vec::new();
+            match unit {
+                Unit::Text(character) => reader.text(character.encode_utf8(&mut [0; 4]), &mut out),
+                Unit::Special(id) => reader.special(*id, &mut out),
+            }
         }
-    }
-    reader.end(&mut Vec::new());
-    (PEAK.get() - before) as usize
+        reader.end(&mut Vec::new());
+    };
+    peak_of(read).1
 }
 
 fn fuzz(name: &str) {
@@ -200,24 +166,24 @@ fn fuzz(name: &str) {
     let mut calls = 0;
     let runs: u64 = runs.unwrap_or(RUNS);
     for seed in 0..runs {
-        let mut random = Random(seed);
-        let special = random.below(2) == 1;
-        let reading = &readings[2 * usize::from(special) + random.below(2)];
-        let mut stream = match random.below(4) {
+        let mut random = Random::new(seed);
+        let special = random.index(2) == 1;
+        let reading = &readings[2 * usize::from(special) + random.index(2)];
+        let mut stream = match random.index(4) {
             0 => Vec::new(),
             _ => units(model(special), &answer(format, &mut random)),
         };
         if stream.is_empty() {
-            let pieces: String = (0..random.below(40)).map(|_| *random.pick(&PIECES)).collect();
+            let pieces: String = (0..random.index(40)).map(|_| random.pick(&PIECES)).collect();
             stream = units(model(special), &pieces);
         }
-        for _ in 0..random.below(5) {
+        for _ in 0..random.index(5) {
             mutate(&mut stream, format, special, &mut random);
         }
         let parts = read(reading, &stream, &[]);
         let each: Vec<usize> = (0..stream.len()).collect();
         assert_eq!(read(reading, &stream, &each), parts, "{name}, seed {seed}: {stream:?}");
-        let cuts: Vec<usize> = each.into_iter().filter(|_| random.below(5) == 0).collect();
+        let cuts: Vec<usize> = each.into_iter().filter(|_| random.index(5) == 0).collect();
         assert_eq!(read(reading, &stream, &cuts), parts, "{name}, seed {seed}: {stream:?}");
         let (size, made) = (bytes(&stream, special), given(&parts));
         assert!(made <= 6 * size, "{name}, seed {seed}: {made} bytes from {size}: {stream:?}");

@@ -41,7 +41,7 @@ fn what_grammars_allow_is_read() {
         let grammar = grammars.compile(&plan).expect("a grammar");
         let reading = Arc::new(Reading::new(text, Some(format), tools.clone(), None, false, true));
         for seed in 0..40 {
-            let stream = draw(&grammar, ends[0], &mut Random(seed));
+            let stream = draw(&grammar, ends[0], &mut Random::new(seed));
             let parts = read(&reading, &stream, &[]);
             let shown = shown(&stream);
             let mut calls = 0;
@@ -81,8 +81,8 @@ fn draw(grammar: &Arc<Grammar>, end: u32, random: &mut Random) -> Vec<Unit> {
         };
         // Long texts tell no more than short ones.
         let special = may.iter().copied().find(|token| text.is_special(*token));
-        let token = special.filter(|_| random.below(3) == 0);
-        let token = token.unwrap_or_else(|| *random.pick(&may));
+        let token = special.filter(|_| random.index(3) == 0);
+        let token = token.unwrap_or_else(|| random.pick(&may));
         state.push(token).expect("an allowed token");
         if !text.is_special(token) {
             bytes.extend_from_slice(text.token_bytes(token));

@@ -4,25 +4,12 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use hearth_tests::simulation::random::Random;
 use serde_json::{Value, json};
 use text::TextModel;
 use text::grammar::{Allowed, Answer, Grammar, Grammars, Plan, State, Thinking, ebnf, lark};
 
 mod common;
-
-/// Numbers that look random and are the same in every run.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) as usize % n
-    }
-}
 
 fn demo() -> &'static (Arc<TextModel>, Grammars) {
     static DEMO: OnceLock<(Arc<TextModel>, Grammars)> = OnceLock::new();
@@ -61,7 +48,7 @@ fn run(plan: &Plan, random: &mut Random, most: usize) -> Option<String> {
     let mut tokens = Vec::new();
     for _ in 0..most {
         let may = allowed(&mut state);
-        let token = may[random.below(may.len())];
+        let token = may[random.index(may.len())];
         state.push(token).expect("an allowed token");
         if ends().contains(&token) {
             return Some(text.decode(&tokens, false));
@@ -85,7 +72,7 @@ fn takes(plan: &Plan, said: &str, random: &mut Random) -> bool {
         if fits.is_empty() {
             return false;
         }
-        let token = fits[random.below(fits.len())];
+        let token = fits[random.index(fits.len())];
         state.push(token).expect("an allowed token");
         rest = &rest[text.token_bytes(token).len()..];
     }
@@ -241,7 +228,7 @@ fn a_state_is_a_function_of_its_tokens() {
         let mut again = grammar.start();
         tokens.iter().for_each(|token| again.push(*token).expect("as before"));
         assert_eq!(allowed(&mut again), may);
-        let token = may[random.below(may.len())];
+        let token = may[random.index(may.len())];
         state.push(token).expect("an allowed token");
         tokens.push(token);
     }
@@ -320,7 +307,7 @@ fn longest_mask(grammar: &Arc<Grammar>, tokens: usize) -> Duration {
         }
         let bit = |t: &u32| words[*t as usize / 32] >> (t % 32) & 1 == 1;
         let may: Vec<u32> = (0..words.len() as u32 * 32).filter(bit).collect();
-        let token = may[random.below(may.len())];
+        let token = may[random.index(may.len())];
         let ended = state.push(token).is_err() || ends().contains(&token);
         longest = longest.max(start.elapsed());
         if ended {

@@ -34,8 +34,8 @@ fn vocabulary() -> TokEnv {
     }
     let letters: Vec<char> = "abcdefgkxyz0123456789{}[]\",: -.\n".chars().collect();
     for _ in 0..400 {
-        let length = 2 + random.below(4);
-        let word: String = (0..length).map(|_| letters[random.below(letters.len())]).collect();
+        let length = 2 + random.index(4);
+        let word: String = (0..length).map(|_| letters[random.index(letters.len())]).collect();
         words.push(word.into_bytes());
     }
     words.sort();
@@ -61,12 +61,12 @@ fn answer(engine: &Engine, vocabulary: &TokEnv, schema: &Value, random: &mut Ran
             let closes = |id: &u32| matches!(trie.token(*id), b"\"" | b"}" | b"]");
             let opens = |id: &u32| trie.token(*id).iter().any(|byte| b"{[".contains(byte));
             prefer(&mut allowed, |id| !opens(id));
-            if random.below(8) > 0 {
+            if random.index(8) > 0 {
                 prefer(&mut allowed, closes);
             }
             prefer(&mut allowed, whole);
         }
-        let token = allowed[random.below(allowed.len())];
+        let token = allowed[random.index(allowed.len())];
         matcher.consume_token(token).unwrap_or_else(|why| panic!("{schema}: {why}"));
         if token != trie.eos_token() {
             bytes.extend_from_slice(trie.token(token));

@@ -171,16 +171,9 @@ fn of_template(error: &TemplateError) -> Failure {
     }
 }
 
-/// A message as templates know it. They were written before `developer` and after `function`,
-/// so these become `system` and `tool`; parts are joined by line ends; a call's arguments become
-/// the object that they spell.
-fn template_message(message: &Message) -> Value {
-    let role = match message.role {
-        Role::Developer => Role::System,
-        Role::Function => Role::Tool,
-        role => role,
-    };
-    let content = match &message.content {
+/// The text of a message: its parts are joined by line ends.
+pub(super) fn said(content: &Content) -> String {
+    match content {
         Content::Absent => String::new(),
         Content::Text(text) => text.clone(),
         Content::Parts(parts) => {
@@ -190,7 +183,19 @@ fn template_message(message: &Message) -> Value {
             });
             texts.collect::<Vec<_>>().join("\n")
         }
+    }
+}
+
+/// A message as templates know it. They were written before `developer` and after `function`,
+/// so these become `system` and `tool`; parts are joined by line ends; a call's arguments become
+/// the object that they spell.
+fn template_message(message: &Message) -> Value {
+    let role = match message.role {
+        Role::Developer => Role::System,
+        Role::Function => Role::Tool,
+        role => role,
     };
+    let content = said(&message.content);
     let mut out = Map::new();
     out.insert("role".into(), role.name().into());
     out.insert("content".into(), content.into());

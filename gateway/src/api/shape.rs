@@ -143,18 +143,12 @@ impl<'a> Shape<'a> {
     fn refuse(&self, error: WriteError) -> Failure {
         let structured = self.request.decoding.structured.as_ref();
         let field = structured.map_or("tools", |structured| &structured.field);
-        match error {
-            WriteError::Schema { tool, error } => {
-                let name = self.callable.get(tool).map(|tool| &tool.name);
-                let at = self.request.tools.iter().position(|tool| Some(&tool.name) == name);
-                let field = format!("tools[{}].function.parameters", at.unwrap_or_default());
-                of_schema(&field, &error)
-            }
-            WriteError::TagSchema { tag, error } => {
-                of_schema(&format!("{field}.structures[{tag}].schema"), &error)
-            }
-            WriteError::Invalid(why) => invalid(field, &why),
-        }
+        let of_tool = |tool: usize| {
+            let name = self.callable.get(tool).map(|tool| &tool.name);
+            let at = self.request.tools.iter().position(|tool| Some(&tool.name) == name);
+            format!("tools[{}].function.parameters", at.unwrap_or_default())
+        };
+        of_write(field, of_tool, error)
     }
 }
 
@@ -168,13 +162,8 @@ pub(super) fn of_completion(text: &TextModel, asked: &Structured) -> Result<Held
         budget: None,
     };
     let plan = text::tools::plan(text, Format::generic(), None, false, &wanted);
-    let plan = plan.map_err(|error| match error {
-        WriteError::TagSchema { tag, error } => {
-            of_schema(&format!("{}.structures[{tag}].schema", asked.field), &error)
-        }
-        WriteError::Schema { error, .. } => of_schema(&asked.field, &error),
-        WriteError::Invalid(why) => invalid(&asked.field, &why),
-    })?;
+    // There are no tools whose schema could be wrong.
+    let plan = plan.map_err(|error| of_write(&asked.field, |_| asked.field.clone(), error))?;
     Ok(Held { plan, field: asked.field.clone() })
 }
 
@@ -247,6 +236,17 @@ fn steer(
         None => budget,
     };
     Ok(asked.budget.or(budget))
+}
+
+/// A plan that cannot be had; `of_tool` names the field of a tool's parameters.
+fn of_write(field: &str, of_tool: impl Fn(usize) -> String, error: WriteError) -> Failure {
+    match error {
+        WriteError::Schema { tool, error } => of_schema(&of_tool(tool), &error),
+        WriteError::TagSchema { tag, error } => {
+            of_schema(&format!("{field}.structures[{tag}].schema"), &error)
+        }
+        WriteError::Invalid(why) => invalid(field, &why),
+    }
 }
 
 /// A schema that cannot be held to, by its place in the request.

@@ -2,7 +2,9 @@
 //! said in the system message, and earlier calls and results become plain turns.
 
 use serde_json::{Value, json};
-use wire::{Content, Message, Role, Tool};
+use wire::{Message, Role, Tool};
+
+use super::prompt::said;
 
 const HOW: &str = "You can call functions. To call some, answer with nothing but one JSON object: \
                    {\"tool_calls\": [{\"name\": NAME, \"arguments\": {ARGUMENTS}}]}. You will be \
@@ -49,18 +51,4 @@ fn plain(message: &Message, all: &[Message]) -> Message {
         })
         .collect();
     Message::text(Role::Assistant, json!({"tool_calls": calls}).to_string())
-}
-
-fn said(content: &Content) -> String {
-    match content {
-        Content::Absent => String::new(),
-        Content::Text(text) => text.clone(),
-        Content::Parts(parts) => {
-            let texts = parts.iter().filter_map(|part| match part {
-                wire::Part::Text(text) => Some(text.as_str()),
-                wire::Part::Image(_) => None,
-            });
-            texts.collect::<Vec<_>>().join("\n")
-        }
-    }
 }

@@ -177,6 +177,7 @@ impl Grammars {
             encoder: self.encoder.clone(),
             thinking,
             watches,
+            holds: held.is_some(),
             openings,
             again,
             lexers: held.into_iter().collect::<Vec<_>>().into(),
@@ -244,6 +245,8 @@ pub struct Grammar {
     thinking: Option<Thought>,
     /// The answer is free until one of `openings`.
     watches: bool,
+    /// The answer, or what is opened in it, is held.
+    holds: bool,
     openings: Markers,
     again: bool,
     /// Up to [`LEXERS_MAX`] parsers at their start; none where the answer is free.
@@ -296,17 +299,17 @@ impl Grammar {
 
     /// The whole answer is held.
     fn is_held(&self) -> bool {
-        !self.watches && !self.lexers.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.holds && !self.watches
     }
 
     /// The answer's start.
     fn answer(&self) -> Step {
         if self.watches {
             Step::watching(self.openings.watch())
-        } else if self.lexers.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-            Step::free()
-        } else {
+        } else if self.holds {
             Step::held(self.matcher())
+        } else {
+            Step::free()
         }
     }
 
@@ -324,7 +327,7 @@ impl Grammar {
 
     /// Whether there is any answer.
     fn check(&self) -> Result<(), GrammarError> {
-        if self.lexers.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+        if !self.holds {
             return Ok(());
         }
         let begun = self.matcher().compute_mask_or_eos();

@@ -5,6 +5,8 @@
 //! only looks like a token is never taken for one. Each byte advances one Knuth-Morris-Pratt state
 //! per marker.
 
+use crate::stop::borders;
+
 /// Stands before a special token's id.
 pub(crate) const SPECIAL: u8 = 0xFF;
 
@@ -25,7 +27,7 @@ pub(crate) struct Markers {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Marker {
     bytes: Vec<u8>,
-    /// `border[n]`: length of the longest proper prefix of the first `n` bytes that also ends them.
+    /// See [`borders`].
     border: Vec<usize>,
 }
 
@@ -71,17 +73,7 @@ impl Markers {
 
 impl Marker {
     fn new(bytes: Vec<u8>) -> Self {
-        let mut border = vec![0; bytes.len() + 1];
-        let mut length = 0;
-        for end in 1..bytes.len() {
-            while length > 0 && bytes[end] != bytes[length] {
-                length = border[length];
-            }
-            if bytes[end] == bytes[length] {
-                length += 1;
-            }
-            border[end + 1] = length;
-        }
+        let border = borders(&bytes);
         Self { bytes, border }
     }
 }

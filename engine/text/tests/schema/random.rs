@@ -1,27 +1,10 @@
 //! Schemas drawn from a seed.
 
+pub(crate) use hearth_tests::simulation::random::Random;
 use serde_json::{Map, Value, json};
 
-/// SplitMix64.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// Below `limit`, from 0.
-    pub(crate) fn below(&mut self, limit: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((mixed ^ (mixed >> 31)) % limit as u64) as usize
-    }
-
-    fn chance(&mut self, of: usize) -> bool {
-        self.below(of) == 0
-    }
+fn chance(random: &mut Random, of: usize) -> bool {
+    random.index(of) == 0
 }
 
 const NAMES: [&str; 6] = ["a", "b", "ab", "x y", "é", "q\"q"];
@@ -45,18 +28,18 @@ pub(crate) fn schema(random: &mut Random) -> Value {
 const DEFINITIONS: usize = 3;
 
 fn reference(random: &mut Random) -> Value {
-    json!({"$ref": format!("#/$defs/d{}", random.below(DEFINITIONS))})
+    json!({"$ref": format!("#/$defs/d{}", random.index(DEFINITIONS))})
 }
 
 fn node(random: &mut Random, depth: usize) -> Value {
     if depth == 0 {
-        return if random.chance(4) { reference(random) } else { scalar(random) };
+        return if chance(random, 4) { reference(random) } else { scalar(random) };
     }
-    match random.below(10) {
+    match random.index(10) {
         0..=2 => object(random, depth),
         3..=4 => array(random, depth),
         5 => {
-            let count = 1 + random.below(3);
+            let count = 1 + random.index(3);
             let options: Vec<Value> = (0..count).map(|_| node(random, depth - 1)).collect();
             json!({"anyOf": options})
         }
@@ -68,36 +51,36 @@ fn node(random: &mut Random, depth: usize) -> Value {
 }
 
 fn scalar(random: &mut Random) -> Value {
-    match random.below(8) {
+    match random.index(8) {
         0 => json!({"type": "null"}),
         1 => json!({"type": "boolean"}),
         2 => {
-            let low = random.below(200) as i64 - 100;
-            json!({"type": "integer", "minimum": low, "maximum": low + random.below(50) as i64})
+            let low = random.index(200) as i64 - 100;
+            json!({"type": "integer", "minimum": low, "maximum": low + random.index(50) as i64})
         }
         3 => {
-            let low = random.below(800) as f64 / 8.0 - 50.0;
+            let low = random.index(800) as f64 / 8.0 - 50.0;
             json!({"type": "number", "exclusiveMinimum": low,
-                "maximum": low + (1 + random.below(40)) as f64 / 8.0})
+                "maximum": low + (1 + random.index(40)) as f64 / 8.0})
         }
         4 => {
-            let min = random.below(4);
-            json!({"type": "string", "minLength": min, "maxLength": min + random.below(6)})
+            let min = random.index(4);
+            json!({"type": "string", "minLength": min, "maxLength": min + random.index(6)})
         }
         5 => {
-            let pattern = PATTERNS[random.below(PATTERNS.len())];
+            let pattern = PATTERNS[random.index(PATTERNS.len())];
             json!({"type": "string", "pattern": pattern, "maxLength": 12})
         }
         6 => {
-            let count = 1 + random.below(3);
+            let count = 1 + random.index(3);
             let mut values: Vec<Value> =
-                (0..count).map(|_| json!(TEXTS[random.below(TEXTS.len())])).collect();
-            values.push(json!(random.below(9)));
-            values.push(json!([random.below(9), {"k": null}]));
+                (0..count).map(|_| json!(TEXTS[random.index(TEXTS.len())])).collect();
+            values.push(json!(random.index(9)));
+            values.push(json!([random.index(9), {"k": null}]));
             json!({"enum": values})
         }
         _ => json!({"type": "integer", "minimum": 0, "maximum": 500,
-            "multipleOf": 1 + random.below(9)}),
+            "multipleOf": 1 + random.index(9)}),
     }
 }
 
@@ -105,17 +88,17 @@ fn object(random: &mut Random, depth: usize) -> Value {
     let mut properties = Map::new();
     let mut required = Vec::new();
     for name in NAMES {
-        if random.chance(2) {
+        if chance(random, 2) {
             continue;
         }
         properties.insert(name.to_owned(), node(random, depth - 1));
         // What refers to itself must be able to end.
-        if random.chance(2) {
+        if chance(random, 2) {
             required.push(name);
         }
     }
     let mut object = json!({"type": "object", "properties": properties, "required": required});
-    match random.below(4) {
+    match random.index(4) {
         0 => object["additionalProperties"] = scalar(random),
         1 => {
             object["patternProperties"] = json!({"^p_": scalar(random)});
@@ -123,7 +106,7 @@ fn object(random: &mut Random, depth: usize) -> Value {
         }
         2 => {
             object["additionalProperties"] = json!(false);
-            if required.len() < properties.len() && random.chance(2) {
+            if required.len() < properties.len() && chance(random, 2) {
                 object["minProperties"] = json!(required.len() + 1);
             }
         }
@@ -133,10 +116,10 @@ fn object(random: &mut Random, depth: usize) -> Value {
 }
 
 fn array(random: &mut Random, depth: usize) -> Value {
-    let min = random.below(3);
-    let mut array = json!({"type": "array", "minItems": min, "maxItems": min + random.below(3)});
+    let min = random.index(3);
+    let mut array = json!({"type": "array", "minItems": min, "maxItems": min + random.index(3)});
     array["items"] = node(random, depth - 1);
-    if random.chance(3) {
+    if chance(random, 3) {
         array["prefixItems"] = json!([node(random, depth - 1), scalar(random)]);
     }
     array
@@ -144,7 +127,7 @@ fn array(random: &mut Random, depth: usize) -> Value {
 
 /// Options that exclude each other by a tag.
 fn tagged(random: &mut Random, depth: usize) -> Value {
-    let options: Vec<Value> = (0..2 + random.below(2))
+    let options: Vec<Value> = (0..2 + random.index(2))
         .map(|at| {
             let mut option = object(random, depth);
             option["properties"]["kind"] = json!({"const": format!("k{at}")});
@@ -158,7 +141,7 @@ fn tagged(random: &mut Random, depth: usize) -> Value {
 
 /// Schemas that hold together.
 fn narrowed(random: &mut Random, depth: usize) -> Value {
-    match random.below(3) {
+    match random.index(3) {
         0 => {
             let mut base = node(random, depth - 1);
             if !base.as_object().unwrap().contains_key("anyOf") {
@@ -166,7 +149,7 @@ fn narrowed(random: &mut Random, depth: usize) -> Value {
             }
             base
         }
-        1 => json!({"allOf": [object(random, depth), {"required": [NAMES[random.below(6)]]}]}),
+        1 => json!({"allOf": [object(random, depth), {"required": [NAMES[random.index(6)]]}]}),
         _ => {
             let mut narrowed = reference(random);
             narrowed["maxLength"] = json!(5);

@@ -3,23 +3,10 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+pub(crate) use hearth_tests::simulation::random::Random;
 use serde_json::{Map, Value, json};
 use text::grammar::{Allowed, Grammars, Plan, State};
 use text::{TextFiles, TextModel};
-
-/// Numbers that look random and are the same in every run.
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678)
-    }
-
-    pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
-        (self.0 >> 33) as usize % n
-    }
-}
 
 const ENDS: [&str; 3] = ["<|im_end|>", "<|call|>", "<|return|>"];
 
@@ -171,7 +158,7 @@ impl Model {
         let mut tokens = Vec::new();
         for _ in 0..most {
             let may = self.allowed(&mut state);
-            let token = may[random.below(may.len())];
+            let token = may[random.index(may.len())];
             state.push(token).expect("an allowed token");
             if self.ends.contains(&token) {
                 return Some(tokens);
@@ -211,7 +198,7 @@ impl Model {
             if fits.is_empty() {
                 return Err(String::from_utf8_lossy(rest).into_owned());
             }
-            let token = fits[random.below(fits.len())];
+            let token = fits[random.index(fits.len())];
             state.push(token).expect("an allowed token");
             rest = &rest[self.text.token_bytes(token).len()..];
             tokens.push(token);
