@@ -63,13 +63,6 @@ fn every_folder_opens_with_the_expected_spec() {
             vec![370],
         ),
         (
-            "llama_rope_llama3",
-            "llama 3x128 vocab 384 context 512 heads 4/2x32 width 256 eps 1e-5 \
-             windows [0, 0, 0] tied",
-            Format::Bf16,
-            vec![370, 373],
-        ),
-        (
             "llama_bias",
             "llama 2x64 vocab 384 context 512 heads 2/2x32 width 160 eps 1e-5 windows [0, 0] \
              qkv_bias out_bias mlp_bias",
@@ -182,7 +175,7 @@ fn shards_and_names_without_prefix_make_no_difference() {
 #[test]
 fn gguf_means_the_same_as_its_config() {
     let wanted = spec_of_config(&fixture("gguf_llama/hf_config.json")).unwrap();
-    for (file, format) in [("q2_k", Format::Q2K), ("q4_k_m", Format::Q4K), ("q8_0", Format::Q8_0)] {
+    for (file, format) in [("q4_k_m", Format::Q4K), ("q8_0", Format::Q8_0)] {
         let mut model = opened(&format!("gguf_llama/llama-{file}.gguf"));
         assert!(model.spec.ropes[0].interleaved, "q and k rows are permuted in these files");
         model.spec.ropes[0].interleaved = false;
@@ -276,7 +269,7 @@ fn qwen_gguf_rotates_halves() {
 #[test]
 fn a_whole_model_opens_with_its_text() {
     // The GGUF file names only 370; <|im_end|> is a special token of its vocabulary.
-    for (name, eos) in [("llama_gqa", &[370][..]), ("gguf_llama/llama-q2_k.gguf", &[370, 373])] {
+    for (name, eos) in [("llama_gqa", &[370][..]), ("gguf_llama/llama-q4_k_m.gguf", &[370, 373])] {
         let files = engine::open(&fixture(name)).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(files.eos, eos, "{name}");
         assert_eq!(files.text.vocab_size(), files.spec.vocab, "{name}");

@@ -86,7 +86,7 @@ fn mutate(bytes: &mut Vec<u8>, reach: usize, random: &mut Random) {
 fn gguf_headers() {
     let folder = Folder::new();
     let (tiny, tiny_header) = Gguf::tiny("llama").bytes();
-    let published = fs::read(fixture("gguf_llama/llama-q2_k.gguf")).unwrap();
+    let published = fs::read(fixture("gguf_llama/llama-q4_k_m.gguf")).unwrap();
     let mut opened = 0;
     for seed in 0..4000 {
         let mut random = Random::new(seed);
@@ -165,8 +165,8 @@ fn indexes() {
 fn configurations() {
     for file in ["config.json", "generation_config.json"] {
         let names = ["config.json", "generation_config.json", "model.safetensors"];
-        let folder = Folder::copy_of("llama_rope_llama3", &names);
-        let whole = fs::read(fixture("llama_rope_llama3").join(file)).unwrap();
+        let folder = Folder::copy_of("phi3_longrope", &names);
+        let whole = fs::read(fixture("phi3_longrope").join(file)).unwrap();
         for seed in 0..1500 {
             let mut random = Random::new(seed);
             let mut bytes = whole.clone();

@@ -27,7 +27,6 @@ fn weights_take_what_was_planned() {
         "gpt_oss_mxfp4",
         "llama_gptq_w4g128",
         "llama_fp8_block",
-        "gguf_llama/llama-q2_k.gguf",
         "gguf_llama/llama-q4_k_m.gguf",
     ] {
         check(name);

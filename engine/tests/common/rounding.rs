@@ -28,10 +28,9 @@ const fn experts(name: &'static str, f16: f32, bf16: f32) -> Rounded {
     dense(name, (f16, f32::INFINITY), (bf16, f32::INFINITY))
 }
 
-pub(crate) const PLAIN: [Rounded; 16] = [
+pub(crate) const PLAIN: [Rounded; 15] = [
     dense("llama_gqa", (0.0079, 0.066), (0.064, 0.57)),
     dense("llama_tied", (0.0076, 0.072), (0.06, 0.5)),
-    dense("llama_rope_llama3", (0.008, 0.1), (0.063, 0.62)),
     dense("llama_bias", (0.0054, 0.058), (0.049, 0.52)),
     dense("mistral_swa", (0.0074, 0.052), (0.064, 0.58)),
     dense("qwen2", (0.007, 0.061), (0.051, 0.43)),
