@@ -24,6 +24,7 @@ compat: tools         ## the separate node for other architectures (docs/compat.
 test: tools           ## every test: units, properties, simulation, the real binary, real clients
 	tests/tools.sh python
 	tests/tools.sh node
+	tests/tools.sh services
 	tests/tools.sh nvrtc
 	cargo test --workspace --locked --no-fail-fast
 

@@ -6,6 +6,7 @@
 #   tests/tools.sh python   the clients that the end-to-end tests drive, in tests/.venv
 #   tests/tools.sh node     Node.js and its clients, in tests/clients/node/node_modules
 #   tests/tools.sh deny     cargo-deny
+#   tests/tools.sh services PostgreSQL and Redis (or Valkey), which tests start by themselves
 #   tests/tools.sh nvrtc    NVIDIA's run-time compiler, in tests/.venv: compiles kernels without a GPU
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -59,6 +60,23 @@ deny() {
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 }
 
+services() {
+    local missing=()
+    # Debian keeps the server's programs off the PATH.
+    type -P initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
+        missing+=(postgresql)
+    type -P valkey-server >/dev/null || type -P redis-server >/dev/null || missing+=(redis-server)
+    [ "${#missing[@]}" != 0 ] || return 0
+    # Debian starts what it installs unless this file says no; tests start their own.
+    local policy=/usr/sbin/policy-rc.d
+    if [ "$(id -u)" = 0 ] && [ ! -e "$policy" ]; then
+        trap "rm -f $policy" EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod +x "$policy"
+    fi
+    packages "${missing[@]}"
+}
+
 nvrtc() {
     # 12.8 is the first that knows every architecture, and drivers for 12 and 13 take what it makes.
     local want=nvidia-cuda-nvrtc-cu12==12.8.93 have="$here/.venv/nvrtc.installed"
@@ -71,6 +89,6 @@ nvrtc() {
 }
 
 case "${1:-}" in
-    base | python | node | deny | nvrtc) "$1" ;;
-    *) echo "usage: tests/tools.sh base|python|node|deny|nvrtc" >&2; exit 64 ;;
+    base | python | node | deny | services | nvrtc) "$1" ;;
+    *) echo "usage: tests/tools.sh base|python|node|deny|services|nvrtc" >&2; exit 64 ;;
 esac

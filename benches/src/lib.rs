@@ -10,6 +10,7 @@
 pub mod demo;
 pub mod engine;
 pub mod formats;
+pub mod govern;
 pub mod grammar;
 pub mod kernels;
 pub mod load;

@@ -4,7 +4,7 @@ use std::io::stdout;
 use std::path::{Path, PathBuf};
 
 use benches::random_model::Mix;
-use benches::{demo, engine, formats, grammar, kernels, load, record, runner, scheduler};
+use benches::{demo, engine, formats, govern, grammar, kernels, load, record, runner, scheduler};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -32,6 +32,8 @@ enum What {
     Scheduler,
     /// Host time per decode step outside the kernels.
     Runner,
+    /// Reservations of money per second, with SQLite on disk.
+    Govern,
     /// Grammars: compiling a schema, and the mask of each token.
     Grammar {
         /// Folder of a model whose tokenizer is used; by default one of 128k made-up words.
@@ -90,6 +92,7 @@ fn main() -> anyhow::Result<()> {
             kernels::run(&kernels::Options::full(), &mut stdout())?;
             record("scheduler", &tick())?;
             record("runner", &host()?)?;
+            record("govern", &reservations()?)?;
             record("grammar", &held(None, 40)?)?;
         }
         What::Kernels { peer: None } => kernels::run(&kernels::Options::full(), &mut stdout())?,
@@ -98,6 +101,7 @@ fn main() -> anyhow::Result<()> {
         }
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
+        What::Govern => record("govern", &reservations()?)?,
         What::Grammar { tokenizer, answers } => {
             record("grammar", &held(tokenizer.as_deref(), answers)?)?;
         }
@@ -134,6 +138,12 @@ fn tick() -> serde_json::Value {
         out.push(json!({ "rows": rows, "waiting": waiting, "median_us": median, "p99_us": p99 }));
     }
     json!(out)
+}
+
+fn reservations() -> anyhow::Result<serde_json::Value> {
+    let figures = govern::run(&[1, 16, 256], 5.0, 50_000)?;
+    println!("{figures:#}");
+    Ok(figures)
 }
 
 fn held(tokenizer: Option<&Path>, answers: usize) -> anyhow::Result<serde_json::Value> {

@@ -2,6 +2,7 @@
 //! the later one winning. Every option is defined once, in [`options`]; help, environment, file
 //! and reference page come from there. Reading is text to typed values; nothing is opened here.
 
+mod draft;
 mod file;
 pub mod options;
 pub mod reference;
@@ -15,9 +16,11 @@ use std::time::Duration;
 use clap::parser::ArgMatches;
 use clap::{Arg, ArgAction, Command};
 
+pub(crate) use draft::{resolve, resolve_secret};
 pub use source::{AdapterChoice, ModelChoice, ModelSource};
 pub use values::{CacheDtype, Device, Dtype, GpuMemory, LogFormat, Secret, Task};
 
+use draft::Draft;
 use options::{OPTIONS, Opt};
 
 /// Everything that can be chosen. Made by [`Config::load`] only, so values are in range.
@@ -29,6 +32,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Keys that callers must show; empty: none is asked for.
     pub api_keys: Vec<Secret>,
+    /// Where keys, budgets, ledger and audit are kept; `None`: there are none.
+    pub data: Option<PathBuf>,
+    /// The database; `None`: a file in that folder.
+    pub store_url: Option<Secret>,
+    /// The file that says how people sign in; `None`: they do not.
+    pub signin: Option<PathBuf>,
+    /// This gateway's name; `None`: the machine's.
+    pub gateway: Option<String>,
     /// Largest request body in bytes.
     pub body_limit: usize,
     /// Connections open at once.
@@ -101,7 +112,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Variables that look like a misspelled option. They are not used.
+    /// What an operator should mend: variables that look like a misspelled option and are not
+    /// used, files with secrets that others can read.
     pub warnings: Vec<String>,
 }
 
@@ -116,6 +128,10 @@ impl Config {
             models: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             api_keys: Vec::new(),
+            data: None,
+            store_url: None,
+            gateway: None,
+            signin: None,
             body_limit: 0,
             connections_max: 0,
             request_timeout: Duration::ZERO,
@@ -157,35 +173,56 @@ impl Config {
         flags: &Flags,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
-        let env: Vec<_> = env.filter(|(name, _)| name.starts_with("HEARTH_")).collect();
-        let mut config = Self::defaults();
-        let path = config_path(flags, &env)?;
+        let env: Vec<_> = env.collect();
+        let find = |wanted: &str| env.iter().find(|(name, _)| name == wanted);
+        let lookup = |name: &str| find(name).map(|(_, text)| text.clone());
+        let mut draft = Draft::new(Self::defaults(), &lookup);
+        let path = config_path(flags, lookup("HEARTH_CONFIG"))?;
         if let Some(path) = &path {
-            file::apply(path, &mut config)?;
+            file::apply(path, &mut draft)?;
         }
-        let mut warnings = Vec::new();
-        for (name, text) in &env {
-            apply_variable(&mut config, name, text, &mut warnings)?;
+        for (name, text) in env.iter().filter(|(name, _)| name.starts_with("HEARTH_")) {
+            apply_variable(&mut draft, name, text)?;
         }
         for (option, texts) in &flags.given {
             let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
             let at = || format!("--{}", option.flag);
-            (option.set)(&mut config, &texts)
-                .map_err(|problem| ConfigError { at: at(), problem })?;
+            draft.set(option, &texts).map_err(|problem| ConfigError { at: at(), problem })?;
         }
+        let Draft { config, warnings, .. } = draft;
         config.check()?;
         Ok(Loaded { config, file: path, warnings })
     }
 
     /// What must hold between options.
     fn check(&self) -> Result<(), ConfigError> {
-        if self.api_keys.is_empty() && !self.listen.ip().is_loopback() {
-            return Err(ConfigError {
-                at: format!("listen {}", self.listen),
-                problem: "without a key only this machine may connect. Set HEARTH_API_KEY to a \
-                          secret of your choice, or listen on 127.0.0.1"
-                    .to_owned(),
-            });
+        let wrong = |at: String, problem: &str| ConfigError { at, problem: problem.to_owned() };
+        if self.api_keys.is_empty() && self.data.is_none() && !self.listen.ip().is_loopback() {
+            return Err(wrong(
+                format!("listen {}", self.listen),
+                "without a key only this machine may connect. Set HEARTH_API_KEY to a secret of \
+                 your choice, or HEARTH_DATA to a folder for keys of your own making, or listen \
+                 on 127.0.0.1",
+            ));
+        }
+        if self.data.is_some() && !self.api_keys.is_empty() {
+            return Err(wrong(
+                "server.api_keys".to_owned(),
+                "with store.data the keys are made there (`hearth admin keys create`); take one \
+                 of the two away",
+            ));
+        }
+        if self.data.is_none() && self.signin.is_some() {
+            return Err(wrong(
+                "store.signin".to_owned(),
+                "store.data is missing: people and their sessions are kept there",
+            ));
+        }
+        if self.data.is_none() && self.store_url.is_some() {
+            return Err(wrong(
+                "store.url".to_owned(),
+                "store.data is missing: the journal of open requests lies on this machine's disk",
+            ));
         }
         for (index, model) in self.models.iter().enumerate() {
             if self.models[..index].iter().any(|other| other.id == model.id) {
@@ -208,9 +245,8 @@ impl Config {
 }
 
 /// `--config`, else `HEARTH_CONFIG`, else `hearth.toml` here when there is one.
-fn config_path(flags: &Flags, env: &[(String, String)]) -> Result<Option<PathBuf>, ConfigError> {
-    let variable = env.iter().find(|(name, _)| name == "HEARTH_CONFIG");
-    let named = flags.config.clone().or_else(|| variable.map(|(_, path)| PathBuf::from(path)));
+fn config_path(flags: &Flags, variable: Option<String>) -> Result<Option<PathBuf>, ConfigError> {
+    let named = flags.config.clone().or_else(|| variable.map(PathBuf::from));
     match named {
         Some(path) if path.is_file() => Ok(Some(path)),
         Some(path) => Err(ConfigError {
@@ -229,28 +265,32 @@ const OTHER_VARIABLES: &[&str] = &["HEARTH_CONFIG", "HEARTH_URL"];
 
 /// An unknown variable is no error: Kubernetes gives every pod `HEARTH_PORT` and the like when a
 /// service is called hearth. One that is nearly an option's name is worth a word.
-fn apply_variable(
-    config: &mut Config,
-    name: &str,
-    text: &str,
-    warnings: &mut Vec<String>,
-) -> Result<(), ConfigError> {
+fn apply_variable(draft: &mut Draft<'_>, name: &str, text: &str) -> Result<(), ConfigError> {
     if let Some(option) = OPTIONS.iter().find(|option| option.env == name) {
         let texts: Vec<&str> = if option.list {
             text.split(',').map(str::trim).filter(|text| !text.is_empty()).collect()
         } else {
             vec![text]
         };
-        return (option.set)(config, &texts)
+        return draft
+            .set(option, &texts)
             .map_err(|problem| ConfigError { at: name.to_owned(), problem });
     }
     let known = OPTIONS.iter().map(|option| option.env);
     if !OTHER_VARIABLES.contains(&name)
         && let Some(near) = values::nearest(name, known)
     {
-        warnings.push(format!("{name} is not used; did you mean {near}?"));
+        draft.warnings.push(format!("{name} is not used; did you mean {near}?"));
     }
     Ok(())
+}
+
+impl Flags {
+    /// No flag but `--config`.
+    #[must_use]
+    pub fn of_file(config: Option<PathBuf>) -> Self {
+        Self { config, given: Vec::new() }
+    }
 }
 
 impl clap::FromArgMatches for Flags {

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use gateway::cli::{
-    bench, chat, completions, doctor, exit, inspect, kernels, plan, pull, quantize, serve,
+    admin, backup, bench, chat, completions, doctor, exit, inspect, kernels, migrate, plan, pull,
+    quantize, restore, serve,
 };
 use gateway::config::reference;
 
@@ -23,6 +24,14 @@ enum Command {
     Serve(serve::Args),
     /// Talk to a served model in this terminal
     Chat(chat::Args),
+    /// Administer keys, teams, budgets, usage, audit of a running server
+    Admin(Box<admin::Args>),
+    /// Write all that the database holds into one file, while the server runs
+    Backup(backup::Args),
+    /// Fill a database from a backup
+    Restore(restore::Args),
+    /// Copy everything from one database to another: SQLite to PostgreSQL, or back
+    Migrate(migrate::Args),
     /// Fetch a model from a hub into the cache that Python tools share
     Pull(pull::Args),
     /// Say what a model will take, without loading it
@@ -58,6 +67,10 @@ fn main() -> ExitCode {
     exit::of(match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Admin(args) => admin::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Migrate(args) => migrate::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),

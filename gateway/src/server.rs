@@ -9,6 +9,7 @@ mod stall;
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +90,7 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener, &places, &leave) => accepted,
         };
-        let (stream, place) = match accepted {
+        let (stream, peer, place) = match accepted {
             Ok(accepted) => accepted,
             Err(error) if is_passing(&error) => continue,
             Err(error) => {
@@ -102,6 +103,7 @@ pub async fn serve(
         let connection = Connection {
             builder: Arc::clone(&builder),
             router: router.clone(),
+            peer: Peer(peer),
             first_head: options.first_head,
             leave: Arc::clone(&leave),
             phases: phases.clone(),
@@ -119,6 +121,10 @@ pub async fn serve(
     }
     Ok(())
 }
+
+/// The address that a connection comes from, in the extensions of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -152,8 +158,8 @@ async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
     leave: &Notify,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
-    let (stream, _) = listener.accept().await?;
+) -> io::Result<(TcpStream, IpAddr, OwnedSemaphorePermit)> {
+    let (stream, address) = listener.accept().await?;
     let place = match Arc::clone(places).try_acquire_owned() {
         Ok(place) => place,
         Err(_) => {
@@ -166,7 +172,7 @@ async fn accept(
     };
     // Tokens are small writes that must not wait for each other.
     stream.set_nodelay(true)?;
-    Ok((stream, place))
+    Ok((stream, address.ip(), place))
 }
 
 /// Errors of one connection, gone with it.
@@ -178,6 +184,7 @@ fn is_passing(error: &io::Error) -> bool {
 struct Connection {
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
+    peer: Peer,
     first_head: Duration,
     /// Wakes the connection that has been silent for the longest time.
     leave: Arc<Notify>,
@@ -188,12 +195,13 @@ struct Connection {
 
 impl Connection {
     async fn run(self, stream: Stalling) {
-        let Self { builder, router, first_head, leave, mut phases, _open, _place } = self;
+        let Self { builder, router, peer, first_head, leave, mut phases, _open, _place } = self;
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let busy = Busy::default();
         let answers = busy.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(peer);
             seen.store(true, Ordering::Relaxed);
             answers.hold(answer(router.clone(), request))
         });

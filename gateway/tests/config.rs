@@ -127,6 +127,65 @@ fn later_layers_win_and_secrets_do_not_print() {
     assert!(!format!("{config:?}").contains("from-the-file"));
 }
 
+/// In any layer; checked as any other value; and no message shows what was found.
+#[test]
+fn values_may_stand_elsewhere() {
+    let folder = Folder::new("elsewhere");
+    let secret = "the-secret-itself";
+    let keys = folder.file("key", &format!("{secret}\n"));
+    let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(&keys, mode(0o600)).unwrap();
+    let keys = keys.to_str().unwrap();
+    let file = folder.file(
+        "hearth.toml",
+        &format!("[server]\napi_keys = [\"file:{keys}\", \"env:OTHER\"]\ndrain = \"env:DRAIN\"\n"),
+    );
+    let load = |args: &[&str], env: &[(&str, &str)]| {
+        let command = Flags::augment_args(clap::Command::new("test").no_binary_name(true));
+        let args = [&["--config", file.to_str().unwrap()], args].concat();
+        let flags = Flags::from_arg_matches(&command.get_matches_from(args)).unwrap();
+        let env = env.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
+        Config::load(&flags, env).map_err(|error| error.to_string())
+    };
+    let good = [("OTHER", "another-secret"), ("DRAIN", "7s"), ("ROWS", "9"), ("PORT", "[::1]:5")];
+    let variable = [("HEARTH_ROWS_MAX", "env:ROWS")];
+    let all = [&good[..], &variable].concat();
+    let loaded = load(&["--listen", "env:PORT"], &all).unwrap();
+    let config = &loaded.config;
+    let keys_found: Vec<_> = config.api_keys.iter().map(gateway::config::Secret::reveal).collect();
+    assert_eq!(keys_found, [secret, "another-secret"]);
+    assert_eq!((config.drain.as_secs(), config.rows_max), (7, Some(9)));
+    assert_eq!(config.listen.to_string(), "[::1]:5");
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    std::fs::set_permissions(keys, mode(0o644)).unwrap();
+    let loaded = load(&[], &good).unwrap();
+    assert_eq!(loaded.warnings.len(), 1);
+    for part in ["server.api_keys", keys, "open to every user"] {
+        assert!(loaded.warnings[0].contains(part), "{:?}", loaded.warnings);
+    }
+
+    let with = |name: &'static str, text: &'static str| {
+        good.iter().map(|(n, t)| if *n == name { (*n, text) } else { (*n, *t) }).collect::<Vec<_>>()
+    };
+    let bad = "/bad-secret\u{7f}";
+    for (args, env, parts) in [
+        (&[][..], with("DRAIN", bad), &["hearth.toml:3", "server.drain", "env:DRAIN"][..]),
+        (&[], with("OTHER", bad), &["hearth.toml:2", "server.api_keys", "env:OTHER"]),
+        (&[], with("OTHER", ""), &["env:OTHER is empty"]),
+        (&["--listen", "env:PORT"], with("PORT", bad), &["--listen", "env:PORT"]),
+        (&["--model", "env:PORT"], with("PORT", bad), &["--model", "env:PORT"]),
+        (&["--listen", "env:NOT_THERE"], good.to_vec(), &["--listen", "env:NOT_THERE is not set"]),
+        (&["--listen", "file:/no/such"], good.to_vec(), &["--listen", "file:/no/such"]),
+        (&["--listen", "env:a b"], good.to_vec(), &["--listen", "env:NAME"]),
+    ] {
+        let refused = load(args, &env).unwrap_err();
+        for part in parts {
+            assert!(refused.contains(part), "{refused}, not {part}");
+        }
+        assert!(!refused.contains("bad-secret") && !refused.contains("a b"), "{refused}");
+    }
+}
+
 #[test]
 fn generated_pages_are_up_to_date() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -160,7 +219,9 @@ fn completions_name_every_command() {
     for shell in ["bash", "zsh", "fish"] {
         let output = hearth(&folder.0, &["completions", shell], &[]);
         let script = String::from_utf8(output.stdout).unwrap();
-        for command in ["serve", "chat", "pull", "plan", "bench", "doctor"] {
+        for command in
+            ["serve", "chat", "backup", "restore", "migrate", "pull", "plan", "bench", "doctor"]
+        {
             assert!(script.contains(command), "{shell}: {command}");
         }
     }

@@ -26,7 +26,7 @@ async fn the_demo_model_answers_twice_the_same() {
             stop_tokens: model.eos.clone(),
             ..Request::greedy(RequestId(0), prompt.clone(), 8)
         };
-        let mut generation = model.submit(request, None, std::time::Instant::now()).unwrap();
+        let mut generation = model.submit(request, gateway::backend::Along::nothing()).unwrap();
         let mut tokens = Vec::new();
         while let Some(event) = generation.next().await {
             match event {

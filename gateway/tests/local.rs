@@ -182,7 +182,7 @@ impl Case {
             adapters: None,
             adapter: None,
         };
-        model.submit(request, None, Instant::now())
+        model.submit(request, gateway::backend::Along::nothing())
     }
 
     fn permit(&self, steps: usize) {

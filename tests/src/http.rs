@@ -48,10 +48,25 @@ fn connect(url: &str) -> io::Result<TcpStream> {
 /// # Errors
 /// The connection fails.
 pub fn open(url: &str, method: &str, path: &str, body: &str) -> io::Result<Stream> {
+    open_as(url, None, method, path, body)
+}
+
+/// As [`open`], with a key.
+///
+/// # Errors
+/// The connection fails.
+pub fn open_as(
+    url: &str,
+    key: Option<&str>,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> io::Result<Stream> {
     let mut stream = connect(url)?;
+    let key = key.map(|key| format!("authorization: Bearer {key}\r\n")).unwrap_or_default();
     write!(
         stream,
-        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{key}\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )?;

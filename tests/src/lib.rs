@@ -6,4 +6,5 @@ pub mod fixtures;
 pub mod http;
 pub mod memory;
 pub mod server;
+pub mod services;
 pub mod simulation;

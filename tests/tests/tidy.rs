@@ -178,10 +178,20 @@ const IMPORTS: &[(&str, &[&str], &[&str])] = &[
     ("engine/text", &[], &["tokio", "axum", "reqwest", "hyper"]),
     ("engine", &["scheduler", "kernels", "text"], &["tokio", "axum", "reqwest", "hyper"]),
     ("gateway/wire", &[], &["tokio", "axum", "reqwest", "hyper", "futures-util"]),
-    ("gateway", &["engine", "scheduler", "text", "wire"], &["cudarc", "kernels"]),
+    ("gateway/govern", &[], &["axum", "hyper", "reqwest"]),
+    ("gateway", &["engine", "govern", "scheduler", "text", "wire"], &["cudarc", "kernels"]),
 ];
-const OWN: &[&str] =
-    &["benches", "engine", "gateway", "hearth-tests", "kernels", "scheduler", "text", "wire"];
+const OWN: &[&str] = &[
+    "benches",
+    "engine",
+    "gateway",
+    "govern",
+    "hearth-tests",
+    "kernels",
+    "scheduler",
+    "text",
+    "wire",
+];
 
 #[test]
 fn layers_import_only_what_lies_below() {

@@ -75,7 +75,7 @@ fn from_this_machine(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// OpenAI's header first, then Anthropic's.
-fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+pub(super) fn shown(headers: &HeaderMap) -> Option<&[u8]> {
     let bearer = headers.get(AUTHORIZATION).and_then(|value| {
         let (scheme, key) = value.as_bytes().split_at_checked(7)?;
         scheme.eq_ignore_ascii_case(b"bearer ").then(|| key.trim_ascii())

@@ -8,7 +8,7 @@ use wire::openai::{embeddings, parse_embeddings};
 use wire::{ApiError, EmbeddingRequest, ErrorKind};
 
 use super::error::Failure;
-use super::generate::json;
+use super::generate::{json, with};
 use super::{App, pool, prepare};
 use crate::backend::embed::Input;
 use crate::backend::{PoolModel, Task};
@@ -27,7 +27,7 @@ pub(super) async fn embeddings(
 ) -> Result<Response, Failure> {
     let (caller, prepared) = prepare::read(&app, request, |app, body, _| read(app, body)).await?;
     let Prepared { model, request, inputs } = prepared;
-    let mut done = pool::run(&model, inputs, caller).await?;
+    let (mut done, headers) = pool::run(&app, (&model, "embeddings"), inputs, &caller).await?;
     let numbers = done.vectors.iter().map(Vec::len).sum::<usize>();
     if let Some(size) = request.dimensions {
         done.vectors.iter_mut().for_each(|vector| shorten(vector, size));
@@ -36,7 +36,7 @@ pub(super) async fn embeddings(
     let write = move |_: &App| {
         Ok(embeddings::answer(&model.id, &done.vectors, request.encoding, done.tokens))
     };
-    prepare::run(&app, 4 * numbers, write).await.map(json)
+    prepare::run(&app, 4 * numbers, write).await.map(|body| with(headers, json(body)))
 }
 
 fn read(app: &App, body: &[u8]) -> Result<Prepared, Failure> {

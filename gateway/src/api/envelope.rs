@@ -1,6 +1,7 @@
 //! What goes around every answer: the request's id, the time taken, the key check, the bound on
 //! requests at once, and the count in the metrics when the last byte has left (or the client).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,12 +9,16 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use govern::Principal;
+use govern::policy::pattern;
 use tokio::sync::OwnedSemaphorePermit;
 use wire::ErrorKind;
 
 use super::App;
+use super::door::{self, Entered, Head};
 use super::error::Failure;
 use super::ids;
+use crate::digest;
 use crate::held;
 use crate::metrics::Metrics;
 
@@ -24,12 +29,41 @@ const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms"
 const ID_BYTES_MAX: usize = 128;
 
 /// Who asks and since when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct Caller {
     /// When the head of the request was read.
     pub(super) arrived: Instant,
-    /// Whom the scheduler shares time between: the number of the key.
+    /// Whom the scheduler shares time between: the number of the key, or of the project.
     pub(super) tenant: u64,
+    /// Whose cached pages it may share: a number of the team; 0: everybody's.
+    pub(super) pages: u64,
+    /// Whom the governor knows it as.
+    pub(super) who: Option<Arc<Who>>,
+}
+
+impl Caller {
+    /// Whether the policies above it let it ask this model.
+    pub(super) fn sees(&self, model: &str) -> bool {
+        let Some(who) = &self.who else { return true };
+        who.principal.layers().iter().all(|layer| {
+            let models = layer.policy.models.as_ref();
+            models.is_none_or(|all| all.iter().any(|wanted| pattern::matches(wanted, model)))
+        })
+    }
+}
+
+/// Somebody whom the governor knows.
+pub(super) struct Who {
+    pub(super) principal: Principal,
+    pub(super) request_id: String,
+    source: Option<IpAddr>,
+}
+
+impl Who {
+    /// Where the request comes from.
+    pub(super) fn source(&self) -> String {
+        self.source.map(|source| source.to_string()).unwrap_or_default()
+    }
 }
 
 /// The outermost layer.
@@ -42,10 +76,10 @@ pub(super) async fn layer(
     let id = request_id(request.headers());
     let route = route(request.uri().path());
     let mut permit = None;
-    let answer = match enter(&app, &request) {
-        Ok((tenant, place)) => {
+    let answer = match enter(&app, &Head::of(&request)).await {
+        Ok((entered, place)) => {
             permit = place;
-            request.extensions_mut().insert(Caller { arrived, tenant });
+            caller(&mut request, entered, arrived, &id);
             next.run(request).await
         }
         Err(failure) => failure.into_response(),
@@ -61,17 +95,48 @@ pub(super) async fn layer(
     Response::from_parts(parts, held::hold(body, record))
 }
 
+/// Notes who asks.
+fn caller(request: &mut Request, entered: Entered, arrived: Instant, id: &HeaderValue) {
+    let (tenant, pages, who) = match entered {
+        Entered::Key(number) => (number, 0, None),
+        Entered::Known(principal) => {
+            // A team's pages are its own: how fast another's prompt is answered must tell nothing.
+            let team = principal.team.as_ref().map_or("", |team| team.id.as_str());
+            let project = principal.project.as_ref().map_or("", |project| project.id.as_str());
+            let organisation = principal.organisation.id.as_str();
+            let number =
+                |part: &str| digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()]);
+            let numbers = (number(project), number(team));
+            let request_id = id.to_str().unwrap_or_default().to_owned();
+            let source = door::peer(request);
+            request.extensions_mut().insert(Principal::clone(&principal));
+            let who = Who { principal: *principal, request_id, source };
+            (numbers.0, numbers.1, Some(Arc::new(who)))
+        }
+    };
+    request.extensions_mut().insert(Caller { arrived, tenant, pages, who });
+}
+
 /// Key and place. Probes need neither: an orchestrator has no key, and a full server is alive.
-fn enter(app: &App, request: &Request) -> Result<(u64, Option<OwnedSemaphorePermit>), Failure> {
-    if matches!(request.uri().path(), "/health" | "/ready") {
-        return Ok((0, None));
+async fn enter(
+    app: &App,
+    head: &Head<'_>,
+) -> Result<(Entered, Option<OwnedSemaphorePermit>), Failure> {
+    if matches!(head.path, "/health" | "/ready") || signs_in(app, head.path) {
+        return Ok((Entered::Key(0), None));
     }
-    let tenant = app.keys.check(request.headers())?;
+    let entered = app.door.enter(head).await?;
     let place = Arc::clone(&app.places).try_acquire_owned().map_err(|_| {
         let message = "The server is at its limit of requests at once; try again later.";
         Failure::new(ErrorKind::Overloaded, "overloaded", message)
     })?;
-    Ok((tenant, Some(place)))
+    Ok((entered, Some(place)))
+}
+
+/// Whoever signs in has nothing to show yet.
+fn signs_in(app: &App, path: &str) -> bool {
+    app.door.signin().is_some()
+        && (path == "/signin" || path.starts_with("/signin/") || path == "/signout")
 }
 
 /// The caller's own id if it is short and plain, else a new one.
@@ -87,7 +152,7 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The pattern of a path, for labels: a stranger's path must not make a new one.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 17] = [
+    const ROUTES: [&str; 18] = [
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
@@ -105,10 +170,13 @@ fn route(path: &str) -> &'static str {
         "/health",
         "/ready",
         "/metrics",
+        "/v1/usage",
     ];
     match ROUTES.into_iter().find(|route| *route == path) {
         Some(route) => route,
         None if path == "/" => "/",
+        None if path.starts_with("/admin/v1") => "/admin/v1",
+        None if path.starts_with("/signin") || path == "/signout" => "/signin",
         None if path.starts_with("/v1/models/") => "/v1/models/{id}",
         None => "other",
     }

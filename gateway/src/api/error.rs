@@ -4,6 +4,7 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use govern::{Class, Denied};
 use scheduler::types::Refusal;
 use wire::{ApiError, ErrorKind, openai};
 
@@ -44,6 +45,20 @@ impl From<SubmitError> for Failure {
             },
             SubmitError::Unavailable(_) => unavailable(message),
         }
+    }
+}
+
+impl From<Denied> for Failure {
+    fn from(denied: Denied) -> Self {
+        let kind = match denied.rule.class() {
+            Class::Unauthorized => ErrorKind::Unauthorized,
+            Class::Forbidden => ErrorKind::Forbidden,
+            Class::Limited => ErrorKind::Overloaded,
+            Class::Broke => ErrorKind::Quota,
+            Class::Unavailable => ErrorKind::Unavailable,
+        };
+        let error = ApiError::new(kind, denied.rule.name(), denied.message);
+        Self { error, retry_after_s: denied.retry_after_s }
     }
 }
 
@@ -107,7 +122,7 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Method => StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorKind::Timeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorKind::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Overloaded | ErrorKind::Quota => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -122,6 +137,10 @@ impl IntoResponse for Failure {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.error.kind == ErrorKind::Quota {
+            // OpenAI's clients try a 429 again by themselves; money does not come back that fast.
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
         response
     }

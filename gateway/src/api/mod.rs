@@ -6,8 +6,10 @@
 
 mod adapters;
 pub mod auth;
+mod bill;
 mod body;
 mod choice;
+pub mod door;
 mod embeddings;
 mod envelope;
 mod error;
@@ -34,10 +36,13 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
+use crate::admin;
 use crate::metrics::Metrics;
 use crate::models::Models;
+use crate::signin;
 
 pub use auth::Keys;
+pub use door::Door;
 pub use error::Failure;
 pub use limits::Limits;
 
@@ -45,7 +50,7 @@ pub use limits::Limits;
 pub struct App {
     models: Arc<Models>,
     metrics: Arc<Metrics>,
-    keys: Keys,
+    door: Door,
     limits: Limits,
     /// Where adapters may be loaded from while serving.
     adapters_folder: Option<PathBuf>,
@@ -66,7 +71,7 @@ impl App {
     pub fn new(
         models: Arc<Models>,
         metrics: Arc<Metrics>,
-        keys: Keys,
+        door: impl Into<Door>,
         limits: Limits,
         adapters_folder: Option<PathBuf>,
     ) -> Arc<Self> {
@@ -74,13 +79,19 @@ impl App {
         let places = Arc::new(Semaphore::new(limits.requests_max));
         let heavy = Arc::new(Semaphore::new(limits.heavy_max));
         let bodies = Arc::new(Semaphore::new(limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { models, metrics, keys, limits, adapters_folder, places, heavy, bodies })
+        let door = door.into();
+        Arc::new(Self { models, metrics, door, limits, adapters_folder, places, heavy, bodies })
     }
 }
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    let governor = app.door.governor();
+    let governed = governor
+        .map(|governor| admin::router(governor.clone()).merge(admin::own_usage(governor.clone())));
     Router::new()
+        .merge(governed.unwrap_or_default())
+        .merge(app.door.signin().map(signin::router).unwrap_or_default().with_state(()))
         .route("/", get(routes::index))
         .route("/health", get(routes::health))
         .route("/ready", get(routes::ready))

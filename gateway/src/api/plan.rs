@@ -4,6 +4,7 @@
 use scheduler::types::{Request, RequestId, Sampling};
 use wire::{ApiError, Decoding, ErrorKind};
 
+use super::envelope::Caller;
 use super::error::{Failure, too_long};
 use super::ids;
 use super::prompt::check_ids;
@@ -16,7 +17,7 @@ pub(super) fn request(
     decoding: &Decoding,
     prompt: Vec<u32>,
     prompt_logprobs: Option<u32>,
-    tenant: u64,
+    caller: &Caller,
 ) -> Result<Request, Failure> {
     let max_tokens = max_tokens(model, decoding, prompt.len())?;
     Ok(Request {
@@ -30,8 +31,8 @@ pub(super) fn request(
         sampling: sampling(model, decoding)?,
         prompt_logprobs,
         priority: priority(decoding.priority),
-        tenant,
-        salt: decoding.cache_salt.as_deref().map_or(0, salt),
+        tenant: caller.tenant,
+        salt: salt(caller.pages, decoding.cache_salt.as_deref()),
         adapter: 0,
         grammar: 0,
         deadline: None,
@@ -107,8 +108,11 @@ fn priority(asked: i8) -> u8 {
 }
 
 /// Caches of different salts never meet, so the number must not be one that a caller can aim at.
-fn salt(text: &str) -> u64 {
-    digest::number(&[text.as_bytes()])
+fn salt(pages: u64, text: Option<&str>) -> u64 {
+    match text {
+        None => pages,
+        Some(text) => digest::number(&[&pages.to_le_bytes(), text.as_bytes()]),
+    }
 }
 
 #[cfg(test)]
@@ -123,7 +127,9 @@ mod tests {
 
     #[test]
     fn salts_differ() {
-        assert_ne!(salt("a"), salt("b"));
-        assert_ne!(salt("a"), 0);
+        assert_ne!(salt(0, Some("a")), salt(0, Some("b")));
+        assert_ne!(salt(0, Some("a")), 0);
+        assert_ne!(salt(1, Some("a")), salt(2, Some("a")));
+        assert_eq!((salt(0, None), salt(7, None)), (0, 7));
     }
 }

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::http::HeaderMap;
+use govern::Ask;
 use text::{TextError, TextModel};
 use wire::{ApiError, ErrorKind, Instruction, Prompt, Truncate};
 
 use super::App;
+use super::bill;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
 use super::prepare::{self, wrong_task};
@@ -32,15 +35,32 @@ pub(super) fn model(app: &App, id: &str, task: Task) -> Result<Arc<PoolModel>, F
 /// Waits for what the model makes of the inputs. A client that leaves drops this future, which
 /// cancels the request.
 pub(super) async fn run(
-    model: &PoolModel,
+    app: &App,
+    (model, surface): (&PoolModel, &'static str),
     inputs: Vec<Input>,
-    caller: Caller,
-) -> Result<Vectors, Failure> {
+    caller: &Caller,
+) -> Result<(Vectors, HeaderMap), Failure> {
+    let tokens = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
+    let bill = bill::admit(app, caller, || Ask {
+        model: model.id.clone(),
+        surface,
+        input_tokens: u64::try_from(tokens).unwrap_or(u64::MAX),
+        choices: 1,
+        ..Ask::default()
+    })?;
     let pooling = model.engine.submit(inputs, caller.arrived)?;
-    pooling.result().await.map_err(|refusal| {
+    let done = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;
         of_refusal(refusal, id, &engine.state(), engine.retry_after_s())
-    })
+    })?;
+    let mut headers = HeaderMap::new();
+    if let Some(bill) = bill {
+        let receipt = bill.finish_input(done.tokens);
+        bill.headers(&mut headers);
+        bill::cost_header(&mut headers, receipt.cost);
+        bill::durable(receipt).await;
+    }
+    Ok((done, headers))
 }
 
 /// What stands in front of each text.

@@ -41,6 +41,8 @@ pub(super) struct Prepared {
     pub(super) held: Option<Held>,
     /// How they are read; `None`: they are text and nothing else.
     pub(super) manner: Option<Arc<Manner>>,
+    /// Names of the tools that the model is offered.
+    pub(super) tools: Vec<String>,
 }
 
 /// Runs `work` here, or on a blocking thread where the body is large.
@@ -92,17 +94,18 @@ pub(super) async fn grammar(
 pub(super) async fn read<T: Send + 'static>(
     app: &Arc<App>,
     request: Request,
-    work: impl FnOnce(&App, &[u8], Caller) -> Result<T, Failure> + Send + 'static,
+    work: impl FnOnce(&App, &[u8], &Caller) -> Result<T, Failure> + Send + 'static,
 ) -> Result<(Caller, T), Failure> {
     let caller = caller(&request)?;
     let body = body::read(request, app).await?;
-    let made = run(app, body.len(), move |app| work(app, &body, caller)).await?;
+    let who = caller.clone();
+    let made = run(app, body.len(), move |app| work(app, &body, &who)).await?;
     Ok((caller, made))
 }
 
 /// Who asks.
 fn caller(request: &Request) -> Result<Caller, Failure> {
-    request.extensions().get::<Caller>().copied().ok_or_else(|| {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| {
         Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
     })
 }
@@ -163,7 +166,7 @@ pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize
 }
 
 /// A chat.
-pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
+pub(super) fn chat(app: &App, body: &[u8], caller: &Caller) -> Result<Prepared, Failure> {
     let request = wire::openai::parse_chat(body, &app.limits.request)?;
     let model = model(app, &request.model)?;
     prompt::refuse_images(&request.messages)?;
@@ -180,12 +183,13 @@ pub(super) fn chat(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, F
     let silent = manner.is_some() || request.decoding.skip_special_tokens;
     let prompt = (rendered.tokens, None);
     let jobs = vec![job(&model, &request.decoding, prompt, silent, caller)?];
+    let tools = shown.iter().map(|tool| tool.name.clone()).collect();
     let decoding = request.decoding;
-    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, held, manner })
+    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, held, manner, tools })
 }
 
 /// Plain prompts.
-pub(super) fn completion(app: &App, body: &[u8], caller: Caller) -> Result<Prepared, Failure> {
+pub(super) fn completion(app: &App, body: &[u8], caller: &Caller) -> Result<Prepared, Failure> {
     let request = wire::openai::parse_completion(body, &app.limits.request)?;
     let model = model(app, &request.model)?;
     let CompletionRequest { prompts, echo, add_special_tokens, decoding, .. } = request;
@@ -213,7 +217,8 @@ pub(super) fn completion(app: &App, body: &[u8], caller: Caller) -> Result<Prepa
     }
     let asked = decoding.structured.as_ref();
     let held = asked.map(|asked| shape::of_completion(&model.text, asked)).transpose()?;
-    Ok(Prepared { kind: Kind::Completion, model, decoding, jobs, held, manner: None })
+    let (kind, manner, tools) = (Kind::Completion, None, Vec::new());
+    Ok(Prepared { kind, model, decoding, jobs, held, manner, tools })
 }
 
 fn job(
@@ -221,13 +226,13 @@ fn job(
     decoding: &Decoding,
     (tokens, echo): (Vec<u32>, Option<String>),
     skip_special: bool,
-    caller: Caller,
+    caller: &Caller,
 ) -> Result<Job, Failure> {
     // An echo with log-probabilities scores the prompt too.
     let scored = decoding.logprobs.filter(|_| echo.is_some());
     let prompt_logprobs = decoding.prompt_logprobs.max(scored);
     let tail = &tokens[tokens.len().saturating_sub(LOOK_BACK)..];
     let detokenizer = model.text.detokenizer(tail, skip_special);
-    let request = plan::request(model, decoding, tokens, prompt_logprobs, caller.tenant)?;
+    let request = plan::request(model, decoding, tokens, prompt_logprobs, caller)?;
     Ok(Job { request, detokenizer, echo })
 }

@@ -8,8 +8,9 @@ use wire::openai::rerank::{Ranked, rerank_answer, score_answer};
 use wire::openai::{parse_rerank, parse_score};
 use wire::{ErrorKind, RerankRequest};
 
+use super::envelope::Caller;
 use super::error::Failure;
-use super::generate::{json, now};
+use super::generate::{json, now, with};
 use super::{App, ids, pool, prepare};
 use crate::backend::Task;
 
@@ -18,7 +19,7 @@ pub(super) async fn rerank(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let read = |app: &App, body: &[u8], _| {
+    let read = |app: &App, body: &[u8], _: &Caller| {
         let request = parse_rerank(body, &app.limits.request)?;
         let model = pool::model(app, &request.model, Task::Rerank)?;
         let mut inputs = Vec::with_capacity(request.documents.len());
@@ -30,7 +31,7 @@ pub(super) async fn rerank(
         Ok((model, request, inputs))
     };
     let (caller, (model, request, inputs)) = prepare::read(&app, request, read).await?;
-    let done = pool::run(&model, inputs, caller).await?;
+    let (done, headers) = pool::run(&app, (&model, "rerank"), inputs, &caller).await?;
     let mut ranking = Vec::with_capacity(done.vectors.len());
     for (index, (score, document)) in scores(&done.vectors)?.zip(&request.documents).enumerate() {
         let document = request.return_documents.then_some(document.as_str());
@@ -39,7 +40,8 @@ pub(super) async fn rerank(
     // Equal scores stay in the order of the request.
     ranking.sort_by(|a, b| b.score.total_cmp(&a.score));
     ranking.truncate(request.top_n.unwrap_or(usize::MAX));
-    Ok(json(rerank_answer(&ids::named("rerank-"), &model.id, &ranking, done.tokens)))
+    let answer = rerank_answer(&ids::named("rerank-"), &model.id, &ranking, done.tokens);
+    Ok(with(headers, json(answer)))
 }
 
 /// `POST /v1/score`
@@ -47,7 +49,7 @@ pub(super) async fn score(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let read = |app: &App, body: &[u8], _| {
+    let read = |app: &App, body: &[u8], _: &Caller| {
         let request = parse_score(body, &app.limits.request)?;
         let model = pool::model(app, &request.model, Task::Rerank)?;
         let mut inputs = Vec::with_capacity(request.pairs.len());
@@ -58,10 +60,10 @@ pub(super) async fn score(
         Ok((model, inputs))
     };
     let (caller, (model, inputs)) = prepare::read(&app, request, read).await?;
-    let done = pool::run(&model, inputs, caller).await?;
+    let (done, headers) = pool::run(&app, (&model, "score"), inputs, &caller).await?;
     let scores: Vec<f32> = scores(&done.vectors)?.collect();
     let head = now(ids::named("score-"), &model.id);
-    Ok(json(score_answer(&head, &scores, done.tokens)))
+    Ok(with(headers, json(score_answer(&head, &scores, done.tokens))))
 }
 
 /// The one number of each vector.

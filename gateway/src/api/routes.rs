@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use wire::openai::{self, answer};
 use wire::{ErrorKind, TokenizeInput};
 
+use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
 use super::{App, body, prepare, prompt};
@@ -27,6 +28,8 @@ GET  /v1/models              models served here
 GET  /v1/models/{id}         one of them
 POST /v1/load_lora_adapter   put an adapter beside a model, as vLLM's
 POST /v1/unload_lora_adapter take it away
+GET  /v1/usage               what your key has used (with --data)
+GET  /admin/v1               keys, teams, budgets, usage, audit (with --data)
 POST /tokenize               text or messages to tokens
 POST /detokenize             tokens to text
 GET  /health                 the process is alive
@@ -71,10 +74,14 @@ fn pool_card(model: &PoolModel) -> serde_json::Value {
 }
 
 /// `GET /v1/models`
-pub(super) async fn models(State(app): State<Arc<App>>) -> Response {
+pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     let (models, pools) = (app.models.list(), app.models.pools());
-    let cards = models.iter().map(|model| card(model));
-    let all: Vec<_> = cards.chain(pools.iter().map(|model| pool_card(model))).collect();
+    let cards = models.iter().map(|model| (&model.id, card(model)));
+    let pool_cards = pools.iter().map(|model| (&model.id, pool_card(model)));
+    let caller = request.extensions().get::<Caller>();
+    let sees = |id: &str| caller.is_none_or(|caller| caller.sees(id));
+    let all: Vec<_> =
+        cards.chain(pool_cards).filter(|(id, _)| sees(id)).map(|(_, card)| card).collect();
     json(answer::models(&all).to_string())
 }
 

@@ -1,18 +1,21 @@
 //! One prompt in the engine's hands: its events become the text of its choices.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Instant;
 
+use govern::Money;
 use scheduler::types::{Event, Logprobs};
 use text::TextModel;
 use text::grammar::Grammar;
 use wire::{Decoding, ErrorKind, Finish, TokenLogprob, TopLogprob, Usage};
 
+use super::bill::{self, Bill};
 use super::choice::{Choice, Rules};
-use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
 use super::prepare::Job;
 use super::voice::{Manner, Voice};
-use crate::backend::{Generation, Model};
+use crate::backend::{Along, Generation, Model};
 
 /// Events taken in before what they made is written: a bound on the work between two writes.
 const EVENTS_PER_STEP: usize = 1024;
@@ -28,8 +31,15 @@ pub(super) struct Run {
     prompt_len: usize,
     /// The first text is the prompt and carries its log-probabilities.
     echo_scored: bool,
-    /// The engine holds nothing of it any more.
+    /// The engine holds nothing of it any more, and whoever pays has it in the books.
     pub(super) ended: bool,
+    /// What it has cost, once that is known.
+    pub(super) cost: Option<Money>,
+    /// What its reader should know beside the answer.
+    pub(super) notice: Option<&'static str>,
+    bill: Option<Bill>,
+    /// Ready when what it has cost is durable.
+    settling: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     usage: Usage,
     rules: Rules,
     decoding: Arc<Decoding>,
@@ -45,7 +55,7 @@ impl Run {
         job: Job,
         (grammar, manner): (Option<Arc<Grammar>>, Option<&Arc<Manner>>),
         first: u32,
-        caller: Caller,
+        (bill, arrived): (Option<Bill>, Instant),
     ) -> Result<Self, Failure> {
         let Job { request, detokenizer, echo } = job;
         let rules = Rules {
@@ -81,7 +91,14 @@ impl Run {
             usage,
             rules,
             decoding: Arc::clone(decoding),
-            generation: model.submit(request, grammar, caller.arrived)?,
+            generation: {
+                let meter = bill.as_ref().map(Bill::meter);
+                model.submit(request, Along { grammar, meter, arrived })?
+            },
+            cost: None,
+            notice: None,
+            bill,
+            settling: None,
             model: Arc::clone(model),
         };
         if prompt_len == 1 {
@@ -93,18 +110,42 @@ impl Run {
 
     /// Waits for an event and takes in what else is there. May be dropped while it waits.
     pub(super) async fn step(&mut self) -> Result<(), Failure> {
+        if let Some(settling) = &mut self.settling {
+            settling.await;
+            self.ended = true;
+            return Ok(());
+        }
         let first = self.generation.next().await.ok_or_else(lost)?;
-        self.take(first)?;
+        let mut over = self.take(first)?;
         // An event is fetched only where it is also taken: the bound must not lose the one it
         // stops at.
         for _ in 1..EVENTS_PER_STEP {
-            if self.ended {
+            if over {
                 break;
             }
             let Some(event) = self.generation.try_next() else { break };
-            self.take(event)?;
+            over = self.take(event)?;
         }
+        self.account(over);
         Ok(())
+    }
+
+    /// Tells who pays what is about to be handed out. At the end, what is left to hand out may go,
+    /// but not the last byte: that waits for the books.
+    fn account(&mut self, over: bool) {
+        let Some(bill) = &self.bill else {
+            self.ended = over;
+            return;
+        };
+        let Usage { completion_tokens, reasoning_tokens, .. } = self.usage();
+        if over {
+            let receipt = bill.finish(completion_tokens, reasoning_tokens);
+            self.cost = Some(receipt.cost);
+            self.notice = receipt.budget_stop.then_some(bill::USED_UP);
+            self.settling = Some(Box::pin(bill::durable(receipt)));
+        } else {
+            bill.hands_out(completion_tokens, reasoning_tokens);
+        }
     }
 
     /// Whether text may be shown: an echo waits for its log-probabilities.
@@ -126,7 +167,8 @@ impl Run {
         Some(best(self.scores.as_ref()?, most))
     }
 
-    fn take(&mut self, event: Event) -> Result<(), Failure> {
+    /// Takes an event in. `true`: it was the last.
+    fn take(&mut self, event: Event) -> Result<bool, Failure> {
         match event {
             Event::PromptLogprobs(_, stretch) => self.score(stretch.first, &stretch.entries),
             Event::Token { choice, token, logprobs, .. } => {
@@ -140,7 +182,7 @@ impl Run {
                 }
             }
             Event::ChoiceEnd { choice, reason, .. } => {
-                let Some(own) = of(&mut self.choices, choice) else { return Ok(()) };
+                let Some(own) = of(&mut self.choices, choice) else { return Ok(false) };
                 match reason {
                     // No token was asked for, so whatever the one made was, the bound was met.
                     _ if self.rules.mute => own.end(Finish::Length),
@@ -151,11 +193,12 @@ impl Run {
                 }
             }
             Event::End(_, used) => {
-                self.ended = true;
                 self.usage.cached_tokens = used.cached_tokens.into();
                 if self.choices.iter().any(|choice| choice.finish.is_none()) {
+                    self.ended = true;
                     return Err(lost());
                 }
+                return Ok(true);
             }
             Event::Refused(_, why, _) => {
                 self.ended = true;
@@ -163,7 +206,7 @@ impl Run {
                 return Err(of_refusal(why, id, &engine.state(), engine.retry_after_s()));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Takes a stretch of the prompt's log-probabilities.

@@ -20,8 +20,9 @@ use text::answer::Part;
 use tokio::time::{Instant, Sleep, sleep};
 use wire::Usage;
 use wire::openai::answer::Head;
-use wire::openai::stream::{Delta, Kind, PING, Piece, Writer, error};
+use wire::openai::stream::{Delta, Kind, PING, Piece, Remark, Writer, error};
 
+use super::bill;
 use super::choice::Choice;
 use super::error::Failure;
 use super::run::Run;
@@ -164,7 +165,11 @@ impl Sse {
     /// The end, once all runs have come to theirs.
     fn finish(&mut self, out: &mut Vec<u8>) {
         if self.runs.iter().all(|run| run.ended) {
-            self.writer.end(out, &self.usage());
+            let remark = Remark {
+                cost_usd: bill::cost(self.runs.iter()).map(bill::dollars),
+                notice: self.runs.iter().find_map(|run| run.notice),
+            };
+            self.writer.end(out, &self.usage(), &remark);
             self.done = true;
         }
     }

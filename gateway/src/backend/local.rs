@@ -28,9 +28,10 @@ use scheduler::types::{Engine, Event, Micros, Request, RequestId};
 use text::grammar::Grammar;
 use tokio::sync::mpsc;
 
-use super::SubmitError;
 pub use super::life::EngineState;
 use super::life::{self, Life, NUDGES};
+use super::meter::Metered;
+use super::{Along, SubmitError};
 use crate::metrics::{ModelMetrics, RequestTimer};
 pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
 pub use engine::spec::PrefixRule;
@@ -98,6 +99,7 @@ enum Message {
 struct Open {
     events: mpsc::Sender<Event>,
     control: Arc<Control>,
+    meter: Option<Metered>,
 }
 
 impl LocalEngine {
@@ -143,32 +145,34 @@ impl LocalEngine {
     /// # Errors
     /// The engine is full, drains or is gone.
     pub fn submit(&self, request: Request) -> Result<LocalGeneration, SubmitError> {
-        self.submit_at(request, None, Instant::now())
+        self.submit_with(request, Along::nothing())
     }
 
-    /// As [`LocalEngine::submit`], for a request that arrived earlier, its latency and its
-    /// timeout count from `arrived`; with the grammar that its choices are held to, if any.
+    /// As [`LocalEngine::submit`], with what comes along. Where somebody pays, its allowance is
+    /// theirs.
     ///
     /// # Errors
     /// As [`LocalEngine::submit`].
-    pub fn submit_at(
+    pub fn submit_with(
         &self,
         mut request: Request,
-        grammar: Option<Arc<Grammar>>,
-        arrived: Instant,
+        along: Along,
     ) -> Result<LocalGeneration, SubmitError> {
+        let Along { grammar, meter, arrived } = along;
         self.admit()?;
         let id = RequestId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         request.id = id;
         request.grammar = if grammar.is_some() { id.0 } else { 0 };
-        request.allowance = request.max_tokens;
+        let paid = meter.as_ref().map_or(u32::MAX, |meter| meter.allowance());
+        request.allowance = request.max_tokens.min(paid);
         if let (None, Some(limit)) = (request.deadline, self.shared.options.request_timeout) {
             request.deadline = Some(self.shared.micros(arrived + limit));
         }
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let (events, reader) = mpsc::channel(events_max(&request, self.shared.sequence_max));
         let control = Arc::new(Control::new(request.choices));
-        let open = Open { events, control: Arc::clone(&control) };
+        let meter = meter.map(Metered::new);
+        let open = Open { events, control: Arc::clone(&control), meter };
         let message = Message::Submit(Box::new(request), open, grammar);
         if let Err(error) = self.commands.try_send(message) {
             self.shared.open.fetch_sub(1, Ordering::SeqCst);

@@ -14,6 +14,7 @@ pub mod answering;
 pub mod embed;
 mod life;
 pub mod local;
+pub mod meter;
 mod pool;
 
 pub use pool::{PoolModel, Reads, Task};
@@ -60,6 +61,25 @@ pub enum SubmitError {
     Unavailable(String),
 }
 
+/// What comes along with a request and is no business of the scheduler's.
+pub struct Along {
+    /// The grammar that its choices are held to.
+    pub grammar: Option<Arc<Grammar>>,
+    /// Who pays for it; `None`: nobody counts.
+    pub meter: Option<Box<dyn meter::Meter>>,
+    /// When it arrived: latency and timeout count from here, so that parsing and tokenizing are
+    /// part of what is measured.
+    pub arrived: Instant,
+}
+
+impl Along {
+    /// Nothing comes along with a request that arrives now.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { grammar: None, meter: None, arrived: Instant::now() }
+    }
+}
+
 /// A request in the engine's hands. Dropping it cancels the request: its pages are free at the
 /// next step.
 pub struct Generation {
@@ -86,23 +106,16 @@ impl Generation {
 }
 
 impl Model {
-    /// Hands a request to the engine, with the grammar that its choices are held to, if any.
-    /// `request.id` is overwritten with a fresh one; latency and
-    /// timeout count from `arrived`, so that parsing and tokenizing are part of what is measured.
+    /// Hands a request to the engine. `request.id` is overwritten with a fresh one.
     ///
     /// # Errors
     /// The engine cannot take it now.
-    pub fn submit(
-        &self,
-        mut request: Request,
-        grammar: Option<Arc<Grammar>>,
-        arrived: Instant,
-    ) -> Result<Generation, SubmitError> {
+    pub fn submit(&self, mut request: Request, along: Along) -> Result<Generation, SubmitError> {
         request.adapter = self.adapter.as_ref().map_or(0, |adapter| adapter.number());
         let load = self.adapter.as_ref().map_or(0, |adapter| adapter.load());
         let class = self.prefix.class(request.prompt.len());
         request.salt = apart(request.salt, load, class);
-        let inner = self.engine.submit_at(request, grammar, arrived)?;
+        let inner = self.engine.submit_with(request, along)?;
         Ok(Generation { inner, _adapter: self.adapter.clone() })
     }
 }

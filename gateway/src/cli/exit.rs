@@ -33,9 +33,9 @@ macro_rules! kinds {
 kinds! {
     /// A flag, a variable or the configuration file is wrong.
     usage = 64;
-    /// A model's files are damaged or of a kind that is not supported.
+    /// A model's files, or a backup, are damaged or of a kind that is not supported.
     data = 65;
-    /// Something outside is not there: the server, the hub, a device.
+    /// Something outside is not there: the server, the hub, a database, a device.
     unavailable = 69;
     /// A fault inside the program.
     internal = 70;

@@ -1,6 +1,8 @@
 //! The commands of the binary, one file each, with the same two names in every file: `Args`, what
 //! clap reads, and `run`.
 
+pub mod admin;
+pub mod backup;
 pub mod bench;
 pub mod chat;
 pub mod completions;
@@ -10,9 +12,11 @@ mod http;
 pub mod inspect;
 pub mod kernels;
 mod logs;
+pub mod migrate;
 pub mod plan;
 pub mod pull;
 pub mod quantize;
+pub mod restore;
 pub mod serve;
 
 /// The runtime of a command that talks to the network.

@@ -4,16 +4,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use govern::governor::FirstKey;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::exit::{self, Failure, Outcome};
 use super::logs;
-use crate::api::{self, App, Keys, Limits};
+use crate::api::{self, App, Door, Keys, Limits};
 use crate::backend::{Model, Task};
 use crate::config::values::show_time;
 use crate::config::{Config, Flags, Loaded, ModelChoice, Secret};
+use crate::governing;
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::server;
@@ -57,10 +60,12 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
     // Port 0 asks the system for a free one: say which it is.
     let address = listener.local_addr().unwrap_or(config.listen);
     let file = loaded.file.map_or("no file".into(), |path| path.display().to_string());
-    let guard = if config.api_keys.is_empty() {
-        "no key is set: only this machine may connect".to_owned()
-    } else {
-        format!("{} key(s) accepted", config.api_keys.len())
+    let governed =
+        governing::open(&config).await.map_err(|error| exit::environment(error.to_string()))?;
+    let guard = match (&config.data, config.api_keys.len()) {
+        (Some(data), _) => format!("keys are kept in {}", data.display()),
+        (None, 0) => "no key is set: only this machine may connect".to_owned(),
+        (None, keys) => format!("{keys} key(s) accepted"),
     };
     exit::print(&format!(
         "hearth {}  (configuration: {file})\nlisten      http://{}  ({guard})\n\
@@ -69,9 +74,18 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
         address,
     ))?;
 
+    let (door, governor) = match governed {
+        Some((governor, first)) => {
+            first.map_or(Ok(()), |key| exit::print(&first_key(&key)))?;
+            let signin = governing::signin(&config, &governor);
+            let signin = signin.map_err(exit::usage)?;
+            (Door::Governed(governor.clone(), signin), Some(governor))
+        }
+        None => (Keys::new(config.api_keys.iter().map(Secret::reveal)).into(), None),
+    };
     let (metrics, models) = (Metrics::new(), Models::new());
     let (stop, stopped) = watch::channel(false);
-    let router = router(&config, &models, &metrics);
+    let router = router(&config, &models, &metrics, door);
     let server = tokio::spawn(server::serve(
         listener,
         router,
@@ -101,14 +115,32 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
     }
     let _ = stop.send(true);
     let _ = server.await;
+    if let Some(governor) = governor {
+        // What ended is in the database before this process is gone; the rest is in the journal.
+        let _ = timeout(LAST_WORDS, governor.flush()).await;
+    }
     exit::print("stopped\n")
 }
 
-fn router(config: &Config, models: &Arc<Models>, metrics: &Arc<Metrics>) -> axum::Router {
-    let keys = Keys::new(config.api_keys.iter().map(Secret::reveal));
+/// Said once: nobody can read it later.
+fn first_key(key: &FirstKey) -> String {
+    format!(
+        "\nfirst key   {}\n            It may do everything and is shown this once; keep it.\n\n  \
+         export HEARTH_ADMIN_KEY=... HEARTH_API_KEY=...    # both that key, for a start\n  \
+         hearth admin keys create --team default --project default --label mine\n\n",
+        key.0.shown
+    )
+}
+
+fn router(
+    config: &Config,
+    models: &Arc<Models>,
+    metrics: &Arc<Metrics>,
+    door: Door,
+) -> axum::Router {
     let limits = Limits::for_bodies(config.body_limit);
     let folder = config.adapters_folder.clone();
-    api::router(App::new(Arc::clone(models), Arc::clone(metrics), keys, limits, folder))
+    api::router(App::new(Arc::clone(models), Arc::clone(metrics), door, limits, folder))
 }
 
 async fn listen(config: &Config) -> Result<TcpListener, Failure> {
@@ -201,7 +233,7 @@ fn ready_text(config: &Config, models: &Models, address: SocketAddr, start: Inst
     let url = format!("http://{address}");
     let model = config.models.first().map_or("demo", |model| model.id.as_str());
     let (route, body) = example(models, model);
-    let key = if config.api_keys.is_empty() {
+    let key = if config.api_keys.is_empty() && config.data.is_none() {
         ""
     } else {
         "    -H \"authorization: Bearer $HEARTH_API_KEY\" \\\n"

@@ -6,14 +6,15 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::draft::Draft;
 use super::options::{OPTIONS, Opt};
-use super::{Config, ConfigError, values};
+use super::{ConfigError, values};
 
 /// A configuration file is a page of text; more is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// Lays the file's values over `config`.
-pub(super) fn apply(path: &Path, config: &mut Config) -> Result<(), ConfigError> {
+/// Lays the file's values over what there is.
+pub(super) fn apply(path: &Path, draft: &mut Draft<'_>) -> Result<(), ConfigError> {
     let error = |problem: String| ConfigError { at: path.display().to_string(), problem };
     let size = path.metadata().map_err(|e| error(format!("cannot be read: {e}")))?.len();
     if size > FILE_BYTES_MAX {
@@ -25,7 +26,7 @@ pub(super) fn apply(path: &Path, config: &mut Config) -> Result<(), ConfigError>
         let at = e.span().map_or(0, |span| span.start);
         file.error(at, e.message().to_owned())
     })?;
-    file.section("", table.get_ref(), config)
+    file.section("", table.get_ref(), draft)
 }
 
 struct File<'a> {
@@ -44,19 +45,19 @@ impl File<'_> {
         &self,
         prefix: &str,
         table: &DeTable<'_>,
-        config: &mut Config,
+        draft: &mut Draft<'_>,
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
             let name = format!("{prefix}{}", key.get_ref());
             let at = key.span().start;
             if let Some(option) = OPTIONS.iter().find(|option| option.key == name) {
-                self.option(option, value, config)?;
+                self.option(option, value, draft)?;
                 continue;
             }
             let section = format!("{name}.");
             let known = OPTIONS.iter().any(|option| option.key.starts_with(&section));
             match value.get_ref() {
-                DeValue::Table(inner) if known => self.section(&section, inner, config)?,
+                DeValue::Table(inner) if known => self.section(&section, inner, draft)?,
                 _ if known => {
                     return Err(self.error(at, format!("{name} is a section: write [{name}]")));
                 }
@@ -70,7 +71,7 @@ impl File<'_> {
         &self,
         option: &Opt,
         value: &Spanned<DeValue<'_>>,
-        config: &mut Config,
+        draft: &mut Draft<'_>,
     ) -> Result<(), ConfigError> {
         let at = value.span().start;
         let wrong = |problem: String| self.error(at, format!("{}: {problem}", option.key));
@@ -84,7 +85,7 @@ impl File<'_> {
             let wanted = if option.list { "a list of texts" } else { "one text or number" };
             return Err(wrong(format!("takes {wanted}")));
         };
-        (option.set)(config, &texts).map_err(wrong)
+        draft.set(option, &texts).map_err(wrong)
     }
 }
 

@@ -140,6 +140,50 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.drain, t, |s| values::time(s, 0, 86_400_000)),
     },
     Opt {
+        key: "store.data",
+        env: "HEARTH_DATA",
+        flag: "data",
+        value: "DIR",
+        default: "",
+        list: false,
+        doc: "Folder for keys, teams, budgets, the ledger and the audit. With it every request \
+              needs a key that is made here; the first start prints one. Empty: no such things.",
+        set: |c, t| one(&mut c.data, t, values::new_folder_or_none),
+    },
+    Opt {
+        key: "store.url",
+        env: "HEARTH_STORE_URL",
+        flag: "store-url",
+        value: "URL",
+        default: "",
+        list: false,
+        doc: "PostgreSQL in place of the SQLite file `hearth.db` in that folder: \
+              `postgres://USER@HOST/NAME`. May hold a password: prefer the variable.",
+        set: |c, t| one(&mut c.store_url, t, values::secret_or_none),
+    },
+    Opt {
+        key: "store.signin",
+        env: "HEARTH_SIGNIN",
+        flag: "signin",
+        value: "FILE",
+        default: "",
+        list: false,
+        doc: "File that says how people and services sign in: OpenID Connect providers, passwords, \
+              issuers of tokens (docs/signin.md). Empty: with keys only.",
+        set: |c, t| one(&mut c.signin, t, values::file_or_none),
+    },
+    Opt {
+        key: "store.gateway",
+        env: "HEARTH_GATEWAY",
+        flag: "gateway",
+        value: "NAME",
+        default: "auto",
+        list: false,
+        doc: "Name of this gateway in the ledger and the audit; two that share a database differ. \
+              `auto`: the machine's name.",
+        set: |c, t| one(&mut c.gateway, t, |s| values::auto(s, values::name)),
+    },
+    Opt {
         key: "engine.device",
         env: "HEARTH_DEVICE",
         flag: "device",

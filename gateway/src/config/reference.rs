@@ -21,6 +21,13 @@ pub fn page() -> String {
         "Sizes are written `512MiB`, `8GiB` or `2GB`, times `250ms`, `30s`, `10m` or `1h`. In a \
          variable the values of a list are separated by commas; on the command line a list's \
          flag is repeated.",
+        "In place of any text may stand where it is: `env:NAME` (a variable), `file:PATH` \
+         (all of a file, without the line break at its end) or `vault:MOUNT/SECRET#KEY` \
+         (HashiCorp Vault, a key-value store of version 2). It is fetched once, at start; no \
+         message ever shows it, and a file that every user of the machine can read gives a \
+         warning. Vault is found by `VAULT_ADDR` (https, or http within this machine), \
+         `VAULT_TOKEN` or `VAULT_TOKEN_FILE`, and, where they are needed, `VAULT_NAMESPACE` \
+         and `VAULT_CACERT`.",
     ] {
         wrap(&mut page, paragraph, "", 98);
         page.push('\n');
@@ -111,10 +118,10 @@ const EXIT_CODES: &str = "
 |---|---|
 | 0 | done; for a server: drained, every request came to its end |
 | 64 | a flag, a variable or the configuration file is wrong |
-| 65 | a model's files are damaged or of a kind that is not supported |
-| 69 | something outside is not there: the server, the hub, a device |
+| 65 | a model's files, or a backup, are damaged or of a kind that is not supported |
+| 69 | something outside is not there: the server, the hub, a database, a device |
 | 70 | a fault inside the program |
 | 73 | a file cannot be written: no space, no permission |
-| 78 | this machine cannot do what was asked: memory, address in use |
+| 78 | this machine cannot do what was asked: memory, address or database in use |
 | 130 | ended by a second signal while it drained |
 ";

@@ -293,6 +293,29 @@ pub(super) fn log_level(text: &str) -> Result<String, String> {
 }
 
 /// A folder that is there, or nothing.
+/// A folder that is made when it is not there.
+pub(super) fn new_folder_or_none(text: &str) -> Result<Option<PathBuf>, String> {
+    let path = Some(PathBuf::from(text)).filter(|_| !text.is_empty());
+    match &path {
+        Some(path) if path.exists() && !path.is_dir() => Err(format!("`{text}` is no folder")),
+        _ => Ok(path),
+    }
+}
+
+/// Something that is not to be shown, or nothing.
+pub(super) fn secret_or_none(text: &str) -> Result<Option<Secret>, String> {
+    Ok(Some(Secret(text.to_owned())).filter(|_| !text.is_empty()))
+}
+
+/// A short plain name.
+pub(super) fn name(text: &str) -> Result<String, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if text.is_empty() || text.len() > 64 || !text.bytes().all(plain) {
+        return Err(format!("`{text}` is not a name of up to 64 letters, digits, - _ and ."));
+    }
+    Ok(text.to_owned())
+}
+
 pub(super) fn folder_or_none(text: &str) -> Result<Option<PathBuf>, String> {
     if text.is_empty() {
         return Ok(None);

@@ -22,6 +22,8 @@ pub enum ErrorKind {
     Timeout,
     /// The server is at its limit: the same request may succeed later.
     Overloaded,
+    /// The money for it is spent.
+    Quota,
     /// The model is not there now (loading, draining, gone).
     Unavailable,
     /// The request took longer than the server allows.

@@ -1,7 +1,7 @@
 //! The bytes that clients read: whole chats with calls and thoughts, and their streams.
 
 use wire::openai::answer::{self, Head};
-use wire::openai::stream::{Delta, Kind, Piece, Writer};
+use wire::openai::stream::{Delta, Kind, Piece, Remark, Writer};
 use wire::{Call, Choice, Finish, StreamOptions, Usage};
 
 fn head() -> Head {
@@ -68,7 +68,7 @@ fn choices(kind: Kind, pieces: &[Piece<'_>]) -> Vec<String> {
     let mut out = Vec::new();
     writer.start(&mut out, &Piece::default());
     pieces.iter().for_each(|piece| writer.piece(&mut out, piece));
-    writer.end(&mut out, &Usage::default());
+    writer.end(&mut out, &Usage::default(), &Remark::default());
     let text = String::from_utf8(out).expect("UTF-8");
     let events = text.strip_suffix("data: [DONE]\n\n").expect("an end").split_terminator("\n\n");
     let choice = |event: &str| {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::adapter::Adapts;
 use super::holds::Holds;
 use super::observed::Observed;
-use super::{Message, Open, Shared, subject};
+use super::{Message, Metered, Open, Shared, subject};
 
 pub(super) struct Driver<E: Engine> {
     scheduler: Scheduler<Observed<E>>,
@@ -61,8 +61,11 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 self.take(message);
             }
         }
-        for (id, open) in self.open.drain() {
+        for (id, mut open) in self.open.drain() {
             let refusal = Refusal::Engine(why.clone());
+            if let Some(meter) = &mut open.meter {
+                meter.ended(Usage::default(), true);
+            }
             let _ = open.events.try_send(Event::Refused(id, refusal, Usage::default()));
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
         }
@@ -136,10 +139,13 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
         for event in self.outbox.drain(..) {
             let (id, last) = subject(&event);
             tokens += u64::from(matches!(event, Event::Token { .. }));
-            let Some(open) = self.open.get(&id) else {
+            let Some(open) = self.open.get_mut(&id) else {
                 tracing::error!(id = id.0, "an event of a request that is not open");
                 continue;
             };
+            if let Some(allowance) = open.meter.as_mut().and_then(|meter| metered(meter, &event)) {
+                self.inbox.push_back(Command::Extend(id, allowance));
+            }
             if last {
                 // Before the last word, so that who reads it finds the place free.
                 self.shared.open.fetch_sub(1, Ordering::SeqCst);
@@ -206,4 +212,17 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
         }
         true
     }
+}
+
+/// Tells who pays what an event says; a new allowance where there is one.
+fn metered(meter: &mut Metered, event: &Event) -> Option<u32> {
+    match event {
+        Event::Token { choice, .. } => return meter.token(*choice),
+        Event::End(_, usage) => meter.ended(*usage, false),
+        Event::Refused(_, why, usage) => {
+            meter.ended(*usage, matches!(why, Refusal::Engine(_)));
+        }
+        Event::PromptLogprobs(..) | Event::ChoiceEnd { .. } => {}
+    }
+    None
 }

@@ -143,6 +143,7 @@ pub fn models(models: &[Value]) -> Value {
 pub fn error(error: &ApiError) -> Vec<u8> {
     let kind = match error.kind {
         ErrorKind::Overloaded => "rate_limit_error",
+        ErrorKind::Quota => "insufficient_quota",
         ErrorKind::Unavailable | ErrorKind::Deadline | ErrorKind::Internal => "server_error",
         _ => "invalid_request_error",
     };

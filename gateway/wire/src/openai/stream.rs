@@ -6,6 +6,8 @@
 //! that broke ends with an `error` event and without `[DONE]`; a call's id and name come once,
 //! then only its index with more of its arguments.
 
+use serde::Serialize;
+
 use super::answer::{
     self, Head, call_head, chat_logprobs, finish_name, legacy_logprobs, put, token_ids,
 };
@@ -63,6 +65,23 @@ pub struct Piece<'a> {
     pub finish: Option<Finish>,
     /// Tokens so far, for callers that want them in every event.
     pub usage: Option<Usage>,
+}
+
+/// What is said of a whole stream beside OpenAI's fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Remark<'a> {
+    /// What it has cost, in dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<String>,
+    /// Why it ends where it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub notice: Option<&'a str>,
+}
+
+impl Remark<'_> {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Which of the two routes is answered.
@@ -176,13 +195,22 @@ impl Writer {
         }
     }
 
-    /// The stream came to its natural end.
-    pub fn end(&self, out: &mut Vec<u8>, usage: &Usage) {
+    /// The stream came to its natural end. A remark stands beside the usage where that is asked
+    /// for, else in a comment, which every client skips.
+    pub fn end(&self, out: &mut Vec<u8>, usage: &Usage, remark: &Remark<'_>) {
         if self.options.include_usage {
             out.extend_from_slice(&self.prefix);
             out.extend_from_slice(b"],\"usage\":");
             answer::write_usage(out, usage);
+            if !remark.is_empty() {
+                out.extend_from_slice(b",\"hearth\":");
+                put(out, remark);
+            }
             out.extend_from_slice(b"}\n\n");
+        } else if !remark.is_empty() {
+            out.extend_from_slice(b": hearth ");
+            put(out, remark);
+            out.extend_from_slice(b"\n\n");
         }
         out.extend_from_slice(DONE);
     }

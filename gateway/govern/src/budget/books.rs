@@ -1,0 +1,414 @@
+//! What was spent and what is held, per budget, limit and window.
+//!
+//! A request holds money before it spends it. All limits that it falls under grant the same
+//! amount, or none does. Settling turns the hold into what was really spent. One lock guards it
+//! all: it is held for a few hundred nanoseconds, and everything that must keep the order in which
+//! money moved (the queue of the writer) is pushed under it.
+//!
+//! Which accounts a request falls under is looked up each time money moves, never remembered: a
+//! budget that is made, changed or deleted while requests run counts what they hold and spend from
+//! then on, no more and no less.
+//!
+//! An account begins with a sum from the database. Until that is there, nothing is granted.
+
+mod account;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::window::{self, Window};
+use crate::entity::Budget;
+use crate::policy::pattern;
+use crate::{Id, Millis, Money, Scope};
+use account::{Account, Sum};
+
+/// All accounts.
+#[derive(Debug, Default)]
+pub struct Books {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    accounts: HashMap<Id, Account>,
+    /// Accounts by what they count, those of a scope sorted.
+    by_scope: HashMap<Scope, Vec<Id>>,
+    /// What running requests hold.
+    holds: HashMap<u64, Held>,
+    /// Names of holds and of asked sums.
+    serial: u64,
+    /// The latest time of anything that the database has, or will have from here.
+    latest: Millis,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            accounts: HashMap::new(),
+            by_scope: HashMap::new(),
+            holds: HashMap::new(),
+            serial: 0,
+            latest: Millis::MIN,
+        }
+    }
+}
+
+/// Who pays: what a request's spending counts in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Payer {
+    /// The scopes, the widest first.
+    pub scopes: Vec<Scope>,
+    /// The model.
+    pub model: String,
+}
+
+#[derive(Debug)]
+struct Held {
+    payer: Arc<Payer>,
+    at: Millis,
+    amount: Money,
+}
+
+/// Money set aside for one request. It has to be settled: see [`Books::settle`].
+#[derive(Debug, Default)]
+#[must_use = "a hold that is not settled is never given back"]
+pub struct Hold {
+    /// 0: it holds nothing.
+    number: u64,
+    amount: Money,
+    bounded: bool,
+}
+
+impl Hold {
+    /// What is set aside.
+    #[must_use]
+    pub fn amount(&self) -> Money {
+        self.amount
+    }
+
+    /// No budget bounded it when it was made.
+    #[must_use]
+    pub fn is_unbounded(&self) -> bool {
+        !self.bounded
+    }
+}
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Need {
+    /// With less it cannot begin.
+    pub least: Money,
+    /// What it begins with.
+    pub first: Money,
+    /// What it may cost at most: held where nothing bounds it, since nothing is asked for later.
+    pub all: Money,
+}
+
+/// Why no money was granted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Refusal {
+    /// A limit has too little left.
+    Exceeded {
+        /// The budget.
+        budget: Arc<Budget>,
+        /// Which of its limits.
+        limit: usize,
+        /// What it allows now, raises among it.
+        allowed: Money,
+        /// Of that, spent.
+        spent: Money,
+        /// Of that, held by requests that run.
+        held: Money,
+        /// When its window ends.
+        resets_at: Option<Millis>,
+    },
+    /// What was spent is not known yet; it is being asked for.
+    Unknown,
+}
+
+/// Sums that the database is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// The budget.
+    pub budget: Id,
+    /// Tells it from an earlier question about the same budget.
+    pub number: u64,
+}
+
+/// A budget, and the windows of its limits whose sums are wanted.
+pub type Wanted = (Arc<Budget>, Vec<(usize, Window)>);
+
+/// A share of a limit that was reached just now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Alert {
+    /// The budget.
+    pub budget: Arc<Budget>,
+    /// Which of its limits.
+    pub limit: usize,
+    /// The share, in percent.
+    pub percent: u8,
+    /// What was spent.
+    pub spent: Money,
+    /// When the window began.
+    pub window_start: Millis,
+}
+
+/// A limit as it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Standing {
+    /// The window.
+    pub window: Window,
+    /// What is allowed in it, raises among it.
+    pub allowed: Money,
+    /// Spent in it.
+    pub spent: Money,
+    /// Held in it.
+    pub held: Money,
+    /// Whether what the database knows is in `spent`.
+    pub known: bool,
+}
+
+impl Books {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The database has, or will have, an entry of this time.
+    pub fn seen(&self, at: Millis) {
+        let mut state = self.lock();
+        state.latest = state.latest.max(at);
+    }
+
+    /// Opens or changes an account. Changed limits count at once and keep what was spent. `true`:
+    /// it is new, or counts other spending or other windows than before, and its sums are asked
+    /// for. `ask` runs before anything else can move money, and says whether the question is on
+    /// its way.
+    ///
+    /// # Errors
+    /// Its time zone is not known.
+    pub fn open(
+        &self,
+        budget: &Arc<Budget>,
+        now: Millis,
+        ask: impl FnOnce(Question) -> bool,
+    ) -> Result<bool, String> {
+        let zone = window::zone(budget.time_zone.as_deref().unwrap_or("UTC"))?;
+        let mut state = self.lock();
+        if let Some(account) = state.accounts.get_mut(&budget.id)
+            && account.change(budget)
+        {
+            return Ok(false);
+        }
+        state.remove(&budget.id);
+        let mut account = Account::new(Arc::clone(budget), zone, now);
+        for held in state.holds.values() {
+            if account.counts(&held.payer) {
+                account.hold(held.at, held.amount);
+            }
+        }
+        let ids = state.by_scope.entry(budget.scope.clone()).or_default();
+        ids.insert(ids.partition_point(|id| *id < budget.id), budget.id.clone());
+        let number = state.next();
+        account.ask(number, ask);
+        state.accounts.insert(budget.id.clone(), account);
+        Ok(true)
+    }
+
+    /// Closes an account: its limits are gone.
+    pub fn close(&self, budget: &Id) {
+        self.lock().remove(budget);
+    }
+
+    /// What a question is about. `None` where nobody waits for the answer any more.
+    #[must_use]
+    pub fn asked(&self, question: &Question) -> Option<Wanted> {
+        let state = self.lock();
+        let account = state.accounts.get(&question.budget)?;
+        let windows = account.asked(question.number);
+        (!windows.is_empty()).then(|| (Arc::clone(&account.budget), windows))
+    }
+
+    /// Takes one answer in: what the database knows of a window.
+    pub fn load(&self, question: &Question, limit: usize, start: Millis, sum: Money) {
+        if let Some(account) = self.lock().accounts.get_mut(&question.budget) {
+            account.load(question.number, limit, start, sum);
+        }
+    }
+
+    /// No answer comes; whoever needs it next asks again.
+    pub fn unanswered(&self, question: &Question) {
+        if let Some(account) = self.lock().accounts.get_mut(&question.budget) {
+            account.unanswered(question.number);
+        }
+    }
+
+    /// Sets the first of a need aside in all accounts; where one has less left, what it has, if
+    /// that is at least the least. `ask` as in [`Books::open`], where a sum is not known.
+    ///
+    /// # Errors
+    /// A hard limit has too little left, or is not known yet.
+    pub fn hold(
+        &self,
+        payer: &Arc<Payer>,
+        now: Millis,
+        need: Need,
+        ask: impl FnOnce(Question) -> bool,
+    ) -> Result<Hold, Refusal> {
+        let mut state = self.lock();
+        let (number, latest) = (state.next(), state.latest);
+        let (mut granted, mut ask) = (None, Some(ask));
+        state.try_each(payer, |account| {
+            for limit in 0..account.limits() {
+                if account.at(limit, now, latest).sum != Sum::Known {
+                    if let Some(ask) = ask.take() {
+                        account.ask(number, ask);
+                    }
+                    return Err(Refusal::Unknown);
+                }
+                let most = granted.unwrap_or(need.first).min(account.left(limit, now, now));
+                if most < need.least {
+                    return Err(account.exceeded(limit, now, now));
+                }
+                granted = Some(most);
+            }
+            Ok(())
+        })?;
+        let bounded = granted.is_some();
+        let amount = granted.unwrap_or(need.all);
+        state.each(payer, |account| account.hold(now, amount));
+        state.holds.insert(number, Held { payer: Arc::clone(payer), at: now, amount });
+        Ok(Hold { number, amount, bounded })
+    }
+
+    /// Sets up to `wanted` more aside, and returns how much that was. `unit` is the least that is
+    /// of use: below it nothing is taken.
+    pub fn extend(&self, hold: &mut Hold, now: Millis, unit: Money, wanted: Money) -> Money {
+        let mut state = self.lock();
+        let Some(Held { payer, at, .. }) = state.holds.get(&hold.number) else {
+            return Money::ZERO;
+        };
+        let (payer, at) = (Arc::clone(payer), *at);
+        let mut granted = wanted;
+        state.each(&payer, |account| {
+            for limit in 0..account.limits() {
+                granted = granted.min(account.left(limit, at, now));
+            }
+        });
+        if granted < unit {
+            return Money::ZERO;
+        }
+        state.each(&payer, |account| account.hold(at, granted));
+        hold.amount = hold.amount.plus(granted);
+        if let Some(held) = state.holds.get_mut(&hold.number) {
+            held.amount = hold.amount;
+        }
+        granted
+    }
+
+    /// Turns a hold into what was spent, in every account that the request falls under now: those
+    /// too that were opened while it ran. `queued` runs before anything else can move money.
+    pub fn settle(&self, hold: &mut Hold, cost: Money, queued: impl FnOnce()) -> Vec<Alert> {
+        let mut alerts = Vec::new();
+        let mut state = self.lock();
+        let Hold { number, .. } = std::mem::take(hold);
+        if let Some(Held { payer, at, amount }) = state.holds.remove(&number) {
+            state.latest = state.latest.max(at);
+            state.each(&payer, |account| {
+                account.give_back(at, amount);
+                account.spend(at, cost, &mut alerts);
+            });
+        }
+        queued();
+        alerts
+    }
+
+    /// How a budget's limits stand.
+    #[must_use]
+    pub fn standing(&self, budget: &Id, now: Millis) -> Option<Vec<Standing>> {
+        let mut state = self.lock();
+        let latest = state.latest;
+        let account = state.accounts.get_mut(budget)?;
+        Some((0..account.limits()).map(|limit| account.standing(limit, now, latest)).collect())
+    }
+
+    /// What the tightest hard limit has left; `None` where there is none.
+    #[must_use]
+    pub fn left(&self, payer: &Payer, now: Millis) -> Option<Money> {
+        let mut least: Option<Money> = None;
+        let mut state = self.lock();
+        let latest = state.latest;
+        state.each(payer, |account| {
+            for limit in 0..account.limits() {
+                if account.is_soft(limit) {
+                    continue;
+                }
+                account.at(limit, now, latest);
+                let left = account.left(limit, now, now).max(Money::ZERO);
+                least = Some(least.map_or(left, |least| least.min(left)));
+            }
+        });
+        least
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn remove(&mut self, budget: &Id) {
+        let Some(account) = self.accounts.remove(budget) else { return };
+        if let Some(ids) = self.by_scope.get_mut(&account.budget.scope) {
+            ids.retain(|id| id != budget);
+            if ids.is_empty() {
+                self.by_scope.remove(&account.budget.scope);
+            }
+        }
+    }
+
+    /// The accounts that count a payer's spending.
+    fn each(&mut self, payer: &Payer, mut f: impl FnMut(&mut Account)) {
+        let all = self.try_each(payer, |account| {
+            f(account);
+            Ok::<_, Infallible>(())
+        });
+        let Ok(()) = all;
+    }
+
+    /// As [`State::each`], up to the first error.
+    fn try_each<E>(
+        &mut self,
+        payer: &Payer,
+        mut f: impl FnMut(&mut Account) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Self { accounts, by_scope, .. } = self;
+        for id in payer.scopes.iter().filter_map(|scope| by_scope.get(scope)).flatten() {
+            if let Some(account) = accounts.get_mut(id)
+                && account.counts_model(&payer.model)
+            {
+                f(account)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Account {
+    fn counts_model(&self, model: &str) -> bool {
+        self.budget.model.as_deref().is_none_or(|wanted| pattern::matches(wanted, model))
+    }
+
+    fn counts(&self, payer: &Payer) -> bool {
+        payer.scopes.contains(&self.budget.scope) && self.counts_model(&payer.model)
+    }
+
+    fn ask(&mut self, number: u64, ask: impl FnOnce(Question) -> bool) {
+        if self.wants(Sum::Asked(number))
+            && !ask(Question { budget: self.budget.id.clone(), number })
+        {
+            self.unanswered(number);
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Names of things: a word for the kind, then 20 characters that nobody can guess, sorted by the
+//! time of their making (`team_0k3v...`).
+
+use std::fmt;
+
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::Millis;
+
+/// The name of one thing.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Id(String);
+
+/// Digits and lower-case letters without those that look alike, in ASCII order.
+const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// Longest name that is looked up at all.
+const BYTES_MAX: usize = 64;
+
+impl Id {
+    /// A fresh name of a kind.
+    ///
+    /// # Panics
+    /// The system has no randomness: nothing could be kept secret then.
+    #[must_use]
+    pub fn new(kind: &str, now: Millis) -> Self {
+        let mut bits = random::<8>();
+        // 45 bits of time, 55 bits of chance: 20 letters of 5.
+        let time = now.max(0).cast_unsigned() & ((1 << 45) - 1);
+        bits[0] &= 0x7f;
+        let chance = u64::from_be_bytes(bits) & ((1 << 55) - 1);
+        let mut text = format!("{kind}_");
+        let all = (u128::from(time) << 55) | u128::from(chance);
+        for at in (0..20).rev() {
+            let five = usize::try_from((all >> (at * 5)) & 31).unwrap_or_default();
+            text.push(char::from(LETTERS[five]));
+        }
+        Self(text)
+    }
+
+    /// A name that somebody wrote. It may name nothing.
+    #[must_use]
+    pub fn of(text: &str) -> Option<Self> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        let fits = !text.is_empty() && text.len() <= BYTES_MAX && text.bytes().all(plain);
+        fits.then(|| Self(text.to_owned()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Names nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Bytes that nobody can guess.
+///
+/// # Panics
+/// The system has no randomness: nothing could be kept secret then.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).expect("the system's random numbers");
+    bytes
+}
+
+/// `length` letters that nobody can guess, 5 bits each.
+#[must_use]
+pub fn random_letters(length: usize) -> String {
+    let letter = || char::from(LETTERS[usize::from(random::<1>()[0] & 31)]);
+    (0..length).map(|_| letter()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_sort_by_time_and_do_not_meet() {
+        let ids: Vec<Id> = (0..1000).map(|at| Id::new("op", 1_790_000_000_000 + at)).collect();
+        assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(ids.iter().all(|id| id.as_str().len() == 23));
+        assert_eq!(Id::of("team_1"), Some(Id("team_1".to_owned())));
+        for wrong in ["", "a b", "a'--", "é", &"x".repeat(65)] {
+            assert_eq!(Id::of(wrong), None, "{wrong}");
+        }
+    }
+}

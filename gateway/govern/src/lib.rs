@@ -1,0 +1,42 @@
+//! Who may use what, and what it costs.
+//!
+//! [`Governor`] is the door: it resolves a key, judges a request, reserves money before a token
+//! is made and settles what was made, exactly once. It decides from memory; a database
+//! (SQLite or PostgreSQL) keeps what was decided. It knows no HTTP and no engine: a surface tells
+//! it how many tokens went in and came out.
+//!
+//! Time comes in as milliseconds since 1970 wherever a decision depends on it, so that a test can
+//! make clocks jump.
+
+pub mod ask;
+pub mod audit;
+pub mod backup;
+pub mod budget;
+pub mod denied;
+pub mod directory;
+pub mod entity;
+pub mod governor;
+pub mod id;
+pub mod identity;
+pub mod journal;
+pub mod ledger;
+pub mod limit;
+pub mod money;
+pub mod policy;
+pub mod price;
+pub mod report;
+pub mod role;
+pub mod secret;
+pub mod store;
+
+pub use ask::Ask;
+pub use denied::{Class, Denied, Rule};
+pub use entity::Scope;
+pub use governor::{Governor, Settings};
+pub use id::Id;
+pub use identity::Principal;
+pub use ledger::operation::{Operation, Receipt};
+pub use money::Money;
+
+/// Milliseconds since 1970, UTC.
+pub type Millis = i64;

@@ -1,0 +1,256 @@
+//! The database: SQLite in a file, or PostgreSQL. One schema and one set of statements serve both;
+//! [`batch`] and [`documents`] hold the statements.
+//!
+//! Whatever must be atomic happens in one transaction of the writer (`crate::ledger::writer`),
+//! which is the only one to write. Readers have connections of their own.
+
+pub mod batch;
+pub mod documents;
+pub mod idempotency;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::Migrator;
+use sqlx::{AnyConnection, AnyPool, Executor, Row};
+
+/// The database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    kind: Kind,
+    /// SQLite's file.
+    file: Option<PathBuf>,
+    /// The connection that writes takes the database for itself.
+    only: Arc<AtomicBool>,
+    read: AnyPool,
+    write: AnyPool,
+}
+
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file, for one gateway.
+    Sqlite,
+    /// A server, for several gateways.
+    Postgres,
+}
+
+/// What went wrong in the database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Not an address of a database that is known here.
+    #[error("`{0}` is not a database: write a path, sqlite:PATH or postgres://USER@HOST/NAME")]
+    Address(String),
+    /// Two things of one parent would have one name.
+    #[error("the name is taken")]
+    Taken,
+    /// The database cannot be reached, or fails.
+    #[error("the database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// The schema cannot be brought up to date.
+    #[error("the database's schema: {0}")]
+    Schema(#[from] sqlx::migrate::MigrateError),
+    /// It failed while it committed: what was to be written may be there or not.
+    #[error("the database, at the end of a transaction: {0}")]
+    Unsure(#[source] sqlx::Error),
+    /// Another process has it.
+    #[error("another process uses the database {0}")]
+    InUse(String),
+    /// What lies in it cannot be read.
+    #[error("the database holds what cannot be read: {0}")]
+    Content(String),
+}
+
+/// What makes the schema, and brings an older one up to date.
+pub(crate) static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// The number of the last migration.
+pub(crate) fn schema() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
+
+/// Connections that read.
+const READERS_MAX: u32 = 4;
+
+/// The number of the lock that whoever grants money holds.
+const ONLY: i64 = 0x4865_6172_7468;
+
+/// Longest wait for a connection: after that the database counts as gone.
+const ACQUIRE: Duration = Duration::from_secs(5);
+
+impl Store {
+    /// Opens the database and brings its schema up to date.
+    ///
+    /// # Errors
+    /// It cannot be reached or is none.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let file = path(url)?.map(PathBuf::from);
+        let (kind, url) = address(url)?;
+        let options = AnyConnectOptions::from_str(&url)?;
+        let pool = |connections: u32, only: Arc<AtomicBool>| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(ACQUIRE)
+                .after_connect(move |connection, _| {
+                    let only = only.load(Ordering::Acquire);
+                    Box::pin(async move {
+                        prepare(connection, kind).await?;
+                        if only { only_writer(connection).await } else { Ok(()) }
+                    })
+                })
+        };
+        let only = Arc::<AtomicBool>::default();
+        let write = pool(1, Arc::clone(&only)).connect_with(options.clone()).await?;
+        MIGRATIONS.run(&write).await?;
+        let read = pool(READERS_MAX, Arc::default()).connect_with(options).await?;
+        Ok(Self { kind, file, only, read, write })
+    }
+
+    /// Takes the database for this process alone: money that two processes grant is granted twice.
+    /// Whoever only reads needs no such word. Of SQLite's file it holds until the file returned is
+    /// dropped; of a server as long as the one connection that writes, and the next one.
+    pub(crate) async fn alone(&self) -> Result<Option<File>, StoreError> {
+        if let Some(file) = &self.file {
+            return lock(file).map(Some);
+        }
+        self.only.store(true, Ordering::Release);
+        let mut connection = self.write.acquire().await?;
+        let taken = only_writer(&mut connection).await;
+        taken.map(|()| None).map_err(|_| StoreError::InUse("that is named".to_owned()))
+    }
+
+    /// Which database it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Connections for reading.
+    #[must_use]
+    pub fn read(&self) -> &AnyPool {
+        &self.read
+    }
+
+    /// The one connection for writing.
+    #[must_use]
+    pub fn write(&self) -> &AnyPool {
+        &self.write
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+/// Takes PostgreSQL's lock for whoever grants money; it ends with the connection. An earlier
+/// connection of ours may not be quite gone.
+async fn only_writer(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    const SQL: &str = "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END AS taken";
+    for pause_ms in [0, 50, 100, 200, 400, 800, 1600] {
+        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        let row = sqlx::query(SQL).bind(ONLY).fetch_one(&mut *connection).await?;
+        if row.try_get::<i32, _>("taken")? == 1 {
+            return Ok(());
+        }
+    }
+    Err(sqlx::Error::Protocol("another gateway uses the database".to_owned()))
+}
+
+/// See [`Store::alone`].
+pub(crate) fn lock(path: &Path) -> Result<File, StoreError> {
+    // A file beside it: to close the database's own would undo SQLite's locks on it.
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".lock");
+    let file = File::create(beside).map_err(sqlx::Error::Io)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => Err(StoreError::InUse(path.display().to_string())),
+    }
+}
+
+/// A file's path, or a URL.
+pub(crate) fn address(url: &str) -> Result<(Kind, String), StoreError> {
+    let Some(path) = path(url)? else { return Ok((Kind::Postgres, url.to_owned())) };
+    // What means something in a URL may stand in a path.
+    let path = path.replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    Ok((Kind::Sqlite, format!("sqlite://{path}?mode=rwc")))
+}
+
+/// SQLite's file; `None` for a server.
+pub(crate) fn path(url: &str) -> Result<Option<&str>, StoreError> {
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(None);
+    }
+    match url.split_once(':') {
+        Some(("sqlite", path)) => Ok(Some(path.strip_prefix("//").unwrap_or(path))),
+        Some((scheme, rest)) if rest.starts_with("//") => {
+            Err(StoreError::Address(format!("{scheme}://...")))
+        }
+        _ => Ok(Some(url)),
+    }
+}
+
+/// Every connection of SQLite: readers beside the writer, nothing lost with the power, no waiting
+/// for ever. PostgreSQL does all of that by itself.
+pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Result<(), sqlx::Error> {
+    if kind == Kind::Sqlite {
+        for pragma in
+            ["PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"]
+        {
+            connection.execute(pragma).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Kind {
+    /// `(?,?),(?,?)` for so many rows of so many columns, or `($1,$2),($3,$4)`, which SQLite knows
+    /// too: but it looks parameters that have a name up one by one, in quadratic time.
+    pub(crate) fn rows(self, rows: usize, columns: usize) -> String {
+        use std::fmt::Write as _;
+        let mut out = String::with_capacity(rows * columns * 6);
+        for row in 0..rows {
+            out.push_str(if row == 0 { "(" } else { ",(" });
+            for column in 0..columns {
+                if column > 0 {
+                    out.push(',');
+                }
+                let _ = match self {
+                    Self::Sqlite => out.write_char('?'),
+                    Self::Postgres => write!(out, "${}", row * columns + column + 1),
+                };
+            }
+            out.push(')');
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        let check = |url: &str, expect: Option<(Kind, &str)>| {
+            let found = address(url).ok();
+            let found = found.as_ref().map(|(kind, url)| (*kind, url.as_str()));
+            assert_eq!(found, expect, "{url}");
+        };
+        check("data/hearth.db", Some((Kind::Sqlite, "sqlite://data/hearth.db?mode=rwc")));
+        check("sqlite:/a?b.db", Some((Kind::Sqlite, "sqlite:///a%3fb.db?mode=rwc")));
+        check("sqlite:///a.db", Some((Kind::Sqlite, "sqlite:///a.db?mode=rwc")));
+        check("postgres://u@h/n", Some((Kind::Postgres, "postgres://u@h/n")));
+        check("mysql://u@h/n", None);
+        assert_eq!(Kind::Postgres.rows(2, 2), "($1,$2),($3,$4)");
+        assert_eq!(Kind::Sqlite.rows(2, 2), "(?,?),(?,?)");
+    }
+}

@@ -1,0 +1,157 @@
+//! The journal's file: full, damaged, older than the database, or somebody else's.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::BufReader;
+
+use govern::governor::{Clock, OpenError};
+use govern::journal::{Journal, JournalError, SLOTS_MAX};
+use govern::ledger::{Entry, Outcome, Tokens};
+use govern::store::StoreError;
+use govern::store::documents::Edit;
+use govern::{Governor, Id};
+use hearth_tests::simulation::random::Random;
+
+use super::ledger::check_sums;
+use super::shop::{Folder, Shop, generate, limit, open, price, put, settings};
+use super::till::{check, hear, say, shop, start};
+
+const OPEN: usize = 40;
+const SLOT: usize = 2048;
+
+#[test]
+fn a_full_journal_takes_no_more_and_goes_on_when_one_is_free() {
+    let folder = Folder::new("full");
+    let (journal, _) = Journal::open(&folder.0.join("journal")).expect("opens");
+    let entry = Entry { operation: Id::of("op_1").expect("a name"), ..Entry::default() };
+    let mut last = journal.begin(&entry).expect("a slot");
+    for _ in 1..SLOTS_MAX {
+        last = journal.begin(&entry).expect("a slot");
+    }
+    assert!(matches!(journal.begin(&entry), Err(JournalError::Full)));
+    assert_eq!(journal.taken(), SLOTS_MAX);
+    journal.free(last);
+    assert_eq!(journal.begin(&entry).expect("the free one"), last);
+}
+
+/// Leaves requests open and waits for its end.
+#[test]
+#[ignore = "a process of its own, for the next test"]
+fn till_with_open_requests() {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let shop = shop().await;
+        let mut open = Vec::new();
+        for count in 0..OPEN {
+            let request = format!("{}-{count}", std::process::id());
+            let operation = shop.admit_as(&request, 7, 5000).expect("it is let in");
+            operation.hands_out(count as u64, 0);
+            say(&format!("begins {request} 0"));
+            say(&format!("paid {request} {}", operation.allowance()));
+            say(&format!("out {request} {count}"));
+            open.push(operation);
+        }
+        std::future::pending::<()>().await;
+    });
+}
+
+#[test]
+fn damage_costs_what_was_damaged_and_nothing_else() {
+    let mut random = Random::new(std::process::id().into());
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    // What becomes of the file, and how many requests are lost with it.
+    type Damage = fn(&mut Vec<u8>, &mut Random) -> usize;
+    let damages: [(&str, Damage); 5] = [
+        ("none", |_, _| 0),
+        ("some slots", |file, random| {
+            let first = random.index(OPEN - 7);
+            for slot in first..first + 7 {
+                let at = slot * SLOT + random.index(300);
+                file[at] ^= 1 << random.index(8);
+            }
+            7
+        }),
+        ("its end is missing", |file, random| {
+            let kept = random.index(OPEN);
+            file.truncate(kept * SLOT + 1 + random.index(SLOT - 1));
+            OPEN - kept
+        }),
+        ("something behind it", |file, random| {
+            file.extend((0..5000).map(|_| random.bits() as u8));
+            0
+        }),
+        ("all of it", |file, random| {
+            file.iter_mut().for_each(|byte| *byte = random.bits() as u8);
+            OPEN
+        }),
+    ];
+    for (name, damage) in damages {
+        let folder = Folder::new("damaged");
+        let mut said = BTreeMap::new();
+        let (mut child, out) = start("journal::till_with_open_requests", &folder.0, "");
+        let mut out = BufReader::new(out);
+        hear(&mut out, &mut said, 3 * OPEN);
+        child.kill().expect("it is killed");
+        child.wait().expect("it ends");
+        assert_eq!(said.len(), OPEN);
+        let path = folder.0.join("journal");
+        let mut file = fs::read(&path).expect("the journal");
+        let lost = damage(&mut file, &mut random);
+        fs::write(&path, file).expect("written");
+        eprintln!("{name}: {lost} lost");
+        let settings = settings(&folder.0, None, Clock::System);
+        runtime.block_on(async { check(&open(&settings).await, &said, lost).await });
+    }
+}
+
+/// A process that dies between the commit and the journal's word about it leaves an entry that the
+/// ledger has: it is not booked again, nor told again.
+#[tokio::test]
+async fn what_the_ledger_has_is_not_settled_again() {
+    let folder = Folder::new("twice");
+    let settings = settings(&folder.0, None, Clock::System);
+    let shop = Shop::open(&settings, price(1, 10)).await;
+    let budget = shop.budget(vec![limit(100_000)]);
+    put(&shop.governor, vec![Edit::put(&budget)]).await;
+    let operation = shop.admit_as("r", 7, 50).expect("money is there");
+    let made = generate(&operation, 30);
+    let early = fs::read(folder.0.join("journal")).expect("the journal");
+    operation.used(Tokens { input: 7, output: made.into(), ..Tokens::default() }, Outcome::Done, 0);
+    let cost = operation.finish().cost.0;
+    drop(operation);
+    shop.governor.flush().await;
+    assert_eq!(shop.standing(&budget.id), (cost, 0));
+    drop(shop);
+    drop(open(&settings).await);
+    drop(wait_closed(&settings.journal).await);
+    fs::write(folder.0.join("journal"), early).expect("written");
+    let shop = Shop::open(&settings, price(1, 10)).await;
+    assert_eq!(shop.standing(&budget.id), (cost, 0));
+    assert_eq!(shop.governor.open_operations(), 0);
+    check_sums(&shop.governor).await;
+}
+
+/// The journal's file, once nobody has it.
+async fn wait_closed(path: &std::path::Path) -> Journal {
+    for _ in 0..5000 {
+        match Journal::open(path) {
+            Ok((journal, _)) => return journal,
+            Err(_) => tokio::time::sleep(std::time::Duration::from_millis(2)).await,
+        }
+    }
+    panic!("the journal stays open");
+}
+
+#[tokio::test]
+async fn nobody_shares_a_database_or_a_journal() {
+    let folder = Folder::new("shared");
+    let first = settings(&folder.0, None, Clock::System);
+    let _governor = open(&first).await;
+    let other_journal = govern::Settings { journal: folder.0.join("other"), ..first.clone() };
+    let refused = Governor::open(&other_journal).await;
+    assert!(matches!(refused, Err(OpenError::Store(StoreError::InUse(_)))));
+    let database = folder.0.join("other.db").display().to_string();
+    let other_database = govern::Settings { url: database, ..first.clone() };
+    let refused = Governor::open(&other_database).await;
+    assert!(matches!(refused, Err(OpenError::Journal(JournalError::Taken(_)))));
+}

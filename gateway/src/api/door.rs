@@ -1,0 +1,124 @@
+//! Who may in: anybody on this machine, whoever shows one of some fixed keys, or whoever the
+//! governor knows.
+
+use std::net::IpAddr;
+
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method};
+use govern::role::Permission;
+use govern::{Denied, Governor, Principal, Rule, Scope};
+
+use super::auth::{self, Keys};
+use super::error::Failure;
+use crate::server::Peer;
+use crate::signin::{self, SignIn};
+
+/// The door.
+pub enum Door {
+    /// Fixed keys, or none.
+    Keys(Keys),
+    /// Keys of an organisation, with policies, budgets and an audit; and people and services that
+    /// sign in, where that is set up.
+    Governed(Governor, Option<SignIn>),
+}
+
+impl From<Keys> for Door {
+    fn from(keys: Keys) -> Self {
+        Self::Keys(keys)
+    }
+}
+
+/// What a request shows of itself before its body is read.
+#[derive(Clone, Copy)]
+pub(super) struct Head<'a> {
+    pub(super) headers: &'a HeaderMap,
+    pub(super) method: &'a Method,
+    pub(super) path: &'a str,
+    pub(super) source: Option<IpAddr>,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn of(request: &'a Request) -> Self {
+        Self {
+            headers: request.headers(),
+            method: request.method(),
+            path: request.uri().path(),
+            source: peer(request),
+        }
+    }
+}
+
+/// Who came in.
+pub(super) enum Entered {
+    /// Somebody with a fixed key: its number, from 1; 0 where none is needed.
+    Key(u64),
+    /// Somebody whom the governor knows.
+    Known(Box<Principal>),
+}
+
+impl Door {
+    /// Lets in whoever may.
+    pub(super) async fn enter(&self, head: &Head<'_>) -> Result<Entered, Failure> {
+        match self {
+            Self::Keys(keys) => keys.check(head.headers).map(Entered::Key),
+            Self::Governed(governor, signin) => {
+                let Head { headers, method, path, source } = *head;
+                let signed_in = match signin {
+                    Some(signin) => signin::principal_of(signin, headers, method, source).await?,
+                    None => None,
+                };
+                let principal = match signed_in {
+                    Some(principal) => principal,
+                    None => governor.authenticate(shown(headers), source)?,
+                };
+                permitted(governor, &principal, path)?;
+                Ok(Entered::Known(Box::new(principal)))
+            }
+        }
+    }
+
+    /// How people sign in, where they may.
+    pub(super) fn signin(&self) -> Option<&SignIn> {
+        match self {
+            Self::Governed(_, signin) => signin.as_ref(),
+            Self::Keys(_) => None,
+        }
+    }
+
+    /// The governor, where there is one.
+    pub(super) fn governor(&self) -> Option<&Governor> {
+        match self {
+            Self::Keys(_) => None,
+            Self::Governed(governor, _) => Some(governor),
+        }
+    }
+}
+
+/// Where a request comes from.
+pub(super) fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0)
+}
+
+/// A key that is no text is none that we made.
+fn shown(headers: &HeaderMap) -> Option<&str> {
+    auth::shown(headers).and_then(|shown| std::str::from_utf8(shown).ok())
+}
+
+/// Routes beside the models' that ask for more than a key. The admin routes ask for themselves.
+fn permitted(governor: &Governor, principal: &Principal, path: &str) -> Result<(), Denied> {
+    let permission = match path {
+        "/metrics" => Permission::MetricsRead,
+        "/v1/load_lora_adapter" | "/v1/unload_lora_adapter" => Permission::AdaptersWrite,
+        _ => return Ok(()),
+    };
+    let directory = governor.directory();
+    if directory.permissions(&principal.grants, &Scope::Everything).contains(&permission) {
+        return Ok(());
+    }
+    let message = format!(
+        "This key lacks the permission '{}' on everything; a role that has it must be granted to \
+         the key.",
+        permission.name()
+    );
+    Err(Denied::new(Rule::Permission, message))
+}

@@ -1,0 +1,93 @@
+//! What signing in is set up with.
+
+use std::sync::Arc;
+
+use govern::identity::jwt::Issuer;
+use govern::identity::mapping::People;
+use govern::secret::{Keyring, Secret};
+use reqwest::Url;
+
+use super::fetch::is_private;
+
+/// Who may sign in, and how.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where people reach this server: `https://hearth.example.org`. Cookies go nowhere else.
+    pub origin: String,
+    /// Whose tokens services may show.
+    pub issuers: Vec<Issuer>,
+    /// Where people may sign in.
+    pub providers: Vec<Provider>,
+    /// Whether people may sign in with passwords kept here.
+    pub passwords: bool,
+    /// Seals what browsers keep for us, and the secrets of one-time codes.
+    pub keyring: Arc<Keyring>,
+}
+
+/// An OpenID Connect provider.
+#[derive(Debug, Clone)]
+pub struct Provider {
+    /// Its name in paths and in people's external ids: small letters, digits and `-`.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// Its address, as its discovery document repeats it.
+    pub issuer: String,
+    /// Our name there.
+    pub client_id: String,
+    /// Our secret there; `None`: PKCE is all there is.
+    pub client_secret: Option<Secret<String>>,
+    /// What is asked for beside `openid`.
+    pub scopes: Vec<String>,
+    /// What it says of people, and what that means.
+    pub people: People,
+}
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The origin.
+    #[error("signin.origin '{0}' is no https://HOST (or http:// on this machine) without a path")]
+    Origin(String),
+    /// An address of somebody else.
+    #[error("'{0}' of '{1}' is no https:// address (or http:// on this machine)")]
+    Address(String, String),
+    /// A provider's name.
+    #[error("'{0}' is no name: small letters, digits and '-', and each only once")]
+    Name(String),
+    /// No HTTP client can be had.
+    #[error("no HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+impl Settings {
+    /// The origin as browsers write it, and whether it is HTTPS.
+    pub(super) fn check(&self) -> Result<(String, bool), SettingsError> {
+        let wrong = || SettingsError::Origin(self.origin.clone());
+        let url: Url = self.origin.parse().map_err(|_| wrong())?;
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        if !bare || !is_private(&url) || !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong());
+        }
+        let mut names = Vec::new();
+        for provider in &self.providers {
+            address(&provider.issuer, &provider.name)?;
+            let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+            let name = provider.name.as_str();
+            if name.is_empty() || !name.bytes().all(plain) || names.contains(&name) {
+                return Err(SettingsError::Name(name.to_owned()));
+            }
+            names.push(name);
+        }
+        for issuer in &self.issuers {
+            address(&issuer.jwks_url, &issuer.name)?;
+        }
+        Ok((url.origin().ascii_serialization(), url.scheme() == "https"))
+    }
+}
+
+fn address(url: &str, of: &str) -> Result<(), SettingsError> {
+    let parsed: Option<Url> = url.parse().ok();
+    let fits = parsed.is_some_and(|url| is_private(&url));
+    fits.then_some(()).ok_or_else(|| SettingsError::Address(url.to_owned(), of.to_owned()))
+}
