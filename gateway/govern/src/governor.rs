@@ -10,6 +10,7 @@ mod settings;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
@@ -42,6 +43,9 @@ const EXPECTED: u64 = 256;
 /// Bounds of what is held at a time, in tokens per choice. The least keeps a stream from asking
 /// too often, the most keeps it from starving its neighbours.
 const STEP: std::ops::RangeInclusive<u64> = 64..=1024;
+
+/// Longest wait of a report for what was decided before it.
+const CATCH_UP: Duration = Duration::from_secs(2);
 
 /// Models whose usual length is remembered.
 const MODELS_MAX: usize = 4096;
@@ -298,6 +302,12 @@ impl Governor {
             return;
         }
         let _ = flushed.await;
+    }
+
+    /// Waits until the database has what answers that have ended have used: what is read from it
+    /// then holds everything that the reader has seen. Not for long where the database is away.
+    pub async fn caught_up(&self) {
+        let _ = tokio::time::timeout(CATCH_UP, self.flush()).await;
     }
 
     /// Who shows this key.

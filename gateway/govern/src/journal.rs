@@ -1,11 +1,12 @@
 //! What is open, on disk: one slot per operation in one file. It is what a process that was killed
-//! left behind, and from what the next one settles.
+//! left behind, and from what the next one settles. An answer's last byte waits for its entry here;
+//! the database has it a moment later.
 //!
 //! A slot holds the operation's entry as JSON, and behind it the tokens that were handed out so
 //! far. Both are plain writes: they reach the kernel at once, so nothing is lost with the process,
-//! however it ends. A thread brings them to the disk once a second, so that a power failure costs
-//! no more than a second of what streams that did not end had handed out; what has ended is in the
-//! database before its last byte leaves.
+//! however it ends. A thread brings them to the disk: once a second, so that a power failure costs no
+//! more than a second of what streams that did not end had handed out; and for whatever has ended at
+//! once, all that wait in one go, before its last byte leaves.
 //!
 //! ```text
 //! slot    2048 bytes
@@ -19,10 +20,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::ledger::{Entry, Outcome, Tokens};
 
@@ -42,7 +45,8 @@ const SYNC: Duration = Duration::from_secs(1);
 pub struct Journal {
     shared: Arc<Shared>,
     free: Mutex<Free>,
-    stop: Option<Sender<()>>,
+    /// Who waits for the disk. Dropping it ends the thread.
+    waiting: Option<Sender<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -110,15 +114,12 @@ impl Journal {
             }
         }
         let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false) });
-        let (stop, stopped) = channel();
+        let (waiting, queue) = channel();
         let theirs = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("journal".to_owned()).spawn(move || {
-            while stopped.recv_timeout(SYNC) == Err(RecvTimeoutError::Timeout) {
-                theirs.sync();
-            }
-        })?;
+        let thread = std::thread::Builder::new().name("journal".to_owned());
+        let thread = thread.spawn(move || theirs.sync_for(&queue))?;
         let free = Mutex::new(free);
-        Ok((Self { shared, free, stop: Some(stop), thread: Some(thread) }, left))
+        Ok((Self { shared, free, waiting: Some(waiting), thread: Some(thread) }, left))
     }
 
     /// Takes a slot for an operation that begins.
@@ -162,6 +163,14 @@ impl Journal {
         self.write(slot, entry, true)
     }
 
+    /// Tells when all that was written so far is on the disk.
+    pub fn tell(&self, done: oneshot::Sender<()>) {
+        if let Some(waiting) = &self.waiting {
+            // The thread lives as long as this does.
+            let _ = waiting.send(done);
+        }
+    }
+
     /// The database has it.
     pub fn free(&self, slot: Slot) {
         // A slot that still holds an entry is settled again after a restart, which the ledger
@@ -202,7 +211,7 @@ impl Journal {
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        drop(self.waiting.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -211,18 +220,41 @@ impl Drop for Journal {
 }
 
 impl Shared {
+    /// Brings the file to the disk for whoever waits, and once a second.
+    fn sync_for(&self, queue: &Receiver<oneshot::Sender<()>>) {
+        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        loop {
+            match queue.recv_timeout(SYNC) {
+                Ok(first) => waiting.push(first),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            waiting.extend(queue.try_iter());
+            if self.sync() {
+                // Whoever waited may have left.
+                waiting.drain(..).for_each(|done| {
+                    let _ = done.send(());
+                });
+            }
+        }
+    }
+
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, at)?;
         self.dirty.store(true, Ordering::Release);
         Ok(())
     }
 
-    fn sync(&self) {
+    /// `true`: all that was written before is on the disk.
+    fn sync(&self) -> bool {
         if self.dirty.swap(false, Ordering::AcqRel)
             && let Err(error) = self.file.sync_data()
         {
             tracing::error!(%error, "the journal cannot be brought to the disk");
+            self.dirty.store(true, Ordering::Release);
+            return false;
         }
+        true
     }
 }
 

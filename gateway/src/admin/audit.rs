@@ -83,6 +83,7 @@ fn record_query(asked: &Asked, limit: u32) -> Result<RecordQuery, Refusal> {
 
 async fn list(asked: Asked) -> Result<Answer, Refusal> {
     let query = record_query(&asked, asked.query.limit()?)?;
+    asked.governor.caught_up().await;
     let (records, next) = report::records(asked.governor.store(), &query).await?;
     let data = records.iter().map(serde_json::to_value).collect::<Result<_, _>>();
     let data = data.map_err(Refusal::internal)?;
@@ -139,6 +140,7 @@ fn export(asked: &Asked) -> Result<Answer, Refusal> {
         LINES,
         try_unfold(state, |state| async move {
             let Some((governor, query)) = state else { return Ok(None) };
+            governor.caught_up().await;
             let (text, next) = lines(&governor, &query).await.map_err(std::io::Error::other)?;
             let next = next.map(|after| (governor, RecordQuery { after: Some(after), ..query }));
             Ok(Some((Bytes::from(text), next)))

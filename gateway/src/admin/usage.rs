@@ -118,6 +118,7 @@ fn bound(asked: &Asked) -> Result<Option<Id>, Refusal> {
 
 async fn sums(asked: Asked) -> Result<Answer, Refusal> {
     let query = report_query(&asked.governor, &asked.query, own_zone(&asked), bound(&asked)?)?;
+    asked.governor.caught_up().await;
     let rows = report::usage(asked.governor.store(), &query).await?;
     if csv(&asked.query)? {
         let text = report::csv::write(&query, &rows)?;
@@ -268,6 +269,7 @@ async fn lines(asked: Asked) -> Result<Answer, Refusal> {
         after: cursor(&asked.query)?,
         limit: asked.query.limit()?,
     };
+    asked.governor.caught_up().await;
     let (entries, next) = report::entries(asked.governor.store(), &query).await?;
     let data = entries.iter().map(serde_json::to_value).collect::<Result<_, _>>();
     let data = data.map_err(Refusal::internal)?;
@@ -296,6 +298,7 @@ pub(super) async fn of_caller(governor: &Governor, parts: &Parts) -> Result<Answ
     let (zone, own) = (&principal.organisation.time_zone, &principal.organisation.id);
     let mut report = report_query(governor, &query, zone, Some(own.clone()))?;
     report.filters.push(filter);
+    governor.caught_up().await;
     let rows = report::usage(governor.store(), &report).await?;
     if csv(&query)? {
         return Ok(Answer::text("text/csv; charset=utf-8", report::csv::write(&report, &rows)?));

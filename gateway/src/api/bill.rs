@@ -14,8 +14,8 @@ use super::error::Failure;
 use super::run::Run;
 use crate::backend::meter::{End, Meter};
 
-/// Longest wait of an answer's last byte for the database: then the journal on this machine's
-/// disk has to do.
+/// Longest wait of an answer's last byte for this machine's disk: one that is slower than that is
+/// broken, and says so in the log.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A request that somebody pays for.

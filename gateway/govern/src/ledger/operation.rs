@@ -62,8 +62,8 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Waits until it is in the database. Where the database is gone for longer than `patience`,
-    /// the journal has to do: it is on this machine's disk.
+    /// Waits until it is on this machine's disk, in the journal; or, where that cannot be written,
+    /// in the database. Not for longer than `patience`.
     pub async fn durable(self, patience: std::time::Duration) {
         let _ = tokio::time::timeout(patience, self.durable).await;
     }
@@ -243,11 +243,12 @@ impl Operation {
             let used = entry.tokens.input.saturating_add(entry.tokens.output);
             rates.settle(used, self.shared.clock.micros());
         }
-        let slot = slot.take();
-        if let Some(slot) = slot
-            && let Err(error) = self.shared.journal.settled(slot, entry)
-        {
-            tracing::error!(%error, "the journal cannot be written");
+        let (slot, mut done) = (slot.take(), done);
+        match slot.map(|slot| self.shared.journal.settled(slot, entry)) {
+            // On this machine's disk is soon enough: the database has it a moment later.
+            Some(Ok(())) => done.take().into_iter().for_each(|done| self.shared.journal.tell(done)),
+            Some(Err(error)) => tracing::error!(%error, "the journal cannot be written"),
+            None => {}
         }
         let job = Job::Settle { entry: Box::new(entry.clone()), slot, done };
         self.shared.learn(&entry.model, entry.tokens.output / u64::from(self.choices.max(1)));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::oneshot;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Entry;
 use crate::Millis;
@@ -31,6 +31,9 @@ pub(crate) const SETTLES_MAX: usize = SLOTS_MAX as usize;
 
 /// Jobs that wait. Ends of operations always find room: nothing else may take the last of it.
 const QUEUE_MAX: usize = 2 * SETTLES_MAX;
+
+/// How long what nobody waits for may wait for company.
+const LINGER: Duration = Duration::from_millis(50);
 
 /// Longest pause between two tries while the database is gone.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -79,6 +82,32 @@ pub(crate) struct Writer {
     pub(crate) _alone: Option<File>,
 }
 
+/// While nobody waits for any of the jobs, more of them may come: a commit costs a hundred times
+/// what an entry in it does.
+async fn linger(queue: &mut Receiver<Job>, jobs: &mut Vec<Job>) {
+    let (end, mut seen) = (Instant::now() + LINGER, 0);
+    while jobs.len() < ROUND_MAX && !jobs[seen..].iter().any(Job::is_waited_for) {
+        seen = jobs.len();
+        let Ok(Some(job)) = timeout_at(end, queue.recv()).await else { return };
+        jobs.push(job);
+        while jobs.len() < ROUND_MAX
+            && let Ok(job) = queue.try_recv()
+        {
+            jobs.push(job);
+        }
+    }
+}
+
+impl Job {
+    fn is_waited_for(&self) -> bool {
+        match self {
+            Self::Settle { done, .. } => done.is_some(),
+            Self::Note(_) => false,
+            Self::Edit { .. } | Self::Load { .. } | Self::Flush(_) => true,
+        }
+    }
+}
+
 /// What waits for one commit.
 #[derive(Default)]
 struct Round {
@@ -98,6 +127,7 @@ impl Writer {
     async fn run(mut self, mut queue: Receiver<Job>) {
         let mut jobs = Vec::with_capacity(ROUND_MAX);
         while queue.recv_many(&mut jobs, ROUND_MAX).await > 0 {
+            linger(&mut queue, &mut jobs).await;
             let mut round = Round::default();
             for job in jobs.drain(..) {
                 match job {

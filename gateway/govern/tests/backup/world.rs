@@ -177,5 +177,6 @@ pub(super) async fn ask(governor: &Governor, key: &str, output: u64, wait: bool)
     let receipt = operation.finish();
     if wait {
         receipt.durable(Duration::from_secs(20)).await;
+        governor.flush().await;
     }
 }
