@@ -81,11 +81,11 @@ fn alone(settles: usize) -> anyhow::Result<Value> {
         let mut times = Vec::with_capacity(settles);
         for count in 1..=settles {
             let begun = Instant::now();
-            let receipt = reserve(&shop).finish();
+            drop(reserve(&shop).finish());
             times.push(begun.elapsed());
             // The writer must not fall behind by more than it has room for.
             if count % 1000 == 0 {
-                receipt.durable(PATIENCE).await;
+                shop.governor.flush().await;
             }
         }
         times.sort_unstable();

@@ -13,7 +13,7 @@ use super::writer::Job;
 use super::{Entry, Outcome, Tokens};
 use crate::budget::{Hold, Payer};
 use crate::governor::Shared;
-use crate::journal::Slot;
+use crate::journal::{SLOTS_MAX, Slot};
 use crate::limit::{Admitted, Standing};
 use crate::price::ModelPrice;
 use crate::{Millis, Money};
@@ -21,6 +21,9 @@ use crate::{Millis, Money};
 /// More is asked for when a choice is this near to what is paid for: more tokens than an engine
 /// has in flight.
 pub(crate) const NEAR: u32 = 16;
+
+/// So many operations may wait for the database before answers do.
+const BEHIND: u32 = SLOTS_MAX / 4;
 
 /// An operation that was let in.
 pub struct Operation {
@@ -245,8 +248,12 @@ impl Operation {
         }
         let (slot, mut done) = (slot.take(), done);
         match slot.map(|slot| self.shared.journal.settled(slot, entry)) {
-            // On this machine's disk is soon enough: the database has it a moment later.
-            Some(Ok(())) => done.take().into_iter().for_each(|done| self.shared.journal.tell(done)),
+            // On this machine's disk is soon enough: the database has it a moment later. Where it
+            // falls behind, answers wait for it, or the journal would be full.
+            Some(Ok(())) if self.shared.journal.taken() < BEHIND => {
+                done.take().into_iter().for_each(|done| self.shared.journal.tell(done));
+            }
+            Some(Ok(())) => {}
             Some(Err(error)) => tracing::error!(%error, "the journal cannot be written"),
             None => {}
         }
