@@ -4,9 +4,9 @@
 //!
 //! A slot holds the operation's entry as JSON, and behind it the tokens that were handed out so
 //! far. Both are plain writes: they reach the kernel at once, so nothing is lost with the process,
-//! however it ends. A thread brings them to the disk: once a second, so that a power failure costs no
-//! more than a second of what streams that did not end had handed out; and for whatever has ended at
-//! once, all that wait in one go, before its last byte leaves.
+//! however it ends. A thread brings them to the disk: once a second, so that a power failure costs
+//! no more than a second of what streams that did not end had handed out; and at once for whatever
+//! has ended, all that wait in one go, before its last byte leaves.
 //!
 //! ```text
 //! slot    2048 bytes
