@@ -1,7 +1,7 @@
 # Each target installs what it needs (apt-get as root; otherwise it says what to install).
 # cargo keeps its output in CARGO_TARGET_DIR (./target when unset).
 
-.PHONY: run chat build release compat test check bench gpu tools clean
+.PHONY: run chat build release compat test check fuzz bench gpu tools clean
 
 run: tools            ## serve the demo model on http://127.0.0.1:8080 (ARGS="--model PATH ...")
 	cargo run --release --locked -p gateway -- serve $(ARGS)
@@ -24,6 +24,7 @@ compat: tools         ## the separate node for other architectures (docs/compat.
 test: tools           ## every test: units, properties, simulation, the real binary, real clients
 	tests/tools.sh python
 	tests/tools.sh node
+	tests/tools.sh litellm
 	tests/tools.sh services
 	tests/tools.sh nvrtc
 	cargo test --workspace --locked --no-fail-fast
@@ -34,6 +35,9 @@ check: tools          ## format, lints, documentation, dependency audit
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	tests/tools.sh deny
 	cargo deny check bans licenses sources
+
+fuzz: tools           ## one parser under libFuzzer for some seconds (ARGS="chat 60"; others: fuzz/src/bin)
+	fuzz/run.sh $(ARGS)
 
 bench: tools          ## all benches, appended to benches/results (ARGS="engine --peer ...")
 	cargo run --release --locked -p benches -- $(or $(ARGS),all)

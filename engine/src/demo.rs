@@ -25,7 +25,8 @@ pub fn open_demo() -> ModelFiles {
 
 fn embedded() -> Result<ModelFiles, LoadError> {
     let path = Path::new(NAME);
-    let weights = FileBytes::Embedded(include_bytes!("../models/demo/model.safetensors"));
+    let weights =
+        FileBytes::Embedded(include_bytes!(concat!(env!("OUT_DIR"), "/model.safetensors")));
     let weights = Tensors::single(path.join("model.safetensors"), weights)?;
     let folder = Folder {
         path,

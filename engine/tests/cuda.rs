@@ -158,7 +158,7 @@ fn the_plan_is_kept() {
         rows_max: 4,
         step_tokens_max: 64,
     };
-    let folders = ["llama_gqa", "llama_gptq_w4g128", "llama_fp8_block", "deepseek_v3", "gpt_oss"];
+    let folders = ["llama_gqa", "llama_gptq_w4g128", "llama_fp8_block", "gpt_oss"];
     let all = folders.map(Reference::folder).into_iter().chain(Reference::all_gguf());
     for files in all.map(|reference| open(&reference)).chain([demo_files()]) {
         let gpu = emulator(1);

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use engine::model::Dtype;
+use hearth_tests::fixtures;
 use serde::Deserialize;
 use serde_json::Value;
 use text::{ChatInput, TextModel};
@@ -38,7 +39,8 @@ enum Rule {
 }
 
 fn items() -> Vec<Item> {
-    let lines = std::fs::read_to_string(common::data().join("eval.jsonl")).unwrap();
+    let lines = fixtures::packed(&common::data().join("eval.jsonl")).unwrap();
+    let lines = String::from_utf8(lines).unwrap();
     lines.lines().map(|line| serde_json::from_str(line).expect("an item")).collect()
 }
 

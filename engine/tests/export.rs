@@ -27,7 +27,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn demo() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo")
+    hearth_tests::fixtures::demo()
 }
 
 fn options(name: &str) -> Options {
@@ -205,7 +205,7 @@ fn what_cannot_be_written_is_refused_by_name() {
     let scaled = Reference::folder("gemma2").model;
     check_refusal(&scaled, &target, "in layer 0 it would say `scale: 0.17677669` where the source");
     check_refusal(&changed("families/llama_yarn", |_| ()), &target, "yarn");
-    check_refusal(&Reference::folder("deepseek_v3").model, &target, "deepseek");
+    check_refusal(&Reference::folder("gpt_oss").model, &target, "gpt");
     assert_eq!(fs::read_dir(&folder).expect("a folder").count(), 0, "nothing is left behind");
 
     write(&demo(), &target, "q4_0");

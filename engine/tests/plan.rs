@@ -23,7 +23,6 @@ fn weights_take_what_was_planned() {
         "llama_gqa",
         "llama_tied",
         "mixtral",
-        "deepseek_v3",
         "gpt_oss_mxfp4",
         "llama_gptq_w4g128",
         "llama_fp8_block",

@@ -3,6 +3,7 @@
 //! pool so small that sequences lose their pages and are computed again.
 
 use engine::model::Dtype;
+use hearth_tests::fixtures;
 use scheduler::types::{Logprobs, Request, Sampling, Token};
 use serde::Deserialize;
 
@@ -22,7 +23,8 @@ struct Stored {
 }
 
 fn stored() -> Vec<Stored> {
-    let lines = std::fs::read_to_string(common::data().join("reference.jsonl")).unwrap();
+    let lines = fixtures::packed(&common::data().join("reference.jsonl")).unwrap();
+    let lines = String::from_utf8(lines).unwrap();
     let stored: Vec<Stored> =
         lines.lines().map(|line| serde_json::from_str(line).expect("a reference")).collect();
     assert_eq!(stored.len(), 40);

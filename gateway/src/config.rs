@@ -2,11 +2,16 @@
 //! the later one winning. Every option is defined once, in [`options`]; help, environment, file
 //! and reference page come from there. Reading is text to typed values; nothing is opened here.
 
+pub mod caching;
+pub mod cluster;
 mod draft;
 mod file;
 pub mod options;
+pub mod outgoing;
 pub mod reference;
+pub mod routing;
 pub mod source;
+pub mod tls;
 pub mod values;
 
 use std::net::SocketAddr;
@@ -28,18 +33,36 @@ use options::{OPTIONS, Opt};
 pub struct Config {
     /// Models to load, the default one first.
     pub models: Vec<ModelChoice>,
+    /// Who else may answer, and under which names.
+    pub routing: routing::Routing,
     /// Address of the HTTP server.
     pub listen: SocketAddr,
+    /// How connections begin.
+    pub tls: tls::Tls,
     /// Keys that callers must show; empty: none is asked for.
     pub api_keys: Vec<Secret>,
     /// Where keys, budgets, ledger and audit are kept; `None`: there are none.
     pub data: Option<PathBuf>,
     /// The database; `None`: a file in that folder.
     pub store_url: Option<Secret>,
+    /// The Redis where gateways count their rates together; `None`: each counts for itself.
+    pub redis: Option<Secret>,
     /// The file that says how people sign in; `None`: they do not.
     pub signin: Option<PathBuf>,
     /// This gateway's name; `None`: the machine's.
     pub gateway: Option<String>,
+    /// After this time without a word another gateway of the database is lost.
+    pub gateway_lost: Duration,
+    /// Days that responses and conversations are kept.
+    pub kept_days: u32,
+    /// Who is told of budgets and troubles.
+    pub alerts: outgoing::Alerts,
+    /// Where the audit goes.
+    pub audit: outgoing::Audit,
+    /// Which nodes make tokens, or who this node makes them for.
+    pub cluster: cluster::Cluster,
+    /// Answers that are given again.
+    pub cache: caching::Caching,
     /// Largest request body in bytes.
     pub body_limit: usize,
     /// Connections open at once.
@@ -88,6 +111,15 @@ pub struct Config {
     pub log_level: String,
 }
 
+/// What the process is that a configuration is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It answers callers.
+    Gateway,
+    /// It makes tokens for gateways.
+    Node,
+}
+
 /// A value that cannot be used: where it stands, what is wrong, what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {problem}")]
@@ -126,12 +158,21 @@ impl Config {
     pub fn defaults() -> Self {
         let mut config = Self {
             models: Vec::new(),
+            routing: routing::Routing::default(),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            tls: tls::Tls::default(),
             api_keys: Vec::new(),
             data: None,
             store_url: None,
+            redis: None,
             gateway: None,
+            gateway_lost: Duration::ZERO,
+            kept_days: 0,
+            alerts: outgoing::Alerts::default(),
+            audit: outgoing::Audit::default(),
             signin: None,
+            cache: caching::Caching::default(),
+            cluster: cluster::Cluster::default(),
             body_limit: 0,
             connections_max: 0,
             request_timeout: Duration::ZERO,
@@ -173,6 +214,18 @@ impl Config {
         flags: &Flags,
         env: impl Iterator<Item = (String, String)>,
     ) -> Result<Loaded, ConfigError> {
+        Self::load_as(Role::Gateway, flags, env)
+    }
+
+    /// As [`Config::load`], for a process that may be something else than a gateway.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_as(
+        role: Role,
+        flags: &Flags,
+        env: impl Iterator<Item = (String, String)>,
+    ) -> Result<Loaded, ConfigError> {
         let env: Vec<_> = env.collect();
         let find = |wanted: &str| env.iter().find(|(name, _)| name == wanted);
         let lookup = |name: &str| find(name).map(|(_, text)| text.clone());
@@ -189,15 +242,18 @@ impl Config {
             let at = || format!("--{}", option.flag);
             draft.set(option, &texts).map_err(|problem| ConfigError { at: at(), problem })?;
         }
-        let Draft { config, warnings, .. } = draft;
-        config.check()?;
+        let Draft { config, mut warnings, .. } = draft;
+        config.check(role)?;
+        warnings.extend(tls::warning(&config));
+        warnings.extend(cluster::warnings(&config));
         Ok(Loaded { config, file: path, warnings })
     }
 
     /// What must hold between options.
-    fn check(&self) -> Result<(), ConfigError> {
+    fn check(&self, role: Role) -> Result<(), ConfigError> {
         let wrong = |at: String, problem: &str| ConfigError { at, problem: problem.to_owned() };
-        if self.api_keys.is_empty() && self.data.is_none() && !self.listen.ip().is_loopback() {
+        let keyless = self.api_keys.is_empty() && self.data.is_none();
+        if role == Role::Gateway && keyless && !self.listen.ip().is_loopback() {
             return Err(wrong(
                 format!("listen {}", self.listen),
                 "without a key only this machine may connect. Set HEARTH_API_KEY to a secret of \
@@ -223,6 +279,22 @@ impl Config {
                 "store.url".to_owned(),
                 "store.data is missing: the journal of open requests lies on this machine's disk",
             ));
+        }
+        if self.data.is_none() && self.redis.is_some() {
+            return Err(wrong(
+                "store.redis".to_owned(),
+                "store.data is missing: without keys of your own making there are no rates",
+            ));
+        }
+        tls::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
+        caching::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
+        outgoing::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
+        cluster::check(self, role).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
+        let others = !self.routing.providers.is_empty() || self.cluster.is_used();
+        if self.models.is_empty() && (role == Role::Node || !others) {
+            let problem = "there is nobody to answer: name at least one model, a provider in \
+                           hearth.toml ([providers.NAME]), or nodes (cluster.nodes)";
+            return Err(wrong("models".to_owned(), problem));
         }
         for (index, model) in self.models.iter().enumerate() {
             if self.models[..index].iter().any(|other| other.id == model.id) {
@@ -290,6 +362,17 @@ impl Flags {
     #[must_use]
     pub fn of_file(config: Option<PathBuf>) -> Self {
         Self { config, given: Vec::new() }
+    }
+
+    /// The same and one more option, as if it had been typed.
+    ///
+    /// # Panics
+    /// There is no such option.
+    #[must_use]
+    pub fn and(mut self, key: &str, value: String) -> Self {
+        let option = OPTIONS.iter().find(|option| option.key == key).expect("an option");
+        self.given.push((option, vec![value]));
+        self
     }
 }
 

@@ -5,7 +5,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use govern::governor::{Clock, FirstKey, OpenError};
-use govern::{Governor, Settings};
+use govern::limit::shared;
+use govern::{Governor, Settings, Sharing};
 
 use crate::config::Config;
 use crate::signin::{self, SignIn};
@@ -19,17 +20,22 @@ pub(crate) enum GoverningError {
     /// The store.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The master key, in words.
+    #[error("{0}")]
+    Keyring(String),
 }
 
 /// The governor, where the configuration names a folder for it; and the first start's key.
 ///
 /// # Errors
-/// The folder, the database or the journal cannot be opened.
+/// The folder, the master key, the database or the journal cannot be opened.
 pub(crate) async fn open(
     config: &Config,
 ) -> Result<Option<(Governor, Option<FirstKey>)>, GoverningError> {
     let Some(data) = &config.data else { return Ok(None) };
     make(data).map_err(|error| GoverningError::Folder(data.display().to_string(), error))?;
+    let rates = config.redis.as_ref().map(|url| shared::Settings::new(url.reveal()));
+    let rates = rates.transpose().map_err(OpenError::Rates)?;
     let settings = Settings {
         url: config
             .store_url
@@ -38,8 +44,13 @@ pub(crate) async fn open(
         journal: data.join("journal"),
         gateway: config.gateway.clone().unwrap_or_else(machine_name),
         clock: Clock::System,
+        sharing: Sharing { rates, lost: config.gateway_lost, ..Sharing::default() },
     };
-    Ok(Some(Governor::open(&settings).await?))
+    let keyring = signin::file::keyring(config.signin.as_deref(), data);
+    let keyring = keyring.map_err(GoverningError::Keyring)?;
+    let (governor, first) = Governor::open(&settings).await?;
+    governor.record_with(keyring);
+    Ok(Some((governor, first)))
 }
 
 /// Makes the folder where there is none. What lies in it is nobody else's business.

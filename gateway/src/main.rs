@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use gateway::cli::{
-    admin, backup, bench, chat, completions, doctor, exit, inspect, kernels, migrate, plan, pull,
-    quantize, restore, serve,
+    admin, backup, bench, chat, completions, doctor, exit, inspect, kernels, migrate, node, plan,
+    providers, pull, quantize, restore, route, serve,
 };
 use gateway::config::reference;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Serves language models on your own machines.
 #[derive(Parser)]
@@ -22,6 +25,8 @@ struct Cli {
 enum Command {
     /// Serve models over HTTP, for OpenAI clients
     Serve(serve::Args),
+    /// Make tokens for gateways on other machines
+    Node(node::Args),
     /// Talk to a served model in this terminal
     Chat(chat::Args),
     /// Administer keys, teams, budgets, usage, audit of a running server
@@ -36,6 +41,10 @@ enum Command {
     Pull(pull::Args),
     /// Say what a model will take, without loading it
     Plan(plan::Args),
+    /// List the kinds of providers that can answer beside this machine
+    Providers(providers::Args),
+    /// Say who would answer a request
+    Route(route::Args),
     /// Describe a model: family, size, formats, tokenizer, what it will take
     Inspect(inspect::Args),
     /// Write a smaller GGUF file of a model
@@ -66,6 +75,7 @@ fn main() -> ExitCode {
     };
     exit::of(match cli.command {
         Command::Serve(args) => serve::run(&args),
+        Command::Node(args) => node::run(&args),
         Command::Chat(args) => chat::run(&args),
         Command::Admin(args) => admin::run(&args),
         Command::Backup(args) => backup::run(&args),
@@ -73,6 +83,8 @@ fn main() -> ExitCode {
         Command::Migrate(args) => migrate::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Plan(args) => plan::run(&args),
+        Command::Providers(args) => providers::run(&args),
+        Command::Route(args) => route::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Quantize(args) => quantize::run(&args),
         Command::Kernels(args) => kernels::run(&args),

@@ -4,6 +4,9 @@
 //! Names follow the meanings that vLLM made common, under `hearth_`, with real labels and plain
 //! counters, so that dashboards need no guessing. No label ever holds a prompt, a key or a user.
 
+mod cache;
+mod cluster;
+mod deliver;
 mod gpu;
 mod model;
 mod process;
@@ -15,8 +18,13 @@ use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use cache::CacheMetrics;
+pub use cluster::Cluster;
+pub use deliver::Deliveries;
+pub use gpu::GpuReading;
 pub use model::{ModelMetrics, RequestTimer};
 
+use cache::CacheVecs;
 use gpu::Gpus;
 use model::ModelVecs;
 use process::Process;
@@ -36,8 +44,12 @@ pub struct Metrics {
     http_requests: IntCounterVec,
     http_seconds: HistogramVec,
     connections: IntGauge,
+    rates_shared: IntGaugeVec,
     process: Process,
     gpus: Gpus,
+    deliveries: Deliveries,
+    cluster: Cluster,
+    cache: CacheVecs,
 }
 
 impl Metrics {
@@ -64,6 +76,15 @@ impl Metrics {
         .expect("a valid metric");
         let connections = IntGauge::new("hearth_http_connections", "Connections open now.")
             .expect("a valid metric");
+        // Without labels, and all the same not shown before it is set.
+        let rates_shared = IntGaugeVec::new(
+            Opts::new(
+                "hearth_rates_shared",
+                "1: rates are counted for all gateways. 0: their server does not answer.",
+            ),
+            &[],
+        )
+        .expect("a valid metric");
         let build = IntGaugeVec::new(
             Opts::new("hearth_build_info", "Always 1; the labels say what runs."),
             &["version", "target"],
@@ -79,15 +100,20 @@ impl Metrics {
         register(&registry, http_requests.clone());
         register(&registry, http_seconds.clone());
         register(&registry, connections.clone());
+        register(&registry, rates_shared.clone());
         register(&registry, build);
         Arc::new(Self {
             models: ModelVecs::new(&registry),
             process: Process::new(&registry),
             gpus: Gpus::new(&registry),
+            deliveries: Deliveries::new(&registry),
+            cluster: Cluster::new(&registry),
+            cache: CacheVecs::new(&registry),
             registry,
             http_requests,
             http_seconds,
             connections,
+            rates_shared,
         })
     }
 
@@ -102,6 +128,36 @@ impl Metrics {
         let mut digits = [0; 3];
         self.http_requests.with_label_values(&[route, three_digits(code, &mut digits)]).inc();
         self.http_seconds.with_label_values(&[route]).observe(took.as_secs_f64());
+    }
+
+    /// What a cache of answers counts; shown from this call on.
+    #[must_use]
+    pub fn cache(&self) -> CacheMetrics {
+        self.cache.shown()
+    }
+
+    /// What is seen of the cluster's nodes.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// What the GPUs of this machine do now; none without NVIDIA's library. Takes milliseconds:
+    /// not for the runtime's threads.
+    #[must_use]
+    pub fn gpus(&self) -> Vec<GpuReading> {
+        self.gpus.read()
+    }
+
+    /// How alerts and the audit get out.
+    #[must_use]
+    pub fn deliveries(&self) -> &Deliveries {
+        &self.deliveries
+    }
+
+    /// Whether rates are counted for all gateways at the moment. Only where they should be.
+    pub fn rates_shared(&self, shared: bool) {
+        self.rates_shared.with_label_values::<&str>(&[]).set(shared.into());
     }
 
     /// Connections open now: `inc` at accept, `dec` at close.
@@ -158,8 +214,11 @@ mod tests {
             ..Default::default()
         };
         timer.end("stop", &usage);
+        assert!(!metrics.render().contains("hearth_rates_shared"));
+        metrics.rates_shared(false);
         let text = metrics.render();
         for line in [
+            "hearth_rates_shared 0",
             "hearth_http_requests_total{code=\"200\",route=\"/v1/models\"} 1",
             "hearth_request_success_total{finished_reason=\"stop\",model=\"demo\"} 1",
             "hearth_prompt_tokens_total{model=\"demo\"} 7",

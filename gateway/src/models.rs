@@ -17,6 +17,8 @@ struct State {
     models: Vec<Arc<Model>>,
     pools: Vec<Arc<PoolModel>>,
     loaded: bool,
+    /// Nodes of the cluster will tell of models; none has yet.
+    expects: bool,
 }
 
 impl Models {
@@ -40,6 +42,28 @@ impl Models {
             return false;
         }
         state.models.push(Arc::new(model));
+        true
+    }
+
+    /// Models will come from nodes of the cluster: until one has, nothing is ready.
+    pub fn expect_nodes(&self) {
+        self.write().expects = true;
+    }
+
+    /// A model that nodes of the cluster serve, in place of one of the same name that they served
+    /// before. `false`: the name is taken by a model of this process.
+    pub fn put_cluster(&self, model: Model) -> bool {
+        let mut state = self.write();
+        let model = Arc::new(model);
+        if state.pools.iter().any(|known| known.id == model.id) {
+            return false;
+        }
+        match state.models.iter_mut().find(|known| known.id == model.id) {
+            Some(known) if known.engine.local().is_some() => return false,
+            Some(known) => *known = model,
+            None => state.models.push(model),
+        }
+        state.expects = false;
         true
     }
 
@@ -81,6 +105,14 @@ impl Models {
         self.read().models.clone()
     }
 
+    /// Those that are worth a place in a list for callers.
+    #[must_use]
+    pub fn offered(&self) -> Vec<Arc<Model>> {
+        let mut all = self.list();
+        all.retain(|model| model.engine.is_offered());
+        all
+    }
+
     /// The model of this name that makes vectors or scores.
     #[must_use]
     pub fn pool(&self, id: &str) -> Option<Arc<PoolModel>> {
@@ -102,16 +134,22 @@ impl Models {
         if !state.loaded {
             return Err("models are being loaded".to_owned());
         }
-        let generating = state.models.iter().map(|model| model.engine.state());
-        let pooling = state.pools.iter().map(|model| model.engine.state());
-        for state in generating.chain(pooling) {
-            match state {
-                EngineState::Ready => {}
-                EngineState::Draining => return Err("the server is shutting down".to_owned()),
-                EngineState::Stopped(why) => return Err(why),
-            }
+        if state.expects && state.models.is_empty() && state.pools.is_empty() {
+            return Err("no node of the cluster is there yet".to_owned());
         }
-        Ok(())
+        let own = state.models.iter().filter(|model| model.engine.local().is_some());
+        let generating = own.map(|model| model.engine.state());
+        let pooling = state.pools.iter().map(|model| model.engine.state());
+        let mut any = false;
+        for state in generating.chain(pooling) {
+            any = true;
+            is_ready(state)?;
+        }
+        // A model whose nodes are away does not take the others with it.
+        let far = state.models.iter().filter(|model| model.engine.local().is_none());
+        let mut far = far.map(|model| is_ready(model.engine.state()));
+        let Some(first) = far.next().filter(|_| !any) else { return Ok(()) };
+        far.fold(first, Result::or)
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, State> {
@@ -120,5 +158,13 @@ impl Models {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_ready(state: EngineState) -> Result<(), String> {
+    match state {
+        EngineState::Ready => Ok(()),
+        EngineState::Draining => Err("the server is shutting down".to_owned()),
+        EngineState::Stopped(why) => Err(why),
     }
 }

@@ -1,10 +1,12 @@
 //! The listener and its connections: how many there may be, how long a client may dawdle, and
-//! how they end. Knows HTTP's framing and nothing of what is served.
+//! how they end; whether they speak TLS, and from where their requests come. Knows HTTP's framing
+//! and nothing of what is served.
 //!
 //! When all places are taken, a new connection takes that of the one that has been silent for the
 //! longest time: whoever holds connections open without asking anything locks nobody out.
 
 mod busy;
+mod forwarded;
 mod stall;
 
 use std::future::{Future, poll_fn};
@@ -18,22 +20,27 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use govern::policy::Network;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Request, Response};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_rustls::server::TlsStream;
 
 use busy::Busy;
 use stall::Stalling;
 
+use crate::tls::{self, ClientNames, Tls};
+
 /// Bounds of a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Connections at once. A further one takes the place of a silent one; while none is silent,
     /// it waits in the system's queue.
@@ -52,6 +59,10 @@ pub struct Options {
     pub streams_max: u32,
     /// How long open answers may go on after the stop.
     pub drain: Duration,
+    /// What connections begin with; `None`: they are plain.
+    pub tls: Option<Arc<Tls>>,
+    /// Peers that are believed where they say that a request comes from.
+    pub trusted_proxies: Arc<[Network]>,
 }
 
 impl Default for Options {
@@ -64,6 +75,8 @@ impl Default for Options {
             head_bytes_max: 64 << 10,
             streams_max: 256,
             drain: Duration::from_secs(30),
+            tls: None,
+            trusted_proxies: Arc::from([]),
         }
     }
 }
@@ -103,7 +116,9 @@ pub async fn serve(
         let connection = Connection {
             builder: Arc::clone(&builder),
             router: router.clone(),
-            peer: Peer(peer),
+            peer,
+            trusted: Arc::clone(&options.trusted_proxies),
+            tls: options.tls.clone(),
             first_head: options.first_head,
             leave: Arc::clone(&leave),
             phases: phases.clone(),
@@ -122,7 +137,8 @@ pub async fn serve(
     Ok(())
 }
 
-/// The address that a connection comes from, in the extensions of its requests.
+/// The address that a request comes from, in its extensions: the connection's other end, or whom a
+/// trusted proxy there names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
 
@@ -184,7 +200,9 @@ fn is_passing(error: &io::Error) -> bool {
 struct Connection {
     builder: Arc<Builder<TokioExecutor>>,
     router: Router,
-    peer: Peer,
+    peer: IpAddr,
+    trusted: Arc<[Network]>,
+    tls: Option<Arc<Tls>>,
     first_head: Duration,
     /// Wakes the connection that has been silent for the longest time.
     leave: Arc<Notify>,
@@ -194,16 +212,59 @@ struct Connection {
 }
 
 impl Connection {
-    async fn run(self, stream: Stalling) {
-        let Self { builder, router, peer, first_head, leave, mut phases, _open, _place } = self;
+    async fn run(mut self, stream: Stalling) {
+        let Some(tls) = self.tls.take() else { return self.serve(stream, None).await };
+        let Some(stream) = self.shake_hands(&tls, stream).await else { return };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let names = shown.map(tls::names);
+        self.serve(stream, names).await;
+    }
+
+    /// TLS begins, unless the client dawdles, the server stops or somebody else needs the place.
+    async fn shake_hands(&mut self, tls: &Tls, stream: Stalling) -> Option<TlsStream<Stalling>> {
+        let shaken = timeout(self.first_head, tls.acceptor().accept(stream));
+        tokio::select! {
+            biased;
+            shaken = shaken => {
+                let why = match shaken {
+                    Ok(Ok(stream)) => return Some(stream),
+                    Ok(Err(error)) => error.to_string(),
+                    Err(late) => late.to_string(),
+                };
+                tracing::debug!(peer = %self.peer, why, "a connection did not come to TLS");
+            }
+            _ = self.phases.wait_for(|now| *now != Phase::Serve) => {}
+            () = self.leave.notified() => {}
+        }
+        None
+    }
+
+    async fn serve<S>(self, stream: S, names: Option<ClientNames>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { builder, router, peer, trusted, first_head, leave, mut phases, .. } = self;
+        let (_open, _place) = (self._open, self._place);
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let busy = Busy::default();
         let answers = busy.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(peer);
             seen.store(true, Ordering::Relaxed);
-            answers.hold(answer(router.clone(), request))
+            let source = forwarded::source(peer, request.headers(), &trusted);
+            if let Ok(source) = source {
+                request.extensions_mut().insert(Peer(source));
+            }
+            if let Some(names) = &names {
+                request.extensions_mut().insert(names.clone());
+            }
+            let router = router.clone();
+            answers.hold(async move {
+                match source {
+                    Ok(_) => answer(router, request).await,
+                    Err(unclear) => Ok(bad_request(&unclear.to_string())),
+                }
+            })
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // hyper's own clock does not run while it waits to see which HTTP is spoken.
@@ -258,6 +319,13 @@ async fn must_leave<'n>(
         in_line.as_mut().as_pin_mut().map_or(Poll::Pending, |wait| wait.poll(cx))
     })
     .await;
+}
+
+/// A proxy is set up wrong: for its operator to read.
+fn bad_request(why: &str) -> Response<Body> {
+    let mut response = Response::new(Body::from(format!("{why}\n")));
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
 }
 
 async fn answer(

@@ -6,7 +6,6 @@
 //! The token goes to `VAULT_ADDR` and nowhere else: over HTTPS, or in clear within this machine,
 //! and no redirect is followed. What Vault says is not repeated, since it may hold secrets.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,9 +13,10 @@ use futures_util::TryStreamExt as _;
 use govern::secret::reference::{Sources, VaultAnswer};
 use govern::secret::{Reference, Secret, Vault};
 use reqwest::header::HeaderValue;
-use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Url};
 use serde_json::Value;
+
+use crate::outbound::{self, Options, Proxies, is_private};
 
 /// Longest wait for an answer.
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -128,20 +128,22 @@ impl Vault for Http {
 }
 
 fn client(authorities: Option<String>) -> Result<Client, String> {
-    let mut client = Client::builder()
-        .user_agent(concat!("hearth/", env!("CARGO_PKG_VERSION")))
-        .redirect(Policy::none())
-        .timeout(TIME_MAX);
+    let mut options = Options {
+        connect: TIME_MAX,
+        total: TIME_MAX,
+        authorities: Vec::new(),
+        proxies: Proxies::Environment,
+    };
     if let Some(path) = authorities {
         let wrong = |why: String| format!("VAULT_CACERT: {path}: {why}");
         let pem = std::fs::read(&path).map_err(|error| wrong(error.to_string()))?;
-        let found = Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
-        if found.is_empty() {
+        options.authorities =
+            Certificate::from_pem_bundle(&pem).map_err(|error| wrong(error.to_string()))?;
+        if options.authorities.is_empty() {
             return Err(wrong("there is no certificate in it".to_owned()));
         }
-        client = client.tls_certs_only(found);
     }
-    client.build().map_err(|error| format!("no connection to Vault: {error}"))
+    outbound::client(options).map_err(|error| format!("no connection to Vault: {error}"))
 }
 
 /// Why there is no answer, down to the cause.
@@ -155,16 +157,4 @@ fn told(error: reqwest::Error) -> String {
         cause = error.source();
     }
     text
-}
-
-/// Whether what is sent there can be read by nobody on the way.
-fn is_private(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => true,
-        "http" => url.host_str().is_some_and(|host| {
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }),
-        _ => false,
-    }
 }

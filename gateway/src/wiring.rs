@@ -14,12 +14,14 @@ use scheduler::types::{Fault, Sampling};
 
 pub use device::Target;
 pub use engine::plan::memory_available;
+pub use weights::adapter_digest;
 
 pub mod bench;
 mod device;
 pub mod gpu;
 pub mod inspect;
 pub mod quantize;
+mod weights;
 
 use crate::backend::adapters::Adapters;
 use crate::backend::answering::Answering;
@@ -195,6 +197,16 @@ impl Planned {
         self.pooler.is_some()
     }
 
+    /// A digest of its weights and of what is computed with them: see [`weights`].
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn weights_digest(&self) -> Result<String, WiringError> {
+        let what = format!("{:?} {}", self.files.spec, self.files.format.name());
+        weights::digest(&self.files.path, &what)
+            .map_err(|error| WiringError::Files(format!("{}: {error}", self.files.path.display())))
+    }
+
     /// One line: name, family, kind of weights, what it does, where from.
     #[must_use]
     pub fn title(&self) -> String {
@@ -255,7 +267,7 @@ impl Planned {
             max_tokens_default: files.defaults.max_new_tokens,
             defaults: sampling(&files.defaults),
             eos: files.eos,
-            engine,
+            engine: engine.into(),
             prefix,
             adapters,
             adapter: None,

@@ -163,6 +163,7 @@ fn values_may_stand_elsewhere() {
     for part in ["server.api_keys", keys, "open to every user"] {
         assert!(loaded.warnings[0].contains(part), "{:?}", loaded.warnings);
     }
+    a_providers_key_is_warned_of(&folder, keys);
 
     let with = |name: &'static str, text: &'static str| {
         good.iter().map(|(n, t)| if *n == name { (*n, text) } else { (*n, *t) }).collect::<Vec<_>>()
@@ -184,6 +185,26 @@ fn values_may_stand_elsewhere() {
         }
         assert!(!refused.contains("bad-secret") && !refused.contains("a b"), "{refused}");
     }
+}
+
+/// As any other key that lies where everybody reads it.
+fn a_providers_key_is_warned_of(folder: &Folder, keys: &str) {
+    let of = |value: &str| {
+        let text = format!("[providers.openai]\nkey = \"{value}\"\n");
+        let file = folder.file("provider.toml", &text);
+        let command = Flags::augment_args(clap::Command::new("test").no_binary_name(true));
+        let args = ["--config", file.to_str().unwrap(), "--model", "demo"];
+        let flags = Flags::from_arg_matches(&command.get_matches_from(args)).unwrap();
+        let loaded = Config::load(&flags, std::iter::empty()).unwrap();
+        let key = loaded.config.routing.providers["openai"].key.as_ref().unwrap();
+        (key.reveal().to_owned(), loaded.warnings)
+    };
+    let (key, warnings) = of(&format!("file:{keys}"));
+    assert_eq!((key.as_str(), warnings.len()), ("the-secret-itself", 1));
+    for part in ["providers.openai", keys, "open to every user"] {
+        assert!(warnings[0].contains(part), "{warnings:?}");
+    }
+    assert_eq!(of("sk-itself"), ("sk-itself".to_owned(), Vec::new()));
 }
 
 #[test]

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use gateway::backend::SubmitError;
 use gateway::backend::answering::Answering;
-use gateway::backend::local::{EngineState, LocalEngine, Options};
-use gateway::backend::{Generation, Model};
+use gateway::backend::local::{EngineState, LocalEngine, Options, PageNews, PageWatch};
+use gateway::backend::meter::{End, Meter};
+use gateway::backend::{Along, Generation, Model};
 use gateway::metrics::Metrics;
 use scheduler::Config;
 use scheduler::types::{
@@ -142,6 +143,7 @@ fn request(max_tokens: u32, choices: u32) -> Request {
         adapter: 0,
         grammar: 0,
         deadline: None,
+        made: Vec::new(),
     }
 }
 
@@ -168,6 +170,10 @@ impl Case {
     }
 
     fn try_submit(&self, request: Request) -> Result<Generation, SubmitError> {
+        self.try_submit_along(request, Along::nothing())
+    }
+
+    fn try_submit_along(&self, request: Request, along: Along) -> Result<Generation, SubmitError> {
         let model = Model {
             id: "fake".to_owned(),
             created: 0,
@@ -177,12 +183,12 @@ impl Case {
             defaults: Sampling::default(),
             max_tokens_default: None,
             eos: Vec::new(),
-            engine: self.engine.clone(),
+            engine: self.engine.clone().into(),
             prefix: gateway::backend::local::PrefixRule::Any,
             adapters: None,
             adapter: None,
         };
-        model.submit(request, gateway::backend::Along::nothing())
+        model.submit(request, along)
     }
 
     fn permit(&self, steps: usize) {
@@ -369,4 +375,108 @@ async fn nonsense_is_refused_and_takes_no_memory() {
         assert!(seen.refusal.is_some() && seen.usage.is_none(), "{seen:?}");
     }
     assert_eq!(case.engine.open(), 0);
+}
+
+/// Follows a watch until the pages are those of this prompt and what is made of it.
+async fn until_held(watch: &mut PageWatch, pages: &[u64]) -> usize {
+    let (mut held, mut snapshots) = (std::collections::BTreeSet::new(), 0);
+    let start = Instant::now();
+    loop {
+        match watch.news() {
+            Some(PageNews::Snapshot { held: all, .. }) => {
+                held = all.into_iter().collect();
+                snapshots += 1;
+            }
+            Some(PageNews::Changes { added, removed, .. }) => {
+                held.extend(added);
+                removed.iter().for_each(|hash| assert!(held.remove(hash), "told before"));
+            }
+            None if held.len() == pages.len() => {
+                assert!(pages.iter().all(|hash| held.contains(hash)));
+                return snapshots;
+            }
+            None => {
+                assert!(start.elapsed() < Duration::from_secs(10), "{} held", held.len());
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn who_watches_knows_the_pages_that_are_held() {
+    let case = Setup::default().start();
+    let ask = |first: u32| Request { prompt: (first..first + 70).collect(), ..request(30, 1) };
+    let pages = |first: u32| -> Vec<u64> {
+        // The last token made is not computed.
+        let all: Vec<u32> = ask(first).prompt.into_iter().chain([7; 29]).collect();
+        scheduler::prefix_hashes(&all, 0).collect()
+    };
+    read(case.submit(ask(0)), 1).await;
+    let mut early = case.engine.watch_pages();
+    assert_eq!(pages(0).len(), 6);
+    until_held(&mut early, &pages(0)).await;
+    // The next prompts are told one by one, and whoever comes later is told all.
+    let mut all = pages(0);
+    for first in [1000, 2000] {
+        read(case.submit(ask(first)), 1).await;
+        all.extend(pages(first));
+        assert_eq!(until_held(&mut case.engine.watch_pages(), &all).await, 1);
+    }
+    let start = Instant::now();
+    let mut told = Vec::new();
+    while told.len() < 12 {
+        match early.news() {
+            Some(PageNews::Changes { added, removed, .. }) if removed.is_empty() => {
+                told.extend(added);
+            }
+            None if start.elapsed() < Duration::from_secs(10) => tokio::task::yield_now().await,
+            other => panic!("{other:?} after {}", told.len()),
+        }
+    }
+    told.sort_unstable();
+    let mut new = all[6..].to_vec();
+    new.sort_unstable();
+    assert_eq!(told, new);
+}
+
+/// Notes how long it is told that the longest choice is.
+struct Told(Arc<std::sync::Mutex<Vec<u32>>>);
+
+impl Meter for Told {
+    fn allowance(&self) -> u32 {
+        9
+    }
+
+    fn made(&mut self, longest: u32) -> Option<u32> {
+        self.0.lock().unwrap().push(longest);
+        None
+    }
+
+    fn ended(&mut self, end: &End) {
+        self.0.lock().unwrap().extend([end.longest, end.usage.completion_tokens]);
+    }
+}
+
+#[tokio::test]
+async fn what_was_made_elsewhere_is_counted_and_not_told_again() {
+    let case = Setup::default().start();
+    let made = |len, ended| scheduler::types::Made { tokens: vec![7; len], ended };
+    let request = Request { made: vec![made(5, false), made(3, true)], ..request(50, 2) };
+    let told = Arc::default();
+    let mut along = Along::nothing();
+    along.meter = Some(Box::new(Told(Arc::clone(&told))));
+    let mut generation = case.try_submit_along(request, along).unwrap();
+    let mut events = Vec::new();
+    while let Some(event) = generation.next().await {
+        events.push(event);
+    }
+    let [tokens @ .., Event::ChoiceEnd { choice: 0, reason, .. }, Event::End(_, usage)] =
+        &events[..]
+    else {
+        panic!("{events:?}");
+    };
+    assert!(tokens.iter().all(|event| matches!(event, Event::Token { choice: 0, .. })));
+    assert_eq!((tokens.len(), *reason, usage.completion_tokens), (4, Finish::Length, 12));
+    assert_eq!(*told.lock().unwrap(), [6, 7, 8, 9, 9, 12]);
 }

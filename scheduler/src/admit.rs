@@ -125,7 +125,9 @@ impl Core {
         self.counters.prefix_tokens_hit += u64::from(seq.computed);
         if live.first_run.is_none() {
             live.first_run = Some(self.now);
-            live.usage.cached_tokens = seq.computed;
+            // Of the prompt, and no more than it could have by itself: its last token is computed.
+            let whole = (seq.prompt_len - 1) / PAGE_TOKENS as u32 * PAGE_TOKENS as u32;
+            live.usage.cached_tokens = seq.computed.min(whole);
         }
         self.line.admit(seq.account, seq.order);
         self.seat(number);

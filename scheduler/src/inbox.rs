@@ -4,7 +4,7 @@
 use crate::core::Core;
 use crate::request::Live;
 use crate::sequence::{NONE, Sequence, State};
-use crate::types::{Command, Event, Finish, Refusal, Request, RequestId, Usage};
+use crate::types::{Command, Event, Finish, Made, Refusal, Request, RequestId, Token, Usage};
 
 impl Core {
     pub(crate) fn obey(&mut self, command: Command, out: &mut Vec<Event>) {
@@ -43,7 +43,11 @@ impl Core {
 
     fn submit(&mut self, request: Box<Request>, out: &mut Vec<Event>) {
         assert!(!self.by_id.contains_key(&request.id), "{:?} is alive already", request.id);
-        let usage = Usage { prompt_tokens: request.prompt.len() as u32, ..Usage::default() };
+        let usage = Usage {
+            prompt_tokens: request.prompt.len() as u32,
+            completion_tokens: request.made_tokens() as u32,
+            ..Usage::default()
+        };
         if let Err(refusal) = self.acceptable(&request) {
             out.push(Event::Refused(request.id, refusal, usage));
             return;
@@ -52,7 +56,7 @@ impl Core {
         let logprobs_next = if request.prompt_logprobs.is_some() { 1 } else { prompt_len };
         let live = Live {
             choices: Vec::with_capacity(request.choices as usize),
-            parts: request.choices,
+            parts: 0,
             held: 0,
             refusal: None,
             usage,
@@ -69,6 +73,7 @@ impl Core {
             self.deadlines.insert((deadline, number));
         }
         self.open_choices(number);
+        self.end_complete(number, out);
     }
 
     /// Every reason to turn a request away at the door.
@@ -77,7 +82,9 @@ impl Core {
         if let Some(why) = &self.dead {
             return Err(Refusal::Engine(why.clone()));
         }
-        let (needed, limit) = (request.prompt.len() + 1, self.config.sequence_max());
+        // A made token that fills the sequence to its end may have been its last.
+        let needed = request.prompt.len() + request.made_longest().max(1);
+        let limit = self.config.sequence_max();
         if needed > limit {
             return Err(Refusal::TooLong { needed, limit });
         }
@@ -89,56 +96,104 @@ impl Core {
         Ok(())
     }
 
-    /// Makes a request's sequences. With a prefix cache the first computes the prompt and the
-    /// others wait to share its pages; without one there is nothing to wait for.
+    /// Makes the sequences of a request's choices. With a prefix cache the first computes the
+    /// prompt and the others wait to share its pages; without one there is nothing to wait for.
     fn open_choices(&mut self, number: u32) {
         let live = &mut self.requests[number];
-        let Request { id, priority, tenant, choices, .. } = *live.request;
-        let prompt_len = live.usage.prompt_tokens;
-        for choice in 0..choices {
-            let held = choice > 0 && self.config.prefix_cache;
-            let sequence = Sequence {
-                id,
-                choice,
-                request: number,
-                order: self.orders,
-                priority,
-                account: self.line.enter(priority, tenant),
-                state: if held { State::Held } else { State::Waiting },
-                ended: false,
-                leaving: false,
-                restart: false,
-                told: false,
-                suspect: false,
-                leads: choice == 0 && choices > 1 && self.config.prefix_cache,
-                prompt_logprobs: live.request.prompt_logprobs.filter(|_| choice == 0),
-                slot: NONE,
-                running_at: NONE,
-                flights: 0,
-                pending: 0,
-                faults: 0,
-                tokens: Vec::new(),
-                prompt_len,
-                limit: length_limit(&live.request, prompt_len, self.config.sequence_max()),
-                stop_from: prompt_len.saturating_add(live.request.min_tokens),
-                adapter: live.request.adapter,
-                stop_tokens: live.request.stop_tokens.as_slice().into(),
-                computed: 0,
-                settled: 0,
-                table: Vec::new(),
-                granted: 0,
-                tip: None,
-                registered: 0,
-            };
-            self.orders += 1;
+        let mut made = std::mem::take(&mut live.request.made);
+        made.resize_with(live.request.choices as usize, Made::default);
+        let open = made.iter().filter(|made| !made.ended).count() as u32;
+        for (choice, made) in (0..).zip(made) {
+            if made.ended {
+                self.requests[number].choices.push(NONE);
+                continue;
+            }
+            let live = &mut self.requests[number];
+            let (leads, shares) = (live.parts == 0, open > 1 && self.config.prefix_cache);
+            live.parts += 1;
+            let held = !leads && shares;
             live.held += u32::from(held);
-            let (account, order) = (sequence.account, sequence.order);
+            let mut sequence = self.sequence(number, choice, made.tokens);
+            sequence.state = if held { State::Held } else { State::Waiting };
+            sequence.leads = leads && shares;
+            let live = &mut self.requests[number];
+            sequence.prompt_logprobs = live.request.prompt_logprobs.filter(|_| leads);
             let sequence = self.sequences.insert(sequence);
             live.choices.push(sequence);
             if !held {
-                self.line.push(account, order, sequence);
+                self.wait_in_line(sequence);
             }
         }
+    }
+
+    /// A choice's sequence behind the tokens that were made of it.
+    fn sequence(&mut self, request: u32, choice: u32, made: Vec<Token>) -> Sequence {
+        let live = &self.requests[request];
+        let Request { id, priority, tenant, adapter, .. } = *live.request;
+        let prompt_len = live.usage.prompt_tokens;
+        let given_len = prompt_len + made.len() as u32;
+        let tokens =
+            if made.is_empty() { made } else { [&live.request.prompt[..], &made].concat() };
+        let order = self.orders;
+        self.orders += 1;
+        Sequence {
+            id,
+            choice,
+            request,
+            order,
+            priority,
+            account: self.line.enter(priority, tenant),
+            state: State::Waiting,
+            ended: false,
+            leaving: false,
+            restart: false,
+            told: false,
+            suspect: false,
+            leads: false,
+            prompt_logprobs: None,
+            slot: NONE,
+            running_at: NONE,
+            flights: 0,
+            pending: 0,
+            faults: 0,
+            tokens,
+            prompt_len,
+            given_len,
+            limit: length_limit(&live.request, prompt_len, self.config.sequence_max()),
+            stop_from: prompt_len.saturating_add(live.request.min_tokens),
+            adapter,
+            stop_tokens: live.request.stop_tokens.as_slice().into(),
+            computed: 0,
+            settled: 0,
+            table: Vec::new(),
+            granted: 0,
+            tip: None,
+            registered: 0,
+        }
+    }
+
+    /// Puts a sequence into the line. One that somebody reads already goes before new ones, as
+    /// one that was preempted here.
+    pub(crate) fn wait_in_line(&mut self, number: u32) {
+        let seq = &self.sequences[number];
+        if seq.resumes() {
+            self.line.push_resumed(seq.account, seq.order, number);
+        } else {
+            self.line.push(seq.account, seq.order, number);
+        }
+    }
+
+    /// Ends what is over with what was made of it elsewhere.
+    fn end_complete(&mut self, request: u32, out: &mut Vec<Event>) {
+        if self.requests[request].parts == 0 {
+            self.finish(request, out);
+            return;
+        }
+        self.for_choices(request, |core, number| {
+            if let Some(reason) = core.natural_end(number) {
+                core.end_choice(number, reason, out);
+            }
+        });
     }
 
     /// Raises an allowance. A choice that has ended stays ended.

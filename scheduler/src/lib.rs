@@ -21,6 +21,7 @@ mod stats;
 mod tenants;
 mod tick;
 pub mod types;
+mod watch;
 
 pub use config::{CHOICES_MAX, Config, LOGIT_BIAS_MAX, LOGPROBS_MAX, STOP_TOKENS_MAX};
 pub use prefix::prefix_hashes;
@@ -28,3 +29,4 @@ pub use request::choice_seed;
 pub use stats::{CostCoefficients, Stats};
 pub use tick::{Progress, Scheduler};
 pub use types::*;
+pub use watch::{PAGE_CHANGES_MAX, PageChange};

@@ -13,6 +13,7 @@
 
 use crate::prefix::{PageTokens, PrefixIndex, Tip};
 use crate::types::{PAGE_TOKENS, Token};
+use crate::watch::PageChange;
 
 const NONE: u32 = u32::MAX;
 
@@ -172,6 +173,21 @@ impl Pages {
         self.prefixes.replace(other, page.0);
         self.free.push(other);
         self.prefixes.child(tip, tokens)
+    }
+
+    /// Notes from now on which hashes come and go.
+    pub(crate) fn watch(&mut self) {
+        self.prefixes.watch.begin();
+    }
+
+    /// See [`crate::Scheduler::drain_page_changes`].
+    pub(crate) fn drain_changes(&mut self, into: &mut Vec<PageChange>) -> bool {
+        self.prefixes.watch.drain(into)
+    }
+
+    /// The hashes of all pages that can be found, smallest first.
+    pub(crate) fn held_hashes(&self) -> Vec<u64> {
+        self.prefixes.held()
     }
 
     /// Whether a chain may go on from `tip`.

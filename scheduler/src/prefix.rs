@@ -10,6 +10,7 @@
 //! nothing is iterated in hash order. It knows tokens and page numbers, no sequences.
 
 use crate::types::{PAGE_TOKENS, Token};
+use crate::watch::Watch;
 
 /// No page: an empty place in the table.
 const NONE: u32 = u32::MAX;
@@ -98,6 +99,8 @@ pub(crate) struct PrefixIndex {
     serials: u64,
     /// A function so that a test can make everything collide.
     hash: fn(u64, &PageTokens) -> u64,
+    /// Told of every hash that comes and goes.
+    pub(crate) watch: Watch,
 }
 
 impl PrefixIndex {
@@ -107,6 +110,7 @@ impl PrefixIndex {
             table: vec![NONE; (pages * 2).next_power_of_two()],
             serials: 0,
             hash: page_hash,
+            watch: Watch::default(),
         }
     }
 
@@ -149,6 +153,7 @@ impl PrefixIndex {
             self.remove(page);
         }
         let hash = (self.hash)(tip.hash, tokens);
+        let new = self.watch.is_on() && !self.has(hash);
         let free = (0..PROBES_MAX).find(|&step| self.table[self.place(hash, step)] == NONE)?;
         let place = self.place(hash, free);
         self.table[place] = page;
@@ -156,6 +161,9 @@ impl PrefixIndex {
         let serial = self.serials;
         self.entries[page as usize] =
             Entry { hash, serial, parent: tip.serial, salt: tip.salt, tokens: *tokens };
+        if new {
+            self.watch.note(hash, true);
+        }
         Some(Tip { page, serial, hash, salt: tip.salt })
     }
 
@@ -190,7 +198,29 @@ impl PrefixIndex {
             }
         }
         self.table[hole] = NONE;
-        self.entries[page as usize].serial = 0;
+        let entry = &mut self.entries[page as usize];
+        entry.serial = 0;
+        let hash = entry.hash;
+        if self.watch.is_on() && !self.has(hash) {
+            self.watch.note(hash, false);
+        }
+    }
+
+    /// Whether some page is registered under a hash. Several may be: a page whose parent was
+    /// evicted stays until it is evicted itself, though nobody finds it any more.
+    fn has(&self, hash: u64) -> bool {
+        let places = (0..PROBES_MAX).map(|step| self.table[self.place(hash, step)]);
+        let mut pages = places.take_while(|page| *page != NONE);
+        pages.any(|page| self.entries[page as usize].hash == hash)
+    }
+
+    /// The hashes of all registered pages, smallest first, each once.
+    pub(crate) fn held(&self) -> Vec<u64> {
+        let held = self.entries.iter().filter(|entry| entry.serial != 0);
+        let mut hashes: Vec<u64> = held.map(|entry| entry.hash).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        hashes
     }
 
     /// Forgets everything.
@@ -199,6 +229,7 @@ impl PrefixIndex {
         for entry in &mut self.entries {
             entry.serial = 0;
         }
+        self.watch.lose();
     }
 
     fn place(&self, hash: u64, step: usize) -> usize {
@@ -215,6 +246,7 @@ impl PrefixIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::watch::PageChange;
 
     fn tokens(seed: u32) -> PageTokens {
         std::array::from_fn(|i| seed * 100 + i as u32)
@@ -262,6 +294,35 @@ mod tests {
         assert!(!index.alive(&a));
         let again = index.insert(&root, &tokens(1), 0).expect("room");
         assert_eq!(index.child(&again, &tokens(2)), None, "its page number means nothing");
+    }
+
+    #[test]
+    fn a_hash_is_held_while_any_page_is() {
+        let mut index = PrefixIndex::new(8);
+        index.watch.begin();
+        index.watch.drain(&mut Vec::new());
+        let root = Tip::root(0);
+        let a = index.insert(&root, &tokens(1), 0).expect("room");
+        let b = index.insert(&a, &tokens(2), 1).expect("room");
+        index.remove(0);
+        let again = index.insert(&root, &tokens(1), 0).expect("room");
+        // The child of the old parent is found by nobody, but lies there under the same hash.
+        index.insert(&again, &tokens(2), 2).expect("room");
+        index.remove(1);
+        let held = |hash, held| PageChange { hash, held };
+        let mut told = Vec::new();
+        assert!(index.watch.drain(&mut told));
+        let expected =
+            [held(a.hash, true), held(b.hash, true), held(a.hash, false), held(a.hash, true)];
+        assert_eq!(told, expected);
+        let mut both = vec![a.hash, b.hash];
+        both.sort_unstable();
+        assert_eq!(index.held(), both);
+        index.replace(2, 3);
+        index.remove(3);
+        told.clear();
+        assert!(index.watch.drain(&mut told));
+        assert_eq!((told, index.held()), (vec![held(b.hash, false)], vec![a.hash]));
     }
 
     #[test]

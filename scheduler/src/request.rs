@@ -105,13 +105,13 @@ impl Core {
             if seq.state != State::Held || leader_found {
                 return;
             }
-            let live = &mut core.requests[request];
-            live.held -= 1;
+            core.requests[request].held -= 1;
             seq.state = State::Waiting;
-            core.line.push(seq.account, seq.order, sibling);
+            core.wait_in_line(sibling);
+            let seq = &mut core.sequences[sibling];
             if !done {
                 leader_found = true;
-                seq.leads = live.held > 0;
+                seq.leads = core.requests[request].held > 0;
                 seq.prompt_logprobs = top;
             }
         });
@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Reports a request's end.
-    fn finish(&mut self, request: u32, out: &mut Vec<Event>) {
+    pub(crate) fn finish(&mut self, request: u32, out: &mut Vec<Event>) {
         let live = self.requests.remove(request);
         let id = live.request.id;
         self.by_id.remove(&id);

@@ -58,9 +58,11 @@ pub(crate) struct Sequence {
     pub(crate) pending: u8,
     /// Times in a row that it failed alone or with the device.
     pub(crate) faults: u32,
-    /// Prompt, then made tokens. Empty until first admitted.
+    /// Prompt, then made tokens. Empty until first admitted, where nothing was made before.
     pub(crate) tokens: Vec<Token>,
     pub(crate) prompt_len: u32,
+    /// Length with which it came: the prompt, and what was made of it elsewhere.
+    pub(crate) given_len: u32,
     /// Length at which it ends.
     pub(crate) limit: u32,
     /// Length from which stop tokens end it.
@@ -106,9 +108,14 @@ impl Sequence {
         self.tokens.len().div_ceil(PAGE_TOKENS).saturating_sub(self.table.len())
     }
 
-    /// Tokens made.
+    /// Tokens made here.
     pub(crate) fn made(&self) -> u32 {
-        (self.tokens.len() as u32).saturating_sub(self.prompt_len)
+        (self.tokens.len() as u32).saturating_sub(self.given_len)
+    }
+
+    /// Whether somebody has begun to read it elsewhere.
+    pub(crate) fn resumes(&self) -> bool {
+        self.given_len > self.prompt_len
     }
 
     /// Its place among the running: the greatest is preempted first.

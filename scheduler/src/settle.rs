@@ -99,20 +99,31 @@ impl Core {
         seq.tokens.push(token);
         seq.faults = 0;
         out.push(Event::Token { id: seq.id, choice: seq.choice, token, logprobs });
-        // Under a grammar a stop token comes early only when nothing else is left: it is complete.
-        let held = self.requests[seq.request].request.grammar != 0;
-        let counts = held || len_before >= seq.stop_from;
-        let stop = counts && seq.stop_tokens.contains(&token);
-        let full = len_before + 1 >= seq.limit;
-        if len_before == seq.prompt_len {
+        if len_before == seq.given_len {
             let (request, now) = (seq.request, self.now);
             self.requests[request].first_token.get_or_insert(now);
         }
-        if stop || full {
-            let reason = if stop { Finish::Stop } else { Finish::Length };
+        let reason = self.natural_end(number);
+        if let Some(reason) = reason {
             self.end_choice(number, reason, out);
         }
-        !(stop || full)
+        reason.is_none()
+    }
+
+    /// Why a sequence ends behind the tokens that it has made, if it does.
+    pub(crate) fn natural_end(&self, number: u32) -> Option<Finish> {
+        let seq = &self.sequences[number];
+        let len = seq.tokens.len() as u32;
+        if len <= seq.prompt_len {
+            return None;
+        }
+        // Under a grammar a stop token comes early only when nothing else is left: it is complete.
+        let held = self.requests[seq.request].request.grammar != 0;
+        let counts = held || len > seq.stop_from;
+        if counts && seq.tokens.last().is_some_and(|token| seq.stop_tokens.contains(token)) {
+            return Some(Finish::Stop);
+        }
+        (len >= seq.limit).then_some(Finish::Length)
     }
 
     /// A preempted sequence goes back in line once no step in flight has a row of it.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::core::Core;
 use crate::stats::Stats;
 use crate::types::{Command, Engine, Event, Fault, Micros, StepOutput};
+use crate::watch::PageChange;
 
 /// Ticks with work but without a step before this is called a defect. One may pass while
 /// preempted rows land or suspects are cleared.
@@ -105,6 +106,26 @@ impl<E: Engine> Scheduler<E> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// Notes from now on which pages become findable and which cease to be. Costs a few compares
+    /// per page; nothing before it is asked for.
+    pub fn watch_pages(&mut self) {
+        self.core.pages.watch();
+    }
+
+    /// Appends the changes since the last call. False: more happened than is noted one by one
+    /// (it has just begun, the device lost its memory, or nobody read for long); what is true now
+    /// is then [`Scheduler::held_pages`].
+    pub fn drain_page_changes(&mut self, into: &mut Vec<PageChange>) -> bool {
+        self.core.pages.drain_changes(into)
+    }
+
+    /// The hashes of all pages that can be found, as [`crate::prefix_hashes`] has them, smallest
+    /// first. Where a page of a prompt is missing, none behind it helps.
+    #[must_use]
+    pub fn held_pages(&self) -> Vec<u64> {
+        self.core.pages.held_hashes()
     }
 
     /// Asserts that nothing is alive and nothing leaked.

@@ -1,18 +1,21 @@
-"""The openai package's embeddings, unchanged, against a running server:
-python embeddings_client.py BASE_URL API_KEY STORED.json
+"""The openai package's embeddings and the cohere package's ranking, unchanged, against a running
+server: python embeddings_client.py BASE_URL API_KEY STORED.json [through]
 
 The server serves all-MiniLM-L6-v2 as `minilm`, and the reference models as `qwen` and `rerank`.
-STORED.json holds `texts` and what sentence-transformers makes of them.
+STORED.json holds `texts` and what sentence-transformers makes of them. `through`: they are somebody
+else's models, behind pools of these names.
 """
 import base64
 import json
 import struct
 import sys
 
+import cohere
 import openai
 from openai import OpenAI
 
 base_url, key, stored = sys.argv[1], sys.argv[2], sys.argv[3]
+THROUGH = sys.argv[4:] == ["through"]
 client = OpenAI(base_url=base_url + "/v1", api_key=key, max_retries=0, timeout=120)
 with open(stored, encoding="utf-8") as f:
     STORED = json.load(f)
@@ -114,6 +117,8 @@ def wrong_endpoints():
             assert e.code == "wrong_endpoint" and "it serves /v1/" in e.message, e
         else:
             raise AssertionError("answered")
+    if THROUGH:
+        return
     tasks = {m.id: m.model_extra["task"] for m in client.models.list()}
     assert tasks == {"demo": "generate", "minilm": "embed", "qwen": "embed", "rerank": "rerank"}, tasks
 
@@ -128,6 +133,40 @@ def ranking():
     body = {"model": "rerank", "text_1": body["query"], "text_2": documents}
     pairs = client.post("/score", body=body, cast_to=object)["data"]
     assert [pairs[one["index"]]["score"] for one in r["results"]] == scores
+
+
+@case
+def ranking_as_cohere_has_it():
+    documents = ["tea", "The harbour woke before the town did.", "salt " * 700]
+    query = "Where do the boats come in?"
+    two = cohere.ClientV2(api_key=key, base_url=base_url)
+    r = two.rerank(model="rerank", query=query, documents=documents)
+    order = [one.index for one in r.results]
+    scores = [one.relevance_score for one in r.results]
+    assert sorted(order) == [0, 1, 2] and scores == sorted(scores, reverse=True), r
+    assert r.id and r.meta.api_version.version == "2" and r.meta.billed_units.search_units == 1, r
+    best = two.rerank(model="rerank", query=query, documents=documents, top_n=1, max_tokens_per_doc=4000)
+    assert [one.index for one in best.results] == order[:1], best
+    cut = two.rerank(model="rerank", query=query, documents=["salt " * 700, "salt " * 9], max_tokens_per_doc=9)
+    assert cut.results[0].relevance_score == cut.results[1].relevance_score, cut
+    one = cohere.Client(api_key=key, base_url=base_url)
+    old = one.rerank(model="rerank", query=query, documents=documents[:2], return_documents=True)
+    assert [x.document.text for x in old.results] == [documents[x.index] for x in old.results], old
+    assert [x.relevance_score for x in old.results] == [s for i, s in zip(order, scores) if i < 2], old
+    options = {"max_retries": 0}
+    stranger = cohere.ClientV2(api_key="wrong", base_url=base_url)
+    for error, ask in [
+        (cohere.NotFoundError, lambda: two.rerank(model="nobody", query=query, documents=["a"], request_options=options)),
+        (cohere.BadRequestError, lambda: two.rerank(model="rerank", query=query, documents=[], request_options=options)),
+        (cohere.BadRequestError, lambda: two.rerank(model="minilm", query=query, documents=["a"], request_options=options)),
+        (cohere.UnauthorizedError, lambda: stranger.rerank(model="rerank", query=query, documents=["a"], request_options=options)),
+    ]:
+        try:
+            ask()
+        except error as e:
+            assert e.body["message"] and e.body["id"], e
+        else:
+            raise AssertionError("answered")
 
 
 for f in CASES:

@@ -1,5 +1,5 @@
 """The demo model's answers through `hearth serve` on a device: the tokens that transformers gave in
-float32 (tests/data/reference.jsonl), and the share of tests/data/eval.jsonl that is right.
+float32 (tests/data/reference.jsonl.zst), and the share of tests/data/eval.jsonl.zst that is right.
 
 Why over HTTP: the very binary that is shipped is checked, and the machine needs nothing but
 Python's own library. One JSON line of figures goes to --json; exit code 1: a bar was missed.
@@ -9,6 +9,7 @@ Python's own library. One JSON line of figures goes to --json; exit code 1: a ba
 
 import argparse
 import json
+import os
 import queue
 import subprocess
 import sys
@@ -19,7 +20,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-DATA = Path(__file__).resolve().parent.parent / "data"
+DATA = Path(os.environ["HEARTH_GPU_DATA"])
 START_S = 120
 REQUEST_S = 120
 CALLERS = 64

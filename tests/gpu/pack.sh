@@ -41,6 +41,10 @@ mkdir -p "$staged/release/deps"
 strip -o "$staged/release/deps/cuda" "$program"
 # The test program looks for its data in the folder it was built in.
 echo "$root" > "$staged/built_in"
+mkdir -p "$staged/data"
+for name in eval reference; do
+    zstd -dqc "tests/data/$name.jsonl.zst" > "$staged/data/$name.jsonl"
+done
 echo "${HEARTH_COMMIT:-$(git describe --always --dirty --abbrev=12)}" > "$staged/commit"
 
 mkdir -p "$out"

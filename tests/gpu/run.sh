@@ -31,6 +31,13 @@ elif [ -z "${HEARTH_BIN:-}" ]; then
     echo "target/gpu/pack.tar.gz is missing: make gpu" >&2
     exit 66
 fi
+if [ ! -e "$unpacked/data" ]; then
+    mkdir "$unpacked/data"
+    for name in eval reference; do
+        zstd -dqc "tests/data/$name.jsonl.zst" > "$unpacked/data/$name.jsonl" || exit 1
+    done
+fi
+export HEARTH_GPU_DATA=$unpacked/data
 hearth=${HEARTH_BIN:-$unpacked/hearth}
 HEARTH_COMMIT=${HEARTH_COMMIT:-$(cat "$unpacked/commit" 2>/dev/null || echo unknown)}
 export HEARTH_COMMIT

@@ -21,9 +21,10 @@ from pathlib import Path
 DATA = Path(__file__).resolve().parent.parent / "data"
 OUT = DATA / "reference.tar.zst"
 MADE_HERE = ["containers", "encoders", "families", "families_gguf"]
-GGUF_KEPT = {"q2_k", "q4_k_m", "q8_0"}
-# Their containers are in `containers`; models in 8-bit floats are there as llama_fp8_block.
-FOLDERS_LEFT_OUT = {"llama_ct_fp8", "llama_fp8_tensor"}
+GGUF_KEPT = {"q2_k", "q4_k_m"}
+# Their containers are in `containers`, and models in 8-bit floats are there as llama_fp8_block;
+# `families/moonlight` is a deepseek_v3.
+FOLDERS_LEFT_OUT = {"deepseek_v3", "llama_ct_fp8", "llama_fp8_tensor"}
 TENSORS_LEFT_OUT = {"p2.logits"}
 
 

@@ -1,4 +1,5 @@
-//! Reference models with their stored outputs, unpacked once from `tests/data/reference.tar.zst`.
+//! Reference models with their stored outputs, unpacked once from `tests/data/reference.tar.zst`;
+//! and the demo model's folder.
 //!
 //! One solid archive, because random weights hardly compress and the fixtures share tensors and
 //! tokenizers. It is unpacked below the target folder under a name that holds the archive's length
@@ -46,13 +47,51 @@ pub fn references() -> &'static Path {
     })
 }
 
+/// The folder of the demo model, whose weights the repository keeps packed.
+///
+/// # Panics
+///
+/// If they cannot be unpacked.
+#[must_use]
+pub fn demo() -> PathBuf {
+    const WEIGHTS: &str = "model.safetensors.planes2";
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/models/demo");
+    let unpacked = || {
+        let packed = fs::read(from.join(format!("{WEIGHTS}.zst")))?;
+        let place = |half: &Path| {
+            fs::create_dir_all(half)?;
+            for entry in fs::read_dir(&from)? {
+                let path = entry?.path();
+                if let Some(name) =
+                    path.file_name().filter(|_| path.extension() == Some("json".as_ref()))
+                {
+                    fs::copy(&path, half.join(name))?;
+                }
+            }
+            let weights = joined(&self::packed(&from.join(WEIGHTS))?, 2);
+            fs::write(half.join("model.safetensors"), weights)
+        };
+        once("demo", &packed, place)
+    };
+    unpacked().unwrap_or_else(|error: io::Error| panic!("{}: {error}", from.display()))
+}
+
 /// Waits for another process that is unpacking, or unpacks. The folder appears whole or not at all.
 fn unpacked(archive: &Path) -> io::Result<PathBuf> {
     let packed = fs::read(archive)?;
+    once("reference", &packed, |half| unpack(&packed, half))
+}
+
+/// A folder that belongs to these packed bytes, made by `make`.
+fn once(
+    name: &str,
+    packed: &[u8],
+    make: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<PathBuf> {
     // A zstd frame ends with the checksum of its content.
     let mut sum: Vec<String> = packed.iter().rev().take(4).map(|b| format!("{b:02x}")).collect();
     sum.reverse();
-    let key = format!("hearth-reference-{}-{}", packed.len(), sum.concat());
+    let key = format!("hearth-{name}-{}-{}", packed.len(), sum.concat());
     let place = target_dir();
     let folder = place.join(&key);
     if folder.exists() {
@@ -65,7 +104,7 @@ fn unpacked(archive: &Path) -> io::Result<PathBuf> {
         if half.exists() {
             fs::remove_dir_all(&half)?;
         }
-        unpack(&packed, &half)?;
+        make(&half)?;
         fs::rename(&half, &folder)?;
     }
     Ok(folder)

@@ -61,8 +61,16 @@ impl Server {
     /// As [`Server::start`].
     #[must_use]
     pub fn start_binary(binary: &Path, args: &[&str]) -> Self {
+        Self::start_command(binary, &[&["serve", "--listen", "127.0.0.1:0"], args].concat())
+    }
+
+    /// Starts a command of the binary that serves until it is ended, and waits until it is ready.
+    ///
+    /// # Panics
+    /// As [`Server::start`].
+    #[must_use]
+    pub fn start_command(binary: &Path, args: &[&str]) -> Self {
         let mut child = Command::new(binary)
-            .args(["serve", "--listen", "127.0.0.1:0"])
             .args(args)
             .env_remove("HEARTH_API_KEY")
             .stdout(Stdio::piped())
@@ -80,13 +88,16 @@ impl Server {
                 let _ = child.wait();
                 panic!("hearth did not become ready:\n{}", banner.join("\n"));
             };
-            if let Some(at) = line.find("http://127.0.0.1:") {
+            // Lines of the log name other addresses.
+            if let Some(at) = line.find("http://127.0.0.1:")
+                && line.starts_with("listen")
+            {
                 let found = line[at..].split(' ').next().unwrap_or_default();
                 if url.is_empty() {
                     url = found.trim_end_matches('/').to_owned();
                 }
             }
-            let ready = line.contains("ready");
+            let ready = line.starts_with("ready");
             banner.push(line);
             if ready && !url.is_empty() {
                 return Self { child, url, banner };
@@ -98,6 +109,16 @@ impl Server {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Sends it a signal: `STOP`, `CONT`, `KILL`.
+    ///
+    /// # Panics
+    /// It is gone.
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
+        assert!(sent.is_ok_and(|sent| sent.success()), "SIG{name}");
     }
 
     /// Waits for the end of the process.

@@ -40,8 +40,9 @@ stop immediate </dev/null >>orders.log 2>&1
 cd / && rm -rf "$folder"
 "#;
 
-/// A service, and the shell that guards it. Dropping it stops the service.
-struct Guard {
+/// A running service, and the shell that guards it: what all services have in common. Dropping it
+/// stops the service and removes its files.
+pub struct Guard {
     shell: Child,
     pipes: Mutex<Pipes>,
     folder: PathBuf,
@@ -80,7 +81,7 @@ impl Guard {
         let mut tried = String::new();
         for _ in 0..5 {
             guard.port = free_port();
-            match guard.start_again() {
+            match guard.try_start() {
                 Ok(()) => return guard,
                 Err(why) => tried = why,
             }
@@ -88,16 +89,40 @@ impl Guard {
         panic!("{tried}");
     }
 
-    fn start_again(&self) -> Result<(), String> {
+    fn try_start(&self) -> Result<(), String> {
         self.order(&format!("start {}", self.port))
     }
 
-    fn stop(&self, how: Stop) {
+    /// Starts it after a stop, on the same port.
+    ///
+    /// # Panics
+    /// It runs, or does not start.
+    pub fn start_again(&self) {
+        self.try_start().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Stops it, and keeps its files. Does nothing when it is stopped.
+    ///
+    /// # Panics
+    /// It does not stop within a minute.
+    pub fn stop(&self, how: Stop) {
         let how = match how {
             Stop::Fast => "fast",
             Stop::Immediate => "immediate",
         };
         self.order(&format!("stop {how}")).unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Its temporary folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     fn order(&self, order: &str) -> Result<(), String> {

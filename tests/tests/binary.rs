@@ -56,8 +56,8 @@ fn starts_small_and_answers() {
     let text = json_of(&answer.body)["choices"][0]["message"]["content"].clone();
     assert_eq!(text, "La la la! I am a little model, and I sing a little song.");
     let resident = metric(&server, "process_resident_memory_bytes");
-    // 83e6 in a release build; the code of this one, unoptimised, is twice as large.
-    assert!(resident > 1e6 && resident <= 125e6, "{resident} bytes resident");
+    // 83e6 in a release build; the code of this one, unoptimised, is more than twice as large.
+    assert!(resident > 1e6 && resident <= 140e6, "{resident} bytes resident");
     for path in ["/health", "/ready", "/v1/models", "/"] {
         assert_eq!(request(&server.url, "GET", path, "").expect("answer").status, 200, "{path}");
     }

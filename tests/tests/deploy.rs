@@ -23,8 +23,9 @@ fn names(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
-    // A queue of one place, so that a refusal happens and its series exists too.
-    let server = Server::start(&["--rows-max", "1", "--queue-max", "1"]);
+    // A queue of one place, so that a refusal happens and its series exists too; and a cache.
+    let narrow = ["--rows-max", "1", "--queue-max", "1", "--cache-enabled", "true"];
+    let server = Server::start(&narrow);
     // And one request under a grammar.
     let held = r#"{"model":"demo","prompt":"Hello","structured_outputs":{"choice":["yes"]}}"#;
     let held = request(&server.url, "POST", "/v1/completions", held).expect("an answer");
@@ -43,8 +44,9 @@ fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
         let used = names(&text);
         assert!(!used.is_empty(), "{file} names no metric");
         for name in used {
-            // GPU figures are only there with a GPU.
-            let known = reported.contains(&name) || name.starts_with("hearth_gpu_");
+            // GPU figures are only there with a GPU, here or at a node.
+            let gpu = ["hearth_gpu_", "hearth_node_gpu_"].iter().any(|gpu| name.starts_with(gpu));
+            let known = reported.contains(&name) || gpu;
             assert!(known, "{file} uses {name}, which the server does not report");
         }
     }
@@ -66,4 +68,33 @@ fn the_runbook_has_every_section_that_alerts_point_to() {
         links += 1;
     }
     assert!(links >= 5, "{links} links");
+}
+
+#[test]
+fn what_starts_nodes_sets_options_that_exist_and_finds_them() {
+    let read = |file: &str| fs::read_to_string(root().join(file)).expect(file);
+    let options = read("docs/config.md");
+    for file in ["deploy/compose.yaml", "deploy/compose.nodes.yaml", "deploy/kubernetes.yaml"] {
+        let text = read(file);
+        let words = text.split(|c: char| !c.is_ascii_uppercase() && c != '_');
+        let variables: BTreeSet<&str> = words.filter(|word| word.starts_with("HEARTH_")).collect();
+        assert!(!variables.is_empty(), "{file} sets nothing");
+        for name in variables {
+            assert!(options.contains(&format!("- variable: `{name}`")), "{file}: {name} is none");
+        }
+    }
+    // A gateway looks where nodes listen, under a name that the file gives them.
+    for (file, service) in [
+        ("deploy/compose.nodes.yaml", "\n  node:\n"),
+        ("deploy/kubernetes.yaml", "kind: Service\nmetadata: { name: hearth-nodes }"),
+    ] {
+        let text = read(file);
+        let (_, found) = text.split_once("http://").expect("a name of nodes");
+        let end = found.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(found.len());
+        let (host, port) = found[..end].split_once(':').expect("a host and a port");
+        let listens = format!("[\"node\", \"--listen\", \"0.0.0.0:{port}\"]");
+        assert!(service.contains(host) && text.contains(service), "{file}: nobody is {host}");
+        assert!(text.contains(&listens), "{file}: nobody listens on {port}");
+        assert!(read("docs/cluster.md").contains(file), "docs/cluster.md does not name {file}");
+    }
 }

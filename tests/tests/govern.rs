@@ -111,8 +111,10 @@ fn from_the_first_start_to_a_refusal_and_its_proof() {
         let cost = price(&body["usage"]["prompt_tokens"], &body["usage"]["completion_tokens"]);
         let shown: f64 = answer.header("x-hearth-cost").expect("a cost").parse().expect("dollars");
         assert!((shown * 1e9 - cost as f64).abs() < 0.5, "{shown} {cost}");
-        assert!(answer.header("x-hearth-budget-remaining").is_some());
         spent += cost;
+        let left = answer.header("x-hearth-budget-remaining").expect("what is left");
+        let left: f64 = left.parse().expect("dollars");
+        assert!((left * 1e9 - (300_000 - spent) as f64).abs() < 0.5, "{left} {spent}");
         answers += 1;
         assert!(answers < 20, "a limit that never comes");
     };

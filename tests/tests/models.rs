@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use hearth_tests::server::{hearth, root};
+use hearth_tests::server::hearth;
 use serde_json::Value;
 
 fn run(args: &[&str]) -> Output {
@@ -44,7 +44,7 @@ fn scratch(name: &str) -> PathBuf {
 }
 
 fn demo() -> String {
-    root().join("engine/models/demo").display().to_string()
+    hearth_tests::fixtures::demo().display().to_string()
 }
 
 #[test]

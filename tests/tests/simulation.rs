@@ -57,6 +57,8 @@ fn many_seeds() {
         ("deadline", SEEDS / 4),
         ("overloaded", SEEDS),
         ("invalid", SEEDS / 2),
+        ("resumed", SEEDS),
+        ("page changes", 20 * SEEDS),
     ] {
         assert!(met(what) >= least, "{what}: met {} times, not {least}", met(what));
     }
@@ -71,6 +73,8 @@ fn count(seen: &mut BTreeMap<&'static str, u64>, report: &Report) {
         ("late rows", report.late_rows),
         ("faults", report.faults),
         ("steps", stats.steps),
+        ("resumed", report.resumed),
+        ("page changes", report.page_changes),
     ];
     for (what, times) in counts.into_iter().chain(report.ends.iter().map(|(k, n)| (*k, *n))) {
         *seen.entry(what).or_default() += times;

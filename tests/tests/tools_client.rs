@@ -2,10 +2,10 @@
 //! binary unchanged, and what grammars hold answers at least as well as the model does when free.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use hearth_tests::fixtures;
 use hearth_tests::http::request;
 use hearth_tests::server::{Server, root};
 use serde_json::{Value, json};
@@ -102,7 +102,8 @@ fn held_calls(item: &Value, choice: &Value) -> Value {
 
 #[test]
 fn a_grammar_does_not_make_answers_worse() {
-    let lines = fs::read_to_string(root().join("tests/data/eval.jsonl")).expect("eval.jsonl");
+    let lines = fixtures::packed(&root().join("tests/data/eval.jsonl")).expect("eval.jsonl");
+    let lines = String::from_utf8(lines).expect("UTF-8");
     let items = lines.lines().map(|line| serde_json::from_str(line).expect("an item"));
     let server = Server::start(&["--model", "demo"]);
     let (mut free_right, mut held_right, mut calls, mut texts) = (0, 0, 0, 0);

@@ -28,7 +28,7 @@ const fn experts(name: &'static str, f16: f32, bf16: f32) -> Rounded {
     dense(name, (f16, f32::INFINITY), (bf16, f32::INFINITY))
 }
 
-pub(crate) const PLAIN: [Rounded; 15] = [
+pub(crate) const PLAIN: [Rounded; 14] = [
     dense("llama_gqa", (0.0079, 0.066), (0.064, 0.57)),
     dense("llama_tied", (0.0076, 0.072), (0.06, 0.5)),
     dense("llama_bias", (0.0054, 0.058), (0.049, 0.52)),
@@ -42,7 +42,6 @@ pub(crate) const PLAIN: [Rounded; 15] = [
     dense("phi3_longrope", (0.0091, 0.098), (0.071, 0.84)),
     experts("qwen3_moe", 0.03, 0.25),
     experts("mixtral", 0.03, 0.25),
-    experts("deepseek_v3", 0.03, 0.25),
     experts("gpt_oss", 0.03, 0.25),
 ];
 

@@ -1,7 +1,6 @@
 //! A model served through the real scheduler, without a gateway: requests in, whole answers out.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
 
 use engine::model::{Dtype, ModelFiles};
 use engine::plan::Plan;
@@ -23,7 +22,7 @@ pub(crate) fn request(id: u64, prompt: &[Token], max_tokens: u32) -> Request {
 
 /// The demo model of the repository.
 pub(crate) fn demo_files() -> ModelFiles {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/demo");
+    let folder = hearth_tests::fixtures::demo();
     engine::open(&folder).unwrap_or_else(|error| panic!("{error}"))
 }
 

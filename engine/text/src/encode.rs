@@ -4,7 +4,9 @@
 //! keep them apart and the type of each token, and a limit that spares those tokens.
 
 use tokenizers::utils::truncation::truncate_encodings;
-use tokenizers::{Encoding, PostProcessor, TruncationParams, TruncationStrategy};
+use tokenizers::{
+    Encoding, PostProcessor, TruncationDirection, TruncationParams, TruncationStrategy,
+};
 
 use crate::model::contained;
 use crate::{TextError, TextModel};
@@ -28,7 +30,7 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::encode`].
     pub fn encode_typed(&self, text: &str) -> Result<(Vec<u32>, Vec<u32>), TextError> {
-        self.cut(text, None, None)
+        self.cut(text, None, (None, None))
     }
 
     /// Two texts as one sequence, e.g. `[CLS] a [SEP] b [SEP]`, and the type of each token: which
@@ -37,7 +39,7 @@ impl TextModel {
     /// # Errors
     /// As [`TextModel::encode`].
     pub fn encode_pair(&self, a: &str, b: &str) -> Result<(Vec<u32>, Vec<u32>), TextError> {
-        self.cut(a, Some(b), None)
+        self.cut(a, Some(b), (None, None))
     }
 
     /// As [`TextModel::encode_typed`], with at most `max_tokens` tokens: the text loses its end,
@@ -50,11 +52,12 @@ impl TextModel {
         text: &str,
         max_tokens: usize,
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
-        self.cut(text, None, Some(max_tokens))
+        self.cut(text, None, (None, Some(max_tokens)))
     }
 
-    /// As [`TextModel::encode_pair`], with at most `max_tokens` tokens. The longer text is cut
-    /// first; once both are equally long they lose their ends together.
+    /// As [`TextModel::encode_pair`], with at most `b_tokens` tokens of `b`, and with at most
+    /// `max_tokens` tokens in all. The longer text is cut first; once both are equally long they
+    /// lose their ends together.
     ///
     /// # Errors
     /// As [`TextModel::encode_truncated`].
@@ -62,22 +65,26 @@ impl TextModel {
         &self,
         a: &str,
         b: &str,
-        max_tokens: usize,
+        b_tokens: Option<usize>,
+        max_tokens: Option<usize>,
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
-        self.cut(a, Some(b), Some(max_tokens))
+        self.cut(a, Some(b), (b_tokens, max_tokens))
     }
 
     fn cut(
         &self,
         a: &str,
         b: Option<&str>,
-        max_tokens: Option<usize>,
+        (b_tokens, max_tokens): (Option<usize>, Option<usize>),
     ) -> Result<(Vec<u32>, Vec<u32>), TextError> {
         let room = max_tokens.map(|tokens| self.room(tokens, b.is_some())).transpose()?;
         contained(|| {
             let first = self.tokenizer.encode_fast(a, false)?;
             let second = b.map(|b| self.tokenizer.encode_fast(b, false)).transpose()?;
             let second = second.map(|mut second| {
+                second.truncate(b_tokens.unwrap_or(usize::MAX), 0, TruncationDirection::Right);
+                // What was cut off would be put together with the first text, piece by piece.
+                drop(second.take_overflowing());
                 second.set_type_ids(vec![1; second.len()]);
                 second
             });

@@ -20,6 +20,7 @@ mod folder;
 mod gguf;
 pub mod grammar;
 mod model;
+mod portable;
 mod pretokenizer;
 mod protobuf;
 mod sentencepiece;

@@ -34,7 +34,19 @@ pub struct TextModel {
     special_begins: (HashSet<char>, usize),
     bos: Option<u32>,
     eos: Option<u32>,
-    templates: Templates,
+    pub(crate) templates: Templates,
+    /// What was decoded with, as it came: the library gives it back in other words.
+    pub(crate) decoding: Decoding,
+}
+
+/// What a decoder is made of beside the vocabulary.
+#[derive(Debug)]
+pub(crate) struct Decoding {
+    /// The `decoder` of tokenizer.json.
+    pub(crate) json: Value,
+    pub(crate) clean_up: bool,
+    /// Ids that the file spells otherwise than the library: it keeps one of two alike.
+    pub(crate) respelled: Vec<(u32, String)>,
 }
 
 /// The parts of tokenizer.json that the `tokenizers` crate does not give back.
@@ -146,20 +158,36 @@ impl TextModel {
         tokenizer.with_padding(None);
         add_named_tokens(&mut tokenizer, &config).map_err(invalid)?;
 
-        let tokens = vocabulary(&tokenizer, listed).map_err(invalid)?;
+        let respelled = (0..)
+            .zip(listed)
+            .filter(|(id, token)| tokenizer.id_to_token(*id).as_ref() != Some(*token));
+        let respelled = respelled.map(|(id, token)| (id, token.clone())).collect();
+        // Transformers ignores the wish for BPE models, where it would eat real spaces.
+        let clean_up = config.clean_up_spaces && outline.model.kind.as_deref() != Some("BPE");
+        let decoding = Decoding { json: outline.decoder, clean_up, respelled };
+        let named = |key: &str| {
+            config.special.get(key).and_then(Value::as_str).and_then(|t| tokenizer.token_to_id(t))
+        };
+        let ends = (named("bos_token"), named("eos_token"));
+        let templates = Templates::new(config.special, &config.templates);
+        TextModel::assemble(tokenizer, decoding, ends, templates)
+    }
+
+    /// Of its parts; `ends` are the tokens that begin and end a text.
+    pub(crate) fn assemble(
+        tokenizer: Tokenizer,
+        decoding: Decoding,
+        (bos, eos): (Option<u32>, Option<u32>),
+        templates: Templates,
+    ) -> Result<TextModel, TextError> {
+        let tokens = vocabulary(&tokenizer, &decoding.respelled)
+            .map_err(|reason| TextError::invalid(TOKENIZER_JSON, reason))?;
         let special = special_ids(&tokenizer, &tokens);
         let spelled = || special.iter().filter_map(|id| tokens[*id as usize].as_deref());
         let begins = spelled().filter_map(|token| token.chars().next()).collect();
         let special_begins = (begins, spelled().map(str::len).max().unwrap_or(0));
-        // Transformers ignores the wish for BPE models, where it would eat real spaces.
-        let clean_up = config.clean_up_spaces && outline.model.kind.as_deref() != Some("BPE");
-        let decoder = Decoder::new(&outline.decoder, tokens, clean_up)?;
-        let named = |key: &str| {
-            config.special.get(key).and_then(Value::as_str).and_then(|t| tokenizer.token_to_id(t))
-        };
-        let (bos, eos) = (named("bos_token"), named("eos_token"));
-        let templates = Templates::new(config.special, &config.templates);
-        Ok(TextModel { tokenizer, decoder, special, special_begins, bos, eos, templates })
+        let decoder = Decoder::new(&decoding.json, tokens, decoding.clean_up)?;
+        Ok(TextModel { tokenizer, decoder, special, special_begins, bos, eos, templates, decoding })
     }
 
     /// Puts this template in the place of all that the model came with.
@@ -296,17 +324,23 @@ fn special_ids(tokenizer: &Tokenizer, tokens: &[Option<String>]) -> HashSet<u32>
 }
 
 /// All tokens by id. A file may leave gaps, but an id far beyond the number of tokens would only
-/// make an enormous table. `listed` is the vocabulary as a list, where the file has one: it may
-/// spell two ids the same way, of which the library keeps one.
-fn vocabulary(tokenizer: &Tokenizer, listed: &[String]) -> Result<Vec<Option<String>>, String> {
-    let count = tokenizer.get_vocab_size(true).max(listed.len());
-    let largest = tokenizer.get_vocab(true).into_values().max();
-    let size = largest.map_or(0, |id| id as usize + 1).max(count);
+/// make an enormous table. `respelled` is what the file spells otherwise than the library.
+fn vocabulary(
+    tokenizer: &Tokenizer,
+    respelled: &[(u32, String)],
+) -> Result<Vec<Option<String>>, String> {
+    let known = tokenizer.get_vocab_size(true);
+    let count = known + respelled.len();
+    let ids = tokenizer.get_vocab(true).into_values().chain(respelled.iter().map(|(id, _)| *id));
+    let size = ids.max().map_or(0, |id| id as usize + 1).max(known);
     if size > count * 2 + (1 << 16) {
         return Err(format!("token id {} for a vocabulary of {count}", size - 1));
     }
-    let token = |id: usize| listed.get(id).cloned().or_else(|| tokenizer.id_to_token(id as u32));
-    Ok((0..size).map(token).collect())
+    let mut tokens: Vec<_> = (0..size).map(|id| tokenizer.id_to_token(id as u32)).collect();
+    for (id, token) in respelled {
+        tokens[*id as usize] = Some(token.clone());
+    }
+    Ok(tokens)
 }
 
 /// Runs code of the `tokenizers` crate; its error or panic becomes a message.

@@ -89,6 +89,12 @@ impl StopStrings {
         self.hit
     }
 
+    /// The stop string that was met, if any.
+    pub fn met(&self) -> Option<&str> {
+        let met = self.patterns.iter().find(|pattern| Some(pattern.index) == self.hit)?;
+        std::str::from_utf8(&met.bytes).ok()
+    }
+
     fn advance(&mut self, text: &str) {
         self.held.push_str(text);
         let old = self.held.len() - text.len();

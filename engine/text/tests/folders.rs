@@ -14,7 +14,9 @@ fn difference(model: &TextModel, case: &Value) -> Option<String> {
     let limit = case["limit"].as_u64().map(|limit| limit as usize);
     let (found, types) = match (case["a"].as_str().zip(case["b"].as_str()), limit) {
         (Some((a, b)), None) => model.encode_pair(a, b).unwrap(),
-        (Some((a, b)), Some(limit)) => model.encode_pair_truncated(a, b, limit).unwrap(),
+        (Some((a, b)), Some(limit)) => {
+            model.encode_pair_truncated(a, b, None, Some(limit)).unwrap()
+        }
         (None, Some(limit)) => {
             model.encode_truncated(case["text"].as_str().unwrap(), limit).unwrap()
         }
@@ -113,7 +115,7 @@ fn gguf_word_piece_equals_bert() {
     let pair = ("the quick fox", "why not?");
     let expect = folder.encode_pair(pair.0, pair.1).unwrap();
     assert_eq!(model.encode_pair(pair.0, pair.1).unwrap(), expect);
-    let (ids, types) = model.encode_pair_truncated(pair.0, pair.1, 6).unwrap();
+    let (ids, types) = model.encode_pair_truncated(pair.0, pair.1, None, Some(6)).unwrap();
     assert_eq!((ids.len(), types), (6, vec![0, 0, 0, 0, 1, 1]));
     assert_eq!(model.encode_typed("x").unwrap().1, [0, 0, 0]);
     let cased = GgufVocab { lowercase: Some(false), ..vocab };
@@ -161,9 +163,14 @@ fn truncation_spares_the_special_tokens() {
     let error = model.encode_truncated("the quick", 1).unwrap_err().to_string();
     assert!(error.contains("2 special tokens do not fit into 1"), "{error}");
     assert_eq!(model.special_tokens_added(true), 3);
-    assert!(model.encode_pair_truncated("a", "b", 2).is_err());
+    assert!(model.encode_pair_truncated("a", "b", None, Some(2)).is_err());
     let whole = model.encode_pair("the fox", "why").unwrap();
-    assert_eq!(model.encode_pair_truncated("the fox", "why", 1000).unwrap(), whole);
+    let bound = |b_tokens| model.encode_pair_truncated("the fox", "why", b_tokens, Some(1000));
+    assert_eq!(bound(None).unwrap(), whole);
+    assert_eq!(bound(Some(1000)).unwrap(), whole);
+    // The second text alone loses its end; both keep what stands around them.
+    let long = model.encode_pair_truncated("the fox", &"why ".repeat(50), Some(2), None).unwrap();
+    assert_eq!(long, whole);
 }
 
 #[test]

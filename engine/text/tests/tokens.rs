@@ -35,10 +35,16 @@ fn tokenizer(name: &str) -> TextModel {
     TextModel::from_bytes(files).unwrap()
 }
 
+/// The lines of a file of the repository's test data.
+fn packed_lines(name: &str) -> Vec<Value> {
+    let content = fixtures::packed(&root().join("tests/data").join(name)).unwrap();
+    lines(&content)
+}
+
 #[test]
 fn demo_prompts_have_their_reference_ids() {
     let model = demo();
-    let references = lines(&file(&root().join("tests/data/reference.jsonl")));
+    let references = packed_lines("reference.jsonl");
     assert_eq!(references.len(), 40);
     for reference in references {
         let prompt = reference["prompt"].as_str().unwrap();
@@ -51,8 +57,8 @@ fn demo_prompts_have_their_reference_ids() {
 #[test]
 fn demo_conversations_render_as_the_reference_prompts() {
     let model = demo();
-    let eval = lines(&file(&root().join("tests/data/eval.jsonl")));
-    for reference in lines(&file(&root().join("tests/data/reference.jsonl"))) {
+    let eval = packed_lines("eval.jsonl");
+    for reference in packed_lines("reference.jsonl") {
         let item = eval.iter().find(|item| item["id"] == reference["id"]).expect("in eval.jsonl");
         let chat = ChatInput {
             messages: item["messages"].as_array().unwrap().clone(),

@@ -1,12 +1,17 @@
 //! What a request wants, in numbers and names: all that rules and prices look at.
 
+use crate::ledger::ServiceTier;
 use crate::policy::Label;
 
 /// A request that is about to be served, tokenized and not yet begun.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ask {
-    /// The model that will answer, by its own name.
+    /// The model that the caller asks for: policies and rates look at it.
     pub model: String,
+    /// The model that will answer, where that is another one: prices and budgets look at it.
+    pub answers: Option<String>,
+    /// What serves it: a provider's or a node's name; empty: this process.
+    pub backend: String,
     /// The route's word: `chat`, `completion`, `embeddings`, `rerank`, `score`.
     pub surface: &'static str,
     /// Tokens of the prompt, as the model's own tokenizer counts them.
@@ -21,10 +26,26 @@ pub struct Ask {
     pub burst: u32,
     /// Names of the tools that are offered to the model.
     pub tools: Vec<String>,
+    /// How it asks to be served.
+    pub service_tier: ServiceTier,
     /// The label that the request brings along.
     pub label: Option<Label>,
     /// The request's id, as its answer shows it.
     pub request_id: String,
     /// The address that it came from.
     pub source: String,
+}
+
+impl Ask {
+    /// This process serves it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.backend.is_empty()
+    }
+
+    /// The model that will answer.
+    #[must_use]
+    pub fn answering(&self) -> &str {
+        self.answers.as_deref().unwrap_or(&self.model)
+    }
 }

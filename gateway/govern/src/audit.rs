@@ -35,7 +35,7 @@ pub use verify::{Broken, Fault, Summary, Verifier, verify};
 const VERSION: &str = "hearth-audit-1";
 
 /// What stands for the hash before the first record.
-const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+pub(crate) const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 /// One line of the audit trail.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -70,7 +70,7 @@ impl Record {
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
         }
-        hex(context.finish().as_ref())
+        hex::encode(context.finish())
     }
 }
 
@@ -153,15 +153,4 @@ impl Anchor {
 pub fn day(at: Millis) -> String {
     let time = Timestamp::from_millisecond(at).ok();
     time.map(|time| time.to_zoned(TimeZone::UTC).date().to_string()).unwrap_or_default()
-}
-
-/// Lower-case hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        for digit in [byte >> 4, byte & 15] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    text
 }

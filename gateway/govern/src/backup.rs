@@ -13,7 +13,8 @@
 //!
 //! The last line has the SHA-256 of all bytes before it: it finds accidents. Whoever alters a
 //! backup on purpose can compute it anew, so keep backups where nobody can. What is sealed in the
-//! database is sealed in the backup; hashes, names and the audit are in clear.
+//! database is sealed in the backup; hashes, names and the audit are in clear. The keys of recorded
+//! texts are in no backup: what is erased would come back with one. They move with `migrate`.
 //!
 //! All three pass rows from one place to another, a batch at a time: memory does not grow with
 //! what there is. Nothing here knows what a row means.
@@ -32,7 +33,7 @@ use tables::Cell;
 use crate::Millis;
 use crate::store::StoreError;
 
-pub use tables::{TABLES, Table};
+pub use tables::{NOT_BACKED_UP, RUNNING, TABLES, Table};
 
 /// What was copied: rows by table.
 pub type Rows = BTreeMap<String, u64>;
@@ -106,7 +107,7 @@ trait Sink {
 pub async fn backup(url: &str, now: Millis, out: impl Write) -> Result<Rows, BackupError> {
     let mut snapshot = Snapshot::open(Database::existing(url).await?).await?;
     let mut lines = Lines::begin(out, snapshot.schema, now, &snapshot.rows)?;
-    snapshot.pour(&mut lines).await?;
+    snapshot.pour(TABLES, &mut lines).await?;
     lines.finish()?;
     Ok(snapshot.rows)
 }
@@ -119,8 +120,12 @@ pub async fn backup(url: &str, now: Millis, out: impl Write) -> Result<Rows, Bac
 /// something that is not to be replaced.
 pub async fn restore(input: impl BufRead, url: &str, replace: bool) -> Result<Rows, BackupError> {
     let mut reader = Reader::open(input)?;
-    let mut filler = Filler::open(Database::to_fill(url).await?, replace).await?;
+    // Keys that were erased since stay erased, and those that were not stay.
+    let mut filler = Filler::open(Database::to_fill(url).await?, &[TABLES], replace).await?;
     reader.pour(&mut filler).await?;
+    if !reader.rows.contains_key("days") {
+        filler.sum_up_days().await?;
+    }
     filler.finish().await?;
     Ok(reader.rows)
 }
@@ -135,8 +140,11 @@ pub async fn migrate(from: &str, to: &str, replace: bool) -> Result<Rows, Backup
     let mut source = Database::existing(from).await?;
     source.take().await?;
     let mut snapshot = Snapshot::open(source).await?;
-    let mut filler = Filler::open(Database::to_fill(to).await?, replace).await?;
-    snapshot.pour(&mut filler).await?;
+    let all = [TABLES, NOT_BACKED_UP];
+    let mut filler = Filler::open(Database::to_fill(to).await?, &all, replace).await?;
+    for tables in all {
+        snapshot.pour(tables, &mut filler).await?;
+    }
     filler.finish().await?;
     Ok(snapshot.rows)
 }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::entity::{
-    Budget, Entity, Grant, Key, Organisation, PriceSheet, Project, Role, Team, User,
+    Budget, Entity, Grant, Group, Key, Organisation, PriceSheet, Project, Role, Team, User,
 };
 use crate::identity::Principal;
 use crate::policy::pattern;
@@ -77,7 +77,10 @@ pub struct Directory {
     roles: Table<Role>,
     budgets: Table<Budget>,
     sheets: Table<PriceSheet>,
+    groups: Table<Group>,
     keys_by_prefix: HashMap<String, Arc<Key>>,
+    /// Those that certificates open.
+    certified: BTreeMap<Id, Arc<Key>>,
     roles_by_organisation: Groups<Id, Role>,
     budgets_by_scope: Groups<Scope, Budget>,
     sheets_by_time: BTreeMap<(Millis, Id), Arc<PriceSheet>>,
@@ -110,6 +113,7 @@ readers! {
     role roles roles Role;
     budget budgets budgets Budget;
     prices sheets sheets PriceSheet;
+    group groups groups Group;
 }
 
 impl Directory {
@@ -122,6 +126,7 @@ impl Directory {
         match change.kind.as_str() {
             Organisation::KIND => self.organisations.apply(change).map(|_| ()),
             Team::KIND => self.teams.apply(change).map(|_| ()),
+            Group::KIND => self.groups.apply(change).map(|_| ()),
             Project::KIND => self.projects.apply(change).map(|_| ()),
             User::KIND => self.users.apply(change).map(|_| ()),
             Key::KIND => self.apply_key(change),
@@ -164,8 +169,12 @@ impl Directory {
         let swap = self.keys.put(&change.id, new);
         if let Some(old) = swap.old {
             self.keys_by_prefix.remove(&old.prefix);
+            self.certified.remove(&old.id);
         }
         if let Some(new) = swap.new {
+            if new.certificate.is_some() {
+                self.certified.insert(new.id.clone(), Arc::clone(&new));
+            }
             self.keys_by_prefix.insert(new.prefix.clone(), new);
         }
         Ok(())
@@ -175,6 +184,11 @@ impl Directory {
     #[must_use]
     pub fn key_by_prefix(&self, prefix: &str) -> Option<&Arc<Key>> {
         self.keys_by_prefix.get(prefix)
+    }
+
+    /// The keys that certificates of clients open, sorted by name.
+    pub fn certified(&self) -> impl Iterator<Item = &Arc<Key>> {
+        self.certified.values()
     }
 
     /// The scopes from the deployment down to this one: everything, organisation, team, project,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
 use crate::budget::window::Period;
-use crate::policy::Policy;
+use crate::policy::{Label, Policy};
 use crate::price::ModelPrice;
 use crate::role::Permission;
 use crate::{Id, Millis, Money};
@@ -50,6 +50,7 @@ entities! {
     Role "role" organisation name;
     Budget "bud" organisation name;
     PriceSheet "price" none name;
+    Group "group" organisation name;
 }
 
 impl AsRef<str> for Id {
@@ -83,6 +84,10 @@ pub struct Organisation {
     /// What its members may do.
     #[serde(default)]
     pub policy: Policy,
+    /// Days that recorded texts are kept, by label; 30 where nothing is said.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, u32>)]
+    pub retention_days: BTreeMap<Label, u32>,
     /// Milliseconds since 1970.
     pub created_at: Millis,
     #[serde(skip)]
@@ -170,8 +175,55 @@ pub struct User {
     #[serde(default)]
     #[schema(ignore)]
     pub totp: Option<String>,
+    /// What their identity provider keeps of them here by SCIM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provisioned: Option<Provisioned>,
     /// Milliseconds since 1970.
     pub created_at: Millis,
+}
+
+/// A person as an identity provider keeps them here by SCIM.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Provisioned {
+    /// Their name there, once in the organisation, in whatever case.
+    pub user_name: String,
+    /// What it knows them by.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// Whether they work there, as it said last.
+    pub active: bool,
+    /// Groups that they are in.
+    #[serde(default)]
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<Id>,
+    /// What else it said of them, as it said it.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    pub attributes: serde_json::Map<String, serde_json::Value>,
+    /// Milliseconds since 1970.
+    pub modified_at: Millis,
+}
+
+/// A group of an identity provider's. Who is in it stands with the people.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// `group_...`
+    #[schema(value_type = String)]
+    pub id: Id,
+    /// Where it belongs.
+    #[schema(value_type = String)]
+    pub organisation: Id,
+    /// Its name, once in the organisation.
+    pub name: String,
+    /// What the identity provider knows it by.
+    #[serde(default)]
+    pub external_id: Option<String>,
+    /// Milliseconds since 1970.
+    pub created_at: Millis,
+    /// Milliseconds since 1970.
+    pub modified_at: Millis,
 }
 
 /// What a client shows. The secret itself is not here.
@@ -200,6 +252,10 @@ pub struct Key {
     #[serde(default)]
     #[schema(ignore)]
     pub hash: String,
+    /// The name in the certificates of clients that this key is for: `uri:` or `dns:` and a
+    /// pattern. Nobody has such a key's secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
     /// What it may administer; a plain key nothing.
     #[serde(default)]
     pub grants: Vec<Grant>,
@@ -298,6 +354,15 @@ pub struct Limit {
     /// Money on top of it for some time.
     #[serde(default)]
     pub raises: Vec<Raise>,
+}
+
+impl Limit {
+    /// What it allows at a time, raises among it.
+    #[must_use]
+    pub fn allowed(&self, now: Millis) -> Money {
+        let raises = self.raises.iter().filter(|raise| (raise.from..raise.until).contains(&now));
+        raises.fold(self.nano_usd, |sum, raise| sum.plus(raise.nano_usd))
+    }
 }
 
 /// Money on top of a limit, for some time and for a reason.

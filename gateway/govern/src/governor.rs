@@ -2,13 +2,22 @@
 //! them.
 
 mod clock;
+mod door;
 mod edit;
 mod first;
+mod keep;
+mod notices;
+mod pay;
+mod peers;
+mod rates;
+mod record;
 mod refused;
+mod rewrap;
 mod settings;
+mod weigh;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -17,25 +26,32 @@ use tokio::sync::oneshot;
 
 pub use clock::Clock;
 pub use first::FirstKey;
-pub use settings::{OpenError, Settings};
+use notices::Notices;
+pub(crate) use peers::Peers;
+pub use rewrap::{RewrapError, Rewrapped};
+pub use settings::{OpenError, Settings, Sharing};
+use weigh::Weighed;
+pub(crate) use weigh::unpriced;
 
 use crate::audit::Chain;
-use crate::budget::books::{Alert, Need, Question};
-use crate::budget::{Books, Hold, Payer, Refusal};
+use crate::bodies::{Bodies, Place};
+use crate::budget::books::Question;
+use crate::budget::{Books, Hold, Payer};
 use crate::directory::Directory;
 use crate::entity::Budget;
 use crate::identity::Principal;
-use crate::identity::key::authenticate;
 use crate::journal::{Journal, Slot};
-use crate::ledger::operation::{NEAR, Operation, State};
+use crate::ledger::operation::{Attempt, NEAR, Operation, State};
 use crate::ledger::writer::{Job, Note, SETTLES_MAX, Writer};
-use crate::ledger::{Entry, Tokens};
-use crate::limit::{self, Admitted, Limits, RateRule};
+use crate::ledger::{Entry, ServiceTier, Tokens};
+use crate::limit::shared::Shared as SharedRates;
+use crate::limit::{Admitted, Limits};
+use crate::policy::Label;
 use crate::policy::check::{self, Allowed};
 use crate::price::ModelPrice;
 use crate::store::documents::Edit;
 use crate::store::{Store, StoreError};
-use crate::{Ask, Denied, Id, Millis, Money, Rule, Scope};
+use crate::{Ask, Denied, Id, Millis, Money, Rule};
 
 /// Tokens per choice that are held at first where a model has answered nothing yet.
 const EXPECTED: u64 = 256;
@@ -66,11 +82,16 @@ pub(crate) struct Shared {
     jobs: Sender<Job>,
     store: Store,
     gateway: String,
+    bodies: Bodies,
+    /// Keys of what was deleted are about to be taken out of the database's files.
+    letting_go: AtomicBool,
     /// How many tokens a choice of a model usually has, in sixteenths.
     usual: Mutex<HashMap<String, u64>>,
-    alerts: Mutex<Vec<Alert>>,
+    notices: Notices,
     /// One administrator at a time: an edit is judged by what the one before it left.
     editing: Arc<tokio::sync::Mutex<()>>,
+    /// Where other gateways may use the database too.
+    pub(crate) peers: Option<Peers>,
 }
 
 /// Why an edit was not made.
@@ -101,7 +122,7 @@ impl Shared {
         sent
     }
 
-    fn ask(&self, question: Question) -> bool {
+    pub(crate) fn ask(&self, question: Question) -> bool {
         self.push(Job::Load { question, done: None })
     }
 
@@ -125,18 +146,6 @@ impl Shared {
         let expected = usual.get(model).map_or(EXPECTED, |mean| mean / 16);
         u32::try_from(expected.clamp(*STEP.start(), *STEP.end())).unwrap_or(u32::MAX)
     }
-
-    pub(crate) fn alert(&self, alerts: Vec<Alert>) {
-        for alert in &alerts {
-            tracing::warn!(
-                budget = %alert.budget.name, percent = alert.percent, spent = %alert.spent,
-                "a budget reached a share"
-            );
-        }
-        if !alerts.is_empty() {
-            self.alerts.lock().unwrap_or_else(PoisonError::into_inner).extend(alerts);
-        }
-    }
 }
 
 impl Governor {
@@ -147,10 +156,20 @@ impl Governor {
     /// Store or journal cannot be opened.
     pub async fn open(settings: &Settings) -> Result<(Self, Option<FirstKey>), OpenError> {
         let store = Store::open(&settings.url).await?;
-        let alone = store.alone().await?;
+        let alone = store.alone()?;
         let (journal, left) = Journal::open(&settings.journal)?;
         let journal = Arc::new(journal);
         let books = Arc::new(Books::default());
+        let peers = Peers::come_in(&store, settings, left.len()).await?;
+        if peers.is_some() {
+            books.share();
+        }
+        let limits = match &settings.sharing.rates {
+            Some(rates) => {
+                Limits::among(SharedRates::start(rates).await.map_err(OpenError::Rates)?)
+            }
+            None => Limits::default(),
+        };
         let last = store.last_record(&settings.gateway).await?;
         let chain = last.map_or_else(|| Chain::begin(&settings.gateway), |r| Chain::resume(&r));
         let writer = Writer {
@@ -159,10 +178,11 @@ impl Governor {
             books: Arc::clone(&books),
             chain,
             _alone: alone,
+            peer: peers.as_ref().map(|peers| peers.peer.clone()),
         };
         let jobs = writer.start();
         let mut directory = Directory::default();
-        let (changes, _) = store.documents_since(0).await?;
+        let (changes, revision) = store.documents_since(0).await?;
         for change in &changes {
             directory.apply(change).map_err(|error| StoreError::Content(error.to_string()))?;
         }
@@ -172,19 +192,23 @@ impl Governor {
                 books,
                 journal,
                 directory: RwLock::new(directory),
-                limits: Limits::default(),
+                limits,
                 jobs,
                 store,
                 gateway: settings.gateway.clone(),
+                bodies: Bodies::default(),
+                letting_go: AtomicBool::new(false),
                 usual: Mutex::default(),
-                alerts: Mutex::default(),
+                notices: Notices::default(),
                 editing: Arc::default(),
+                peers,
             }),
         };
         governor.recover(left).await?;
         let latest = governor.shared.store.latest().await?;
         governor.shared.books.seen(latest);
         governor.load_budgets().await?;
+        governor.join(revision).await?;
         let first = first::first_key(&governor).await?;
         Ok((governor, first))
     }
@@ -208,11 +232,15 @@ impl Governor {
                 let directory = self.shared.directory();
                 let sheet = sheet.as_ref().and_then(|id| directory.prices(id));
                 let price = sheet.and_then(|sheet| sheet.price(&entry.model));
-                entry.cost = price.map_or(Money::ZERO, |price| price.cost(&entry.tokens));
+                let billed = |price: &ModelPrice| {
+                    price.of(entry.service_tier).billed(&entry.tokens, entry.device_us)
+                };
+                entry.cost = price.map_or(Money::ZERO, billed);
                 entry.settled_at = self.shared.clock.now();
             }
-            let entry = Box::new(entry);
-            self.shared.push(Job::Settle { entry, slot: Some(slot), done: None });
+            let json = serde_json::to_string(&entry).unwrap_or_default();
+            let (entry, draws) = (Arc::new(entry), Vec::new());
+            self.shared.push(Job::Settle { entry, json, draws, slot: Some(slot), done: None });
         }
         if count > 0 {
             tracing::warn!(count, "operations of an earlier process were settled");
@@ -283,12 +311,6 @@ impl Governor {
         &self.shared.gateway
     }
 
-    /// Alerts since the last call.
-    #[must_use]
-    pub fn take_alerts(&self) -> Vec<Alert> {
-        std::mem::take(&mut *self.shared.alerts.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
     /// Operations that are open, or not in the database yet.
     #[must_use]
     pub fn open_operations(&self) -> u32 {
@@ -310,18 +332,6 @@ impl Governor {
         let _ = tokio::time::timeout(CATCH_UP, self.flush()).await;
     }
 
-    /// Who shows this key.
-    ///
-    /// # Errors
-    /// The key is not good, or not from there, or not now.
-    pub fn authenticate(
-        &self,
-        shown: Option<&str>,
-        source: Option<IpAddr>,
-    ) -> Result<Principal, Denied> {
-        authenticate(&self.shared.directory(), shown, source, self.shared.clock.now())
-    }
-
     /// Makes changes, all or none, with their line in the audit; they hold from when this returns.
     /// `judge` sees what there is and decides what is to be changed.
     ///
@@ -332,6 +342,8 @@ impl Governor {
         judge: impl FnOnce(&Directory, Millis) -> Result<(Vec<Edit>, Note, T), E>,
     ) -> Result<T, E> {
         let turn = Arc::clone(&self.shared.editing).lock_owned().await;
+        // Among gateways too, and by what the last one of any of them left.
+        let theirs = self.turn().await.map_err(EditError::Store)?;
         let (edits, note, out) = judge(&self.shared.directory(), self.shared.clock.now())?;
         if edits.is_empty() {
             return Ok(out);
@@ -339,8 +351,8 @@ impl Governor {
         // On its own feet: a caller who leaves must not leave memory behind the database.
         let governor = self.clone();
         let made = tokio::spawn(async move {
-            let _turn = turn;
-            governor.make(edits, note).await
+            let _turn = (turn, theirs);
+            governor.make(edits, None, note).await
         });
         made.await.map_err(|_| edit::gone())??;
         Ok(out)
@@ -352,38 +364,108 @@ impl Governor {
     }
 
     /// Lets a request in: policy, rates, and money for its prompt and the first of its tokens.
+    /// Waits a moment for what other gateways have a say in.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub async fn let_in(&self, principal: &Principal, ask: &Ask) -> Result<Arc<Operation>, Denied> {
+        let judged = async {
+            let weighed = self.weigh(principal, ask)?;
+            let rates = self.rates_among(principal, ask, weighed.expected).await?;
+            self.stock(&weighed, ask).await;
+            let attempt = Attempt::first(rates, weighed.now);
+            self.conclude(principal, ask, weighed, attempt)
+        };
+        judged.await.inspect_err(|denied| self.refused(principal, ask, denied))
+    }
+
+    /// The same at once, by what this gateway knows.
     ///
     /// # Errors
     /// The first rule that says no.
     pub fn admit(&self, principal: &Principal, ask: &Ask) -> Result<Arc<Operation>, Denied> {
-        self.judge(principal, ask).inspect_err(|denied| self.refused(principal, ask, denied))
+        self.judge(principal, ask, None).inspect_err(|denied| self.refused(principal, ask, denied))
     }
 
-    fn judge(&self, principal: &Principal, ask: &Ask) -> Result<Arc<Operation>, Denied> {
-        let now = self.shared.clock.now();
-        let allowed = check::request(&principal.layers(), ask)?;
-        let Some(project) = &principal.project else {
-            let message = "This key belongs to no project, so there is nobody to book on.";
-            return Err(Denied::new(Rule::NoProject, message));
+    /// How secret a request is, and whether policy lets it be served at all: asked before it is
+    /// decided who serves it. Nothing is counted or held.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub fn label(&self, principal: &Principal, ask: &Ask) -> Result<Label, Denied> {
+        Ok(self.judged(principal, ask)?.label)
+    }
+
+    /// As [`Governor::label`], with all that policy says of it.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub fn judged(&self, principal: &Principal, ask: &Ask) -> Result<Allowed, Denied> {
+        let allowed = check::request(&principal.layers(), ask);
+        allowed.inspect_err(|denied| self.refused(principal, ask, denied))
+    }
+
+    /// Another attempt at an operation whose last one has come to nothing: the same operation in
+    /// the ledger, one request by the rates, paid for by what answers now.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub fn again(
+        &self,
+        principal: &Principal,
+        ask: &Ask,
+        before: &Operation,
+    ) -> Result<Arc<Operation>, Denied> {
+        let attempt = before.hand_over();
+        self.judge(principal, ask, Some(attempt))
+            .inspect_err(|denied| self.refused(principal, ask, denied))
+    }
+
+    /// As [`Governor::let_in`], for an attempt beside another one of the same operation, whose
+    /// money stays held: whoever is asked twice at once pays for both until one has answered.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub fn beside(
+        &self,
+        principal: &Principal,
+        ask: &Ask,
+        other: &Operation,
+    ) -> Result<Arc<Operation>, Denied> {
+        self.judge(principal, ask, Some(other.next_attempt()))
+            .inspect_err(|denied| self.refused(principal, ask, denied))
+    }
+
+    fn judge(
+        &self,
+        principal: &Principal,
+        ask: &Ask,
+        attempt: Option<Attempt>,
+    ) -> Result<Arc<Operation>, Denied> {
+        let weighed = self.weigh(principal, ask)?;
+        let attempt = match attempt {
+            Some(attempt) if attempt.rates.is_some() => attempt,
+            other => {
+                let rates = self.rates(principal, ask, weighed.expected)?;
+                let first = || Attempt::first(None, weighed.now);
+                Attempt { rates, ..other.unwrap_or_else(first) }
+            }
         };
-        let payer = Arc::new(Payer { scopes: principal.scopes(), model: ask.model.clone() });
-        let (sheet, price) = {
-            let directory = self.shared.directory();
-            let sheet = directory.prices_at(now);
-            let price = sheet.and_then(|sheet| sheet.price(&ask.model)).cloned();
-            let sheet = sheet.map(|sheet| sheet.id.to_string()).unwrap_or_default();
-            (sheet, price)
-        };
-        if price.is_none() && self.shared.books.left(&payer, now).is_some() {
-            let message = format!("A budget pays for this, and {} has no price.", ask.model);
-            return Err(Denied::new(Rule::Price, message));
-        }
-        let step = self.shared.step(&ask.model).max(ask.burst.saturating_mul(2));
-        let first = step.min(allowed.max_output);
-        let tokens = Tokens { input: ask.input_tokens, ..Tokens::default() };
-        let output = u64::from(ask.choices) * u64::from(first);
-        let expected = ask.input_tokens.saturating_add(output);
-        let mut rates = self.rates(principal, ask, expected)?;
+        self.conclude(principal, ask, weighed, attempt)
+    }
+
+    /// Takes the money and begins.
+    fn conclude(
+        &self,
+        principal: &Principal,
+        ask: &Ask,
+        weighed: Weighed,
+        attempt: Attempt,
+    ) -> Result<Arc<Operation>, Denied> {
+        let Weighed { now, allowed, payer, sheet, price, open, step, first, place, .. } = weighed;
+        let Attempt { operation, number, mut rates } = attempt;
+        let project = principal.project.as_ref();
+        let text = |id: Option<&Id>| id.map(ToString::to_string).unwrap_or_default();
         let price = price.filter(|price| !price.is_free());
         let most = [first.min(1), first, allowed.max_output];
         let hold = self.pay(&payer, price.as_ref(), ask, most, now).inspect_err(|_| {
@@ -398,27 +480,30 @@ impl Governor {
             _ => allowed.max_output,
         };
         let entry = Entry {
-            operation: Id::new("op", now),
-            attempt: 1,
+            operation,
+            attempt: number,
             gateway: self.shared.gateway.clone(),
             admitted_at: now,
             organisation: principal.organisation.id.to_string(),
-            team: project.team.to_string(),
-            project: project.id.to_string(),
-            user: principal.user.as_ref().map(|user| user.id.to_string()).unwrap_or_default(),
-            key: principal.key.as_ref().map(|key| key.id.to_string()).unwrap_or_default(),
-            model: ask.model.clone(),
-            backend: "local".to_owned(),
+            team: text(project.map(|project| &project.team)),
+            project: text(project.map(|project| &project.id)),
+            user: text(principal.user.as_ref().map(|user| &user.id)),
+            key: text(principal.key.as_ref().map(|key| &key.id)),
+            model: ask.answering().to_owned(),
+            backend: if ask.is_local() { "local".to_owned() } else { ask.backend.clone() },
             surface: ask.surface.to_owned(),
             label: allowed.label,
             price: sheet,
-            tokens,
+            tokens: Tokens { input: ask.input_tokens, ..Tokens::default() },
             outcome: crate::ledger::Outcome::Cancelled,
             request_id: ask.request_id.clone(),
             source: ask.source.clone(),
+            // Of others it is known when they say so.
+            service_tier: if ask.is_local() { ask.service_tier } else { ServiceTier::Default },
             ..Entry::default()
         };
-        self.begin(entry, hold, rates, Paid { payer, price, allowed, allowance, step, ask })
+        let paid = Paid { payer, price, open, allowed, allowance, step, ask, place };
+        self.begin(entry, hold, rates, paid)
     }
 
     fn begin(
@@ -432,7 +517,7 @@ impl Governor {
         let slot = match shared.journal.begin(&entry) {
             Ok(slot) => slot,
             Err(error) => {
-                shared.books.settle(&mut hold, Money::ZERO, || {});
+                shared.books.settle(&mut hold, Money::ZERO, |_| {});
                 if let Some(mut rates) = rates {
                     rates.settle(0, shared.clock.micros());
                 }
@@ -441,69 +526,23 @@ impl Governor {
                 return Err(Denied::new(Rule::Unavailable, message).after(1));
             }
         };
-        let Paid { payer, price, allowed, allowance, step, ask } = paid;
-        let state =
-            State { entry, hold, allowance, slot: Some(slot), rates, ran: false, settled: false };
+        let Paid { payer, price, open, allowed, allowance, step, ask, place } = paid;
+        let (slot, ran, settled) = (Some(slot), false, false);
+        let entry = Arc::new(entry);
+        let state = State { entry, hold, allowance, slot, rates, ran, settled, place };
         Ok(Arc::new(Operation {
             shared: Arc::clone(shared),
             price,
+            open,
+            told: ask.service_tier == ServiceTier::Flex && !ask.is_local(),
             payer,
             choices: ask.choices,
             max_output: allowed.max_output,
             step,
             near: NEAR.max(ask.burst),
-            stopped: std::sync::atomic::AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
             state: Mutex::new(state),
         }))
-    }
-
-    fn rates(
-        &self,
-        principal: &Principal,
-        ask: &Ask,
-        tokens: u64,
-    ) -> Result<Option<Admitted>, Denied> {
-        let layers = principal.layers();
-        // Everything has no layer of its own; the others stand in the same order.
-        let scopes: Vec<String> = principal.scopes().iter().skip(1).map(Scope::to_string).collect();
-        let rules: Vec<RateRule<'_>> = scopes
-            .iter()
-            .zip(&layers)
-            .flat_map(|(scope, layer)| {
-                limit::rules(scope, &layer.name, &layer.policy.rates, &ask.model)
-            })
-            .collect();
-        if rules.is_empty() {
-            return Ok(None);
-        }
-        self.shared.limits.admit(&rules, tokens, self.shared.clock.micros()).map(Some)
-    }
-
-    /// Holds money for the prompt and some tokens of each choice: the least, the first, and all.
-    fn pay(
-        &self,
-        payer: &Arc<Payer>,
-        price: Option<&ModelPrice>,
-        ask: &Ask,
-        per_choice: [u32; 3],
-        now: Millis,
-    ) -> Result<Hold, Denied> {
-        let Some(price) = price else { return Ok(Hold::default()) };
-        let [least, first, all] = per_choice.map(|tokens| {
-            let output = u64::from(ask.choices) * u64::from(tokens);
-            price.cost(&Tokens { output, ..price.dearest(ask.input_tokens) })
-        });
-        let need = Need { least, first, all };
-        let hold = self.shared.books.hold(payer, now, need, |what| self.shared.ask(what));
-        hold.map_err(|refusal| match refusal {
-            Refusal::Unknown => {
-                let message = "What was spent of a budget is being summed up; try again.";
-                Denied::new(Rule::Unavailable, message).after(1)
-            }
-            Refusal::Exceeded { budget, limit, allowed, spent, held, resets_at } => {
-                broke(&budget, limit, (allowed, spent, held), least, resets_at, now)
-            }
-        })
     }
 }
 
@@ -511,29 +550,10 @@ impl Governor {
 struct Paid<'a> {
     payer: Arc<Payer>,
     price: Option<ModelPrice>,
+    open: Option<ModelPrice>,
     allowed: Allowed,
     allowance: u32,
     step: u32,
     ask: &'a Ask,
-}
-
-fn broke(
-    budget: &Budget,
-    limit: usize,
-    (allowed, spent, held): (Money, Money, Money),
-    least: Money,
-    resets_at: Option<Millis>,
-    now: Millis,
-) -> Denied {
-    let period = budget.limits.get(limit).map_or("", |limit| limit.period.name());
-    let message = format!(
-        "The budget '{}' allows {allowed} {period}: {spent} is spent and {held} is held by \
-         requests that run; this one needs {least} at least.",
-        budget.name
-    );
-    let denied = Denied::new(Rule::Budget, message);
-    match resets_at {
-        Some(at) => denied.after(u64::try_from((at - now).max(0)).unwrap_or(0).div_ceil(1000)),
-        None => denied,
-    }
+    place: Option<Place>,
 }

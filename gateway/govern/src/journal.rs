@@ -25,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::ledger::{Entry, Outcome, Tokens};
@@ -39,6 +40,12 @@ pub const SLOTS_MAX: u32 = 1 << 16;
 
 /// How often the file is brought to the disk.
 const SYNC: Duration = Duration::from_secs(1);
+
+/// Where so many waited for the last time, more are about to: the next time waits for them, so
+/// long for each of the last ones up to a most.
+const CROWD: u32 = 4;
+const CROWD_MAX: u32 = 20;
+const GATHER: Duration = Duration::from_micros(50);
 
 /// The file.
 #[derive(Debug)]
@@ -116,8 +123,9 @@ impl Journal {
         let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false) });
         let (waiting, queue) = channel();
         let theirs = Arc::clone(&shared);
+        let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("journal".to_owned());
-        let thread = thread.spawn(move || theirs.sync_for(&queue))?;
+        let thread = thread.spawn(move || theirs.sync_for(&queue, runtime.as_ref()))?;
         let free = Mutex::new(free);
         Ok((Self { shared, free, waiting: Some(waiting), thread: Some(thread) }, left))
     }
@@ -138,7 +146,9 @@ impl Journal {
                 None => return Err(JournalError::Full),
             }
         };
-        let written = self.write(slot, entry, false);
+        let json = serde_json::to_string(entry).map_err(io::Error::other);
+        let written =
+            json.map_err(JournalError::Io).and_then(|json| self.write(slot, entry, &json, false));
         if written.is_err() {
             // Half an entry may be there, and is nobody's.
             self.free(slot);
@@ -155,12 +165,12 @@ impl Journal {
         self.shared.write(&tail, offset(slot) + TAIL as u64)
     }
 
-    /// Notes the end: the entry is complete, and the database does not have it yet.
+    /// Notes the end: the entry, and as `json`, is complete, and the database does not have it yet.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn settled(&self, slot: Slot, entry: &Entry) -> Result<(), JournalError> {
-        self.write(slot, entry, true)
+    pub fn settled(&self, slot: Slot, entry: &Entry, json: &str) -> Result<(), JournalError> {
+        self.write(slot, entry, json, true)
     }
 
     /// Tells when all that was written so far is on the disk.
@@ -192,15 +202,20 @@ impl Journal {
         self.free.lock().unwrap_or_else(PoisonError::into_inner).slots.push(slot.0);
     }
 
-    fn write(&self, slot: Slot, entry: &Entry, settled: bool) -> Result<(), JournalError> {
-        let json = serde_json::to_vec(entry).map_err(io::Error::other)?;
+    fn write(
+        &self,
+        slot: Slot,
+        entry: &Entry,
+        json: &str,
+        settled: bool,
+    ) -> Result<(), JournalError> {
         if json.len() > TAIL - 8 {
             return Err(JournalError::TooLong);
         }
         let mut bytes = [0; SLOT];
         let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
         bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        bytes[8..8 + json.len()].copy_from_slice(&json);
+        bytes[8..8 + json.len()].copy_from_slice(json.as_bytes());
         let sum = crc(&bytes[4..8 + json.len()]);
         bytes[..4].copy_from_slice(&sum.to_le_bytes());
         let tail = tail(entry.operation.as_str(), settled, entry.tokens);
@@ -220,21 +235,26 @@ impl Drop for Journal {
 }
 
 impl Shared {
-    /// Brings the file to the disk for whoever waits, and once a second.
-    fn sync_for(&self, queue: &Receiver<oneshot::Sender<()>>) {
+    /// Brings the file to the disk for whoever waits, and once a second. `runtime`: of those who
+    /// wait.
+    fn sync_for(&self, queue: &Receiver<oneshot::Sender<()>>, runtime: Option<&Handle>) {
         let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
+        let mut crowd = 0;
         loop {
             match queue.recv_timeout(SYNC) {
-                Ok(first) => waiting.push(first),
+                Ok(first) => {
+                    waiting.push(first);
+                    if crowd >= CROWD {
+                        std::thread::sleep(GATHER * crowd.min(CROWD_MAX));
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             waiting.extend(queue.try_iter());
+            crowd = u32::try_from(waiting.len()).unwrap_or(CROWD_MAX);
             if self.sync() {
-                // Whoever waited may have left.
-                waiting.drain(..).for_each(|done| {
-                    let _ = done.send(());
-                });
+                tell(std::mem::take(&mut waiting), runtime);
             }
         }
     }
@@ -255,6 +275,22 @@ impl Shared {
             return false;
         }
         true
+    }
+}
+
+/// Tells all who wait: several of them from within their runtime, which wakes a thread of it once
+/// and not for each of them.
+fn tell(waiting: Vec<oneshot::Sender<()>>, runtime: Option<&Handle>) {
+    // Whoever waited may have left.
+    let several = waiting.len() > 1;
+    let all = move || {
+        for done in waiting {
+            let _ = done.send(());
+        }
+    };
+    match runtime.filter(|_| several) {
+        Some(runtime) => drop(runtime.spawn(async move { all() })),
+        None => all(),
     }
 }
 
@@ -332,7 +368,8 @@ mod tests {
         let tokens = Tokens { input: 7, output: 5, reasoning: 2, cache_read: 3, cache_write: 0 };
         journal.progress(a, "a", tokens).expect("written");
         let done = Entry { tokens, outcome: Outcome::Cancelled, ..entry("b") };
-        journal.settled(b, &done).expect("written");
+        let json = serde_json::to_string(&done).expect("JSON");
+        journal.settled(b, &done, &json).expect("written");
         journal.free(c);
         assert_eq!(journal.taken(), 2);
         drop(journal);

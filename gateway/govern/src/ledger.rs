@@ -5,4 +5,4 @@ pub mod entry;
 pub mod operation;
 pub mod writer;
 
-pub use entry::{Entry, Outcome, Tokens};
+pub use entry::{Entry, Outcome, ServiceTier, Tokens};

@@ -1,11 +1,13 @@
 //! How much at once and per minute: one table of counters for all layers of the tree. A request is
 //! let in by all of them or by none, under one lock. Local to this process, and lost with it: a
-//! minute later nobody could tell.
+//! minute later nobody could tell. Where several gateways share their rates ([`shared`]), a request
+//! passes both counts.
 //!
 //! Microseconds come in as an argument and should be those of a clock that is never set: while it
 //! shows a time before the latest that was seen, no rate recovers.
 
 pub mod gcra;
+pub mod shared;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,6 +16,7 @@ pub use gcra::{Gcra, Remaining};
 
 use crate::policy::{Rates, pattern};
 use crate::{Denied, Rule};
+use shared::{Answer, Claim, Shared};
 use table::{Held, Refusal, Table};
 
 /// One bound that a request has to pass.
@@ -58,11 +61,57 @@ pub struct Standing {
 #[derive(Debug, Clone, Default)]
 pub struct Limits {
     table: Arc<Mutex<Table>>,
+    shared: Option<Shared>,
 }
 
 impl Limits {
+    /// Counters that other gateways count in too.
+    #[must_use]
+    pub fn among(shared: Shared) -> Self {
+        Self { table: Arc::default(), shared: Some(shared) }
+    }
+
+    /// Where other gateways count too.
+    #[must_use]
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
+    }
+
+    /// As [`Limits::admit`], by what all gateways have let in. Waits a moment for their common
+    /// counters; where those do not answer, this gateway's own decide.
+    ///
+    /// # Errors
+    /// The first rule that says no, with the time after which it says yes.
+    pub async fn admit_among(
+        &self,
+        organisation: &str,
+        rules: &[RateRule<'_>],
+        tokens: u64,
+        now_us: i64,
+    ) -> Result<Admitted, Denied> {
+        let mut admitted = self.admit(rules, tokens, now_us)?;
+        let Some(shared) = self.shared.as_ref().filter(|_| !rules.is_empty()) else {
+            return Ok(admitted);
+        };
+        match shared.admit(organisation, rules, tokens).await {
+            Answer::Admitted(claim, request_rate, token_rate) => {
+                (admitted.request_rate, admitted.token_rate) = (request_rate, token_rate);
+                admitted.claim = Some(claim);
+            }
+            Answer::Away(claim) => admitted.claim = Some(claim),
+            Answer::Refused(index, refusal) => {
+                let mut table = self.table();
+                for held in admitted.held.drain(..) {
+                    table.undo(&held, tokens);
+                }
+                return Err(denied(&rules[index], &refusal, tokens));
+            }
+        }
+        Ok(admitted)
+    }
+
     /// Lets a request in that may use up to `tokens`, if all rules do. It counts in all of them
-    /// then, and else in none.
+    /// then, and else in none. Of this process's counters alone.
     ///
     /// # Errors
     /// The first rule that says no, with the time after which it says yes.
@@ -78,6 +127,7 @@ impl Limits {
             tokens,
             request_rate: None,
             token_rate: None,
+            claim: None,
         };
         if rules.is_empty() {
             return Ok(admitted);
@@ -129,6 +179,8 @@ pub struct Admitted {
     tokens: u64,
     request_rate: Option<Standing>,
     token_rate: Option<Standing>,
+    /// Where other gateways see it.
+    claim: Option<Claim>,
 }
 
 impl Admitted {
@@ -145,9 +197,13 @@ impl Admitted {
     }
 
     /// Counts the tokens that were really used in place of those asked for. May be called again.
-    /// A request that is dropped without it keeps counting for all.
+    /// A request that is dropped without it keeps counting for all. Other gateways hear of it when
+    /// this is dropped.
     pub fn settle(&mut self, actual_tokens: u64, now_us: i64) {
         let before = std::mem::replace(&mut self.tokens, actual_tokens);
+        if let Some(claim) = &mut self.claim {
+            claim.used(actual_tokens);
+        }
         if before == actual_tokens || self.held.is_empty() {
             return;
         }

@@ -2,6 +2,7 @@
 //! a request must pass all of them, and the first that says no is named.
 
 pub mod check;
+pub mod dry;
 pub mod label;
 pub mod network;
 pub mod pattern;
@@ -36,6 +37,29 @@ pub struct Policy {
     pub hours: Vec<Hours>,
     /// How much at once and per minute.
     pub rates: Vec<Rates>,
+    /// Whether what is said is recorded; the most demanding layer counts.
+    #[serde(skip_serializing_if = "Recording::is_none")]
+    pub record: Recording,
+    /// Only what is so secret is recorded; empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub record_labels: Vec<Label>,
+}
+
+/// What is kept of what is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Recording {
+    /// Nothing.
+    #[default]
+    None,
+    /// The texts of request and answer, sealed.
+    Full,
+}
+
+impl Recording {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// Bounds per minute and at once, for the layer as a whole.
@@ -56,6 +80,13 @@ pub struct Rates {
 const ENTRIES_MAX: usize = 1000;
 
 impl Policy {
+    /// Whether it asks that what is so secret be recorded.
+    #[must_use]
+    pub fn records(&self, label: Label) -> bool {
+        let Self { record, record_labels, .. } = self;
+        *record == Recording::Full && (record_labels.is_empty() || record_labels.contains(&label))
+    }
+
     /// What is wrong with it, if anything.
     ///
     /// # Errors
@@ -72,6 +103,7 @@ impl Policy {
         few("networks", self.networks.len())?;
         few("hours", self.hours.len())?;
         each("hours", &self.hours, Hours::check)?;
+        few("record_labels", self.record_labels.len())?;
         few("rates", self.rates.len())?;
         each("rates", &self.rates, Rates::check)
     }

@@ -1,12 +1,21 @@
-//! What tokens cost. Prices are micro-dollars per million tokens, which is pico-dollars per token;
-//! a sum of them is exact, and is rounded up to whole nano-dollars once per entry of the ledger.
+//! What tokens cost, and the time of the device that makes them. Prices of tokens are micro-dollars
+//! per million, which is pico-dollars per token; a sum of them and of the device's price is exact,
+//! and is rounded up to whole nano-dollars once per entry of the ledger.
+//!
+//! A request that may wait is sold as a batch where a sheet has prices for that. Whether a provider
+//! served it so is known from its answer: until then, the dearer price of each token is held.
+//!
+//! How long a device will take nobody knows before. So a price of its time may say how long a token
+//! takes at most: that is what is held, and more is never charged.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Money;
 use crate::entity::PriceSheet;
-use crate::ledger::Tokens;
+use crate::ledger::{ServiceTier, Tokens};
 use crate::policy::pattern;
 
 /// What the tokens of some models cost.
@@ -22,10 +31,35 @@ pub struct ModelPrice {
     /// all its tokens.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tiers: Vec<Tier>,
+    /// Other prices for requests that are served as a batch (`service_tier: "flex"`); they cost
+    /// what any other does where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<TokenPrices>,
+    /// What the device's time costs on top of the tokens. A model that is sold by time alone has
+    /// tokens at 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DevicePrice>,
+}
+
+/// What the time of a device costs that runs a request, from the request's first step to its end.
+/// Whoever shares the steps is not deducted: it is the price of one place on the device.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct DevicePrice {
+    /// Nano-dollars for a second.
+    pub gpu_second: u64,
+    /// Nano-dollars for a kilowatt-hour.
+    pub kwh: u64,
+    /// What the place draws, in watts.
+    pub watts: u32,
+    /// Microseconds that a token of prompt or answer takes at most: held before, and never charged
+    /// more. Without it no hard budget can pay for the model.
+    pub us_per_token_max: Option<u32>,
 }
 
 /// Micro-dollars per million tokens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct TokenPrices {
     /// Tokens of the prompt.
     pub input: u64,
@@ -41,12 +75,16 @@ pub struct TokenPrices {
 
 /// Prices from a length of the prompt on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Tier {
     /// Prompts with more tokens than this.
     pub above_input_tokens: u64,
     /// The prices.
     #[serde(flatten)]
     pub rates: TokenPrices,
+    /// Those of a batch; as any other's of this tier where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<TokenPrices>,
 }
 
 /// Highest price: a thousand million dollars per million tokens. Above it somebody has mistaken
@@ -59,8 +97,18 @@ const MODELS_MAX: usize = 10_000;
 /// Most tiers of a model.
 const TIERS_MAX: usize = 16;
 
-/// Pico-dollars in a nano-dollar.
-const PICO: u128 = 1000;
+/// Highest price of a second and of a kilowatt-hour: a thousand dollars.
+const DEVICE_PRICE_MAX: u64 = 1_000_000_000_000;
+
+/// Most watts of a device: a megawatt.
+const WATTS_MAX: u32 = 1_000_000;
+
+/// Parts of a nano-dollar in which all prices are whole: a microsecond at a watt is a part of
+/// 3.6 * 10^12 of a kilowatt-hour.
+const PARTS: u128 = 3_600_000_000_000;
+
+/// Such parts in a pico-dollar.
+const PICO: u128 = PARTS / 1000;
 
 impl PriceSheet {
     /// What a model's tokens cost: the first entry whose pattern matches.
@@ -86,13 +134,73 @@ impl PriceSheet {
 }
 
 impl ModelPrice {
-    /// What these tokens cost, rounded up to whole nano-dollars; [`Money::MAX`] where it is more.
+    /// What holds for requests that are served so: a price without any of a batch.
+    #[must_use]
+    pub fn of(&self, served: ServiceTier) -> Cow<'_, Self> {
+        match served {
+            ServiceTier::Flex if self.has_batch() => {
+                Cow::Owned(self.each(|rates, batch| batch.unwrap_or(rates)))
+            }
+            _ => Cow::Borrowed(self),
+        }
+    }
+
+    /// The dearer price of each kind of token, of a batch or not: what is held while nobody knows
+    /// how a request will be served.
+    #[must_use]
+    pub fn dearer(&self) -> Self {
+        self.each(|rates, batch| batch.map_or(rates, |batch| rates.dearer(&batch)))
+    }
+
+    fn has_batch(&self) -> bool {
+        self.batch.is_some() || self.tiers.iter().any(|tier| tier.batch.is_some())
+    }
+
+    /// Other prices in the place of all pairs.
+    fn each(&self, choose: impl Fn(TokenPrices, Option<TokenPrices>) -> TokenPrices) -> Self {
+        let tier =
+            |tier: &Tier| Tier { rates: choose(tier.rates, tier.batch), batch: None, ..*tier };
+        Self {
+            rates: choose(self.rates, self.batch),
+            batch: None,
+            tiers: self.tiers.iter().map(tier).collect(),
+            model: self.model.clone(),
+            device: self.device,
+        }
+    }
+
+    /// What these tokens cost at most, however long the device takes; rounded up to whole
+    /// nano-dollars, and [`Money::MAX`] where it is more. Where nothing bounds the device's time it
+    /// is not in it: ask [`ModelPrice::is_bounded`].
     #[must_use]
     pub fn cost(&self, tokens: &Tokens) -> Money {
+        let device = self.device.map_or(0, |device| device.most(tokens.input, tokens.output));
+        self.sum(tokens, device)
+    }
+
+    /// What these tokens cost that took the device so many microseconds; rounded likewise, and
+    /// never more than [`ModelPrice::cost`] where that is bounded.
+    #[must_use]
+    pub fn billed(&self, tokens: &Tokens, device_us: u64) -> Money {
+        let device = self.device.map_or(0, |device| {
+            let took = device.rate().saturating_mul(device_us.into());
+            let most = device.us_per_token_max.map(|_| device.most(tokens.input, tokens.output));
+            most.map_or(took, |most| most.min(took))
+        });
+        self.sum(tokens, device)
+    }
+
+    fn sum(&self, tokens: &Tokens, device: u128) -> Money {
         let prices = self.prices(tokens.input);
-        let output = prices.output_pico(tokens.output);
-        let nano = prices.input_pico(tokens).saturating_add(output).div_ceil(PICO);
+        let pico = prices.input_pico(tokens).saturating_add(prices.output_pico(tokens.output));
+        let nano = pico.saturating_mul(PICO).saturating_add(device).div_ceil(PARTS);
         Money(i64::try_from(nano).unwrap_or(i64::MAX))
+    }
+
+    /// Whether it is known before what a request may cost.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.device.is_none_or(|device| device.rate() == 0 || device.us_per_token_max.is_some())
     }
 
     /// Most new tokens of each of `choices` with which a request costs no more than a budget, given
@@ -107,9 +215,13 @@ impl ModelPrice {
         // Nothing fits what is overdrawn, not even nothing.
         let Ok(nano) = u128::try_from(budget.0) else { return 0 };
         let prices = self.prices(tokens.input);
+        let device = |input, output| self.device.map_or(0, |device| device.most(input, output));
+        let prompt = prices.input_pico(tokens).saturating_mul(PICO);
+        let prompt = prompt.saturating_add(device(tokens.input, 0));
         // A cost rounded up to nano-dollars fits exactly where the exact one does.
-        let Some(left) = (nano * PICO).checked_sub(prices.input_pico(tokens)) else { return 0 };
-        let each = prices.output_pico(u64::from(choices));
+        let Some(left) = (nano * PARTS).checked_sub(prompt) else { return 0 };
+        let each = prices.output_pico(u64::from(choices)).saturating_mul(PICO);
+        let each = each.saturating_add(device(0, u64::from(choices)));
         left.checked_div(each).map_or(u32::MAX, |most| u32::try_from(most).unwrap_or(u32::MAX))
     }
 
@@ -125,11 +237,13 @@ impl ModelPrice {
         })
     }
 
-    /// Whether no token of any kind costs anything, however long the prompt.
+    /// Whether no token of any kind costs anything, however long the prompt, nor any time.
     #[must_use]
     pub fn is_free(&self) -> bool {
-        let mut all = std::iter::once(&self.rates).chain(self.tiers.iter().map(|tier| &tier.rates));
+        let tiers = self.tiers.iter().flat_map(|tier| [Some(&tier.rates), tier.batch.as_ref()]);
+        let mut all = [Some(&self.rates), self.batch.as_ref()].into_iter().chain(tiers).flatten();
         all.all(|prices| prices.all().iter().all(|(_, price)| *price == 0))
+            && self.device.is_none_or(|device| device.rate() == 0)
     }
 
     /// What is wrong with it, if anything.
@@ -139,6 +253,8 @@ impl ModelPrice {
     pub fn check(&self) -> Result<(), String> {
         pattern::check(&self.model).map_err(|why| format!("model: {why}"))?;
         self.rates.check()?;
+        let batch = |prices: &TokenPrices| prices.check().map_err(|why| format!("batch: {why}"));
+        self.batch.iter().try_for_each(batch)?;
         if self.tiers.len() > TIERS_MAX {
             let tiers = self.tiers.len();
             return Err(format!("tiers: {tiers} are too many: at most {TIERS_MAX}"));
@@ -152,15 +268,49 @@ impl ModelPrice {
                 ));
             }
             below = above;
-            tier.rates.check().map_err(|why| format!("tiers[{at}]: {why}"))?;
+            let checked = tier.rates.check().and_then(|()| tier.batch.iter().try_for_each(batch));
+            checked.map_err(|why| format!("tiers[{at}]: {why}"))?;
         }
-        Ok(())
+        self.device.map_or(Ok(()), |device| device.check().map_err(|why| format!("device: {why}")))
     }
 
     /// The prices for a prompt of this length.
     fn prices(&self, input: u64) -> &TokenPrices {
         let reached = self.tiers.iter().rev().find(|tier| input > tier.above_input_tokens);
         reached.map_or(&self.rates, |tier| &tier.rates)
+    }
+}
+
+impl DevicePrice {
+    /// Parts of a nano-dollar in a microsecond.
+    fn rate(self) -> u128 {
+        // Of a second, as of a kilowatt-hour at so many watts, each in microseconds.
+        u128::from(self.gpu_second) * (PARTS / 1_000_000)
+            + u128::from(self.kwh) * u128::from(self.watts)
+    }
+
+    /// Parts of a nano-dollar that so many tokens take at most; 0 where nothing is said.
+    fn most(self, input: u64, output: u64) -> u128 {
+        let us = u128::from(self.us_per_token_max.unwrap_or(0));
+        self.rate().saturating_mul(us.saturating_mul(u128::from(input) + u128::from(output)))
+    }
+
+    fn check(self) -> Result<(), String> {
+        for (field, price) in [("gpu_second", self.gpu_second), ("kwh", self.kwh)] {
+            if price > DEVICE_PRICE_MAX {
+                return Err(format!("{field} is {price} nano-dollars: at most {DEVICE_PRICE_MAX}"));
+            }
+        }
+        if self.watts > WATTS_MAX {
+            return Err(format!("watts are {}: at most {WATTS_MAX}", self.watts));
+        }
+        if (self.kwh == 0) != (self.watts == 0) {
+            return Err("kwh and watts go together".to_owned());
+        }
+        if self.us_per_token_max == Some(0) {
+            return Err("us_per_token_max is 0: nothing takes no time".to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -173,6 +323,14 @@ impl TokenPrices {
             ("cache_read", self.cache_read.unwrap_or(self.input)),
             ("cache_write", self.cache_write.unwrap_or(self.input)),
         ]
+    }
+
+    /// The dearer one of each.
+    fn dearer(&self, other: &Self) -> Self {
+        let [ours, theirs] = [self.all(), other.all()];
+        let most = |at: usize| ours[at].1.max(theirs[at].1);
+        let (cache_read, cache_write) = (Some(most(2)), Some(most(3)));
+        Self { input: most(0), output: most(1), cache_read, cache_write }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -245,7 +403,7 @@ mod tests {
     #[test]
     fn parts_of_a_nano_dollar_are_rounded_up_once() {
         let rates = TokenPrices { input: 1, output: 400, ..TokenPrices::default() };
-        let price = ModelPrice { model: "*".to_owned(), rates, tiers: Vec::new() };
+        let price = ModelPrice { model: "*".to_owned(), rates, ..ModelPrice::default() };
         let check = |input, output, nano| {
             assert_eq!(price.cost(&tokens(input, 0, 0, output)), Money(nano), "{input} {output}");
         };
@@ -267,12 +425,44 @@ mod tests {
     fn the_first_match_counts() {
         let named = |model: &str, input| {
             let rates = TokenPrices { input, ..TokenPrices::default() };
-            ModelPrice { model: model.to_owned(), rates, tiers: Vec::new() }
+            ModelPrice { model: model.to_owned(), rates, ..ModelPrice::default() }
         };
         let models = vec![named("qwen3-8b", 1), named("qwen*", 2)];
         let sheet = PriceSheet::new("prices", models, 0);
         let input = |model: &str| sheet.price(model).map(|price| price.rates.input);
         assert_eq!([input("qwen3-8b"), input("qwen3"), input("llama")], [Some(1), Some(2), None]);
+    }
+
+    #[test]
+    fn time_of_a_device_by_hand() {
+        let device = r#"{"model": "*", "input": 0, "output": 2000, "device": {"gpu_second": 700000,
+            "kwh": 360000000, "watts": 400, "us_per_token_max": 50000}}"#;
+        let price: ModelPrice = serde_json::from_str(device).expect("a price");
+        let again = serde_json::to_string(&price).expect("JSON");
+        assert_eq!(serde_json::from_str::<ModelPrice>(&again).expect("a price"), price);
+        // A second: 700,000 nano-dollars, and 400 of 3,600,000 parts of a kilowatt-hour: 40,000.
+        let check = |(input, output), us, nano: i64| {
+            let cost = price.billed(&tokens(input, 0, 0, output), us);
+            assert_eq!(cost, Money(nano), "{input} {output} {us}");
+        };
+        check((100, 0), 1_000_000, 740_000);
+        check((100, 3), 1_000_000, 740_006);
+        check((100, 0), 1, 1);
+        check((100, 0), 0, 0);
+        // Ten tokens take half a second at most.
+        check((7, 3), 1_000_000, 370_006);
+        check((7, 3), u64::MAX, 370_006);
+        assert_eq!(price.cost(&tokens(7, 0, 0, 3)), Money(370_006));
+        assert!(price.is_bounded() && !price.is_free());
+        // A token of each of two choices: 4 nano-dollars and a tenth of a second.
+        let prompt = tokens(10, 0, 0, 0);
+        let within = |nano| price.output_within(&prompt, 2, Money(nano));
+        assert_eq!([within(370_000), within(444_003), within(444_004)], [0, 0, 1]);
+        assert_eq!([within(370_000 + 5 * 74_004), within(369_999)], [5, 0]);
+        let device = price.device.map(|device| DevicePrice { us_per_token_max: None, ..device });
+        let open = ModelPrice { device, ..price };
+        assert!(!open.is_bounded() && !open.is_free());
+        assert_eq!(open.billed(&tokens(7, 0, 0, 0), 2_000_000), Money(1_480_000));
     }
 
     #[test]
@@ -284,8 +474,38 @@ mod tests {
         assert!(!price.is_free());
         price.rates.cache_write = None;
         let rates = TokenPrices { output: 1, ..TokenPrices::default() };
-        price.tiers.push(Tier { above_input_tokens: 10, rates });
+        price.batch = Some(rates);
+        assert!(!price.is_free() && price.of(ServiceTier::Default).batch.is_some());
+        price.batch = None;
+        price.tiers.push(Tier { above_input_tokens: 10, rates, batch: None });
         assert!(!price.is_free());
+    }
+
+    #[test]
+    fn a_batch_has_prices_of_its_own() {
+        let json = r#"{"model": "*", "input": 2000, "output": 8000, "cache_read": 500,
+            "batch": {"input": 1000, "output": 9000},
+            "tiers": [
+                {"above_input_tokens": 100, "input": 4000, "output": 8000,
+                 "batch": {"input": 2000, "output": 4000, "cache_write": 6000}},
+                {"above_input_tokens": 200, "input": 5000, "output": 8000}
+            ]}"#;
+        let price: ModelPrice = serde_json::from_str(json).expect("a price");
+        let again = serde_json::to_string(&price).expect("JSON");
+        assert_eq!(serde_json::from_str::<ModelPrice>(&again).expect("a price"), price);
+        assert_eq!(price.check(), Ok(()));
+        let check = |tokens: Tokens, nano: [i64; 3]| {
+            let [flex, usual] = [ServiceTier::Flex, ServiceTier::Default].map(|t| price.of(t));
+            let costs = [flex.cost(&tokens), usual.cost(&tokens), price.dearer().cost(&tokens)];
+            assert_eq!(costs, nano.map(Money), "{tokens:?}");
+        };
+        check(tokens(100, 0, 0, 10), [100 + 90, 200 + 80, 200 + 90]);
+        // A cache read costs what the batch's own prompt does: nothing else is said.
+        check(tokens(100, 100, 0, 0), [100, 50, 100]);
+        check(tokens(150, 0, 100, 10), [100 + 600 + 40, 600 + 80, 200 + 600 + 80]);
+        check(tokens(300, 0, 0, 10), [1500 + 80, 1500 + 80, 1500 + 80]);
+        let plain = ModelPrice { batch: None, tiers: Vec::new(), ..price };
+        assert_eq!(*plain.of(ServiceTier::Flex), plain);
     }
 
     #[test]
@@ -301,6 +521,11 @@ mod tests {
             r#"{"model": "*", "input": 1, "output": 1, "cache_read": 9000000000000000}"#,
             "cache",
         );
+        check(
+            r#"{"model": "*", "input": 1, "output": 1,
+                "batch": {"input": 9000000000000000, "output": 1}}"#,
+            "batch: input",
+        );
         let tier = |above: &[u64]| {
             let tier = |at| format!(r#"{{"above_input_tokens": {at}, "input": 1, "output": 1}}"#);
             let tiers: Vec<String> = above.iter().map(tier).collect();
@@ -312,10 +537,22 @@ mod tests {
         check(&tier(&(1..20).collect::<Vec<_>>()), "tiers: 19");
         let fine: ModelPrice = serde_json::from_str(SHEET).expect("a price");
         assert_eq!(PriceSheet::new("p", vec![fine], 0).check(), Ok(()));
+        let device = |device: &str| {
+            format!(r#"{{"model": "*", "input": 0, "output": 0, "device": {device}}}"#)
+        };
+        check(&device(r#"{"gpu_second": 1000000000001}"#), "device: gpu_second is");
+        check(&device(r#"{"kwh": 5}"#), "device: kwh and watts");
+        check(&device(r#"{"kwh": 5, "watts": 1000001}"#), "device: watts are");
+        check(&device(r#"{"us_per_token_max": 0}"#), "device: us_per_token_max");
         for wrong in [
+            &device(r#"{"hours": 1}"#),
             r#"{"model": "*", "input": -1, "output": 1}"#,
             r#"{"model": "*", "input": 1.5, "output": 1}"#,
             r#"{"model": "*", "input": 1, "output": 1, "batch": 1}"#,
+            r#"{"model": "*", "input": 1, "output": 1, "batch": {"input": 1}}"#,
+            r#"{"model": "*", "input": 1, "output": 1, "batch": {"input": 1, "output": 1, "x": 2}}"#,
+            r#"{"model": "*", "input": 1, "output": 1, "bulk": 1}"#,
+            &tier(&[5]).replace("\"output\": 1}", "\"output\": 1, \"x\": 1}"),
             r#"{"model": "*", "input": 1}"#,
         ] {
             assert!(serde_json::from_str::<ModelPrice>(wrong).is_err(), "{wrong}");

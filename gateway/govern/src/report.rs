@@ -2,13 +2,15 @@
 //! calendar, lines of the ledger, records of the audit. It only reads, and knows nobody: whoever
 //! asks has been found to be allowed to.
 //!
-//! Sums are made from quarters of an hour. Every time zone of today begins its days and hours with
-//! one; where a zone of the past did not, a quarter counts where it begins.
+//! Sums are made from those over whole days and quarters of an hour. Every time zone of today
+//! begins its days and hours with a quarter; where a zone of the past did not, a quarter counts
+//! where it begins.
 
 pub mod buckets;
 pub mod csv;
 mod cursor;
 pub mod lines;
+mod pieces;
 pub mod usage;
 
 #[cfg(test)]
@@ -157,7 +159,7 @@ impl From<sqlx::Error> for ReportError {
 
 /// A statement with what is bound to it. Texts of callers are always bound.
 #[derive(Debug, Default)]
-struct Sql {
+pub(crate) struct Sql {
     text: String,
     bound: Vec<Value>,
 }
@@ -169,20 +171,20 @@ enum Value {
 }
 
 impl Sql {
-    fn of(text: String) -> Self {
+    pub(crate) fn of(text: String) -> Self {
         Self { text, bound: Vec::new() }
     }
 
-    fn push(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn push(&mut self, text: &str) -> &mut Self {
         self.text.push_str(text);
         self
     }
 
-    fn number(&mut self, number: i64) -> &mut Self {
+    pub(crate) fn number(&mut self, number: i64) -> &mut Self {
         self.bind(Value::Number(number))
     }
 
-    fn text(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, text: &str) -> &mut Self {
         self.bind(Value::Text(text.to_owned()))
     }
 
@@ -194,7 +196,7 @@ impl Sql {
 
     /// ` AND organisation = ... AND team IN (...)`: several filters of one dimension ask for any
     /// of them, those of different ones for all.
-    fn filters(
+    pub(crate) fn filters(
         &mut self,
         organisation: Option<&Id>,
         filters: &[(Dimension, String)],
@@ -222,7 +224,7 @@ impl Sql {
     }
 
     /// Statements with callers' ranges in them are not worth keeping prepared.
-    fn statement(&self) -> Statement<'_, Any, AnyArguments> {
+    pub(crate) fn statement(&self) -> Statement<'_, Any, AnyArguments> {
         let statement = sqlx::query(AssertSqlSafe(self.text.as_str())).persistent(false);
         self.bound.iter().fold(statement, |statement, value| match value {
             Value::Text(text) => statement.bind(text),

@@ -40,6 +40,9 @@ permissions! {
     UsersRead = "users.read";
     /// Invite, change and disable them, and give them roles no wider than one's own.
     UsersWrite = "users.write";
+    /// Keep people and groups in step with an identity provider, by SCIM: make, change, disable and
+    /// delete them, and give them by their groups what the mapping says.
+    Provision = "users.provision";
     /// See keys (never their secrets).
     KeysRead = "keys.read";
     /// Make, rotate and revoke keys, with grants no wider than one's own.
@@ -60,6 +63,10 @@ permissions! {
     RolesWrite = "roles.write";
     /// Read and verify the audit trail.
     AuditRead = "audit.read";
+    /// Read recorded texts of requests and answers.
+    BodiesRead = "bodies.read";
+    /// Erase them.
+    BodiesErase = "bodies.erase";
     /// Load and unload adapters.
     AdaptersWrite = "adapters.write";
     /// Read the figures for Prometheus.
@@ -133,6 +140,11 @@ pub const BUILT_IN: &[BuiltIn] = &[
         permissions: &[P::TreeRead, P::KeysRead, P::KeysWrite, P::BudgetsRead],
     },
     BuiltIn { name: "member", doc: "Asks models, and sees their own usage.", permissions: &[] },
+    BuiltIn {
+        name: "provisioner",
+        doc: "For an identity provider: people and groups by SCIM.",
+        permissions: &[P::Provision],
+    },
     BuiltIn {
         name: "monitor",
         doc: "For Prometheus: reads /metrics.",

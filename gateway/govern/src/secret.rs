@@ -139,7 +139,7 @@ impl Master {
         context.update(b"hearth master key id");
         context.update(&bytes.0);
         let digest = context.finish();
-        let id = digest.as_ref()[..6].iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = hex::encode(&digest.as_ref()[..6]);
         let key = UnboundKey::new(&AES_256_GCM, &bytes.0).map_err(|_| SecretError::NotAKey)?;
         Ok(Self { id, key: LessSafeKey::new(key) })
     }
@@ -151,7 +151,7 @@ impl Master {
     #[must_use]
     pub fn generate() -> Secret<String> {
         let mut bytes = random::<KEY_BYTES>();
-        let text = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = hex::encode(bytes.as_slice());
         bytes.wipe();
         Secret(text)
     }
@@ -180,7 +180,12 @@ impl Master {
             &mut data[NONCE_LEN..],
         );
         data.extend_from_slice(tag.expect("shorter than 64 GiB").as_ref());
-        format!("{VERSION}.{}.{}", self.id, URL_SAFE_NO_PAD.encode(data))
+        self.prefix() + &URL_SAFE_NO_PAD.encode(data)
+    }
+
+    /// What everything begins with that it has sealed.
+    pub(crate) fn prefix(&self) -> String {
+        format!("{VERSION}.{}.", self.id)
     }
 
     /// Opens what this key sealed for this place.
@@ -265,10 +270,7 @@ impl Keyring {
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> =
-        text.chars().map(|c| c.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect();
-    let digits = Secret(digits.filter(|digits| digits.len() == 2 * KEY_BYTES)?);
-    Some(digits.0.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect())
+    hex::decode(text).ok().filter(|bytes| bytes.len() == KEY_BYTES)
 }
 
 fn unbase64(text: &str) -> Option<Vec<u8>> {

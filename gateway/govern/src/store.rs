@@ -5,19 +5,22 @@
 //! which is the only one to write. Readers have connections of their own.
 
 pub mod batch;
+pub(crate) mod bodies;
+pub(crate) mod columns;
+pub mod deliveries;
 pub mod documents;
 pub mod idempotency;
+pub(crate) mod kept;
+pub(crate) mod slices;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Executor, Row};
+use sqlx::{AnyConnection, AnyPool, Executor};
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -25,8 +28,6 @@ pub struct Store {
     kind: Kind,
     /// SQLite's file.
     file: Option<PathBuf>,
-    /// The connection that writes takes the database for itself.
-    only: Arc<AtomicBool>,
     read: AnyPool,
     write: AnyPool,
 }
@@ -61,6 +62,15 @@ pub enum StoreError {
     /// Another process has it.
     #[error("another process uses the database {0}")]
     InUse(String),
+    /// Two gateways would have one name.
+    #[error(
+        "another gateway called `{0}` uses the database, or ended a moment ago without its journal; \
+         two that share a database differ in their names"
+    )]
+    NameTaken(String),
+    /// Another gateway has changed what this was judged on.
+    #[error("another gateway has made a change meanwhile; try again")]
+    Moved,
     /// What lies in it cannot be read.
     #[error("the database holds what cannot be read: {0}")]
     Content(String),
@@ -77,9 +87,6 @@ pub(crate) fn schema() -> i64 {
 /// Connections that read.
 const READERS_MAX: u32 = 4;
 
-/// The number of the lock that whoever grants money holds.
-const ONLY: i64 = 0x4865_6172_7468;
-
 /// Longest wait for a connection: after that the database counts as gone.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
@@ -93,36 +100,23 @@ impl Store {
         let file = path(url)?.map(PathBuf::from);
         let (kind, url) = address(url)?;
         let options = AnyConnectOptions::from_str(&url)?;
-        let pool = |connections: u32, only: Arc<AtomicBool>| {
+        let pool = |connections: u32| {
             AnyPoolOptions::new()
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE)
-                .after_connect(move |connection, _| {
-                    let only = only.load(Ordering::Acquire);
-                    Box::pin(async move {
-                        prepare(connection, kind).await?;
-                        if only { only_writer(connection).await } else { Ok(()) }
-                    })
-                })
+                .after_connect(move |connection, _| Box::pin(prepare(connection, kind)))
         };
-        let only = Arc::<AtomicBool>::default();
-        let write = pool(1, Arc::clone(&only)).connect_with(options.clone()).await?;
+        let write = pool(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&write).await?;
-        let read = pool(READERS_MAX, Arc::default()).connect_with(options).await?;
-        Ok(Self { kind, file, only, read, write })
+        let read = pool(READERS_MAX).connect_with(options).await?;
+        Ok(Self { kind, file, read, write })
     }
 
-    /// Takes the database for this process alone: money that two processes grant is granted twice.
-    /// Whoever only reads needs no such word. Of SQLite's file it holds until the file returned is
-    /// dropped; of a server as long as the one connection that writes, and the next one.
-    pub(crate) async fn alone(&self) -> Result<Option<File>, StoreError> {
-        if let Some(file) = &self.file {
-            return lock(file).map(Some);
-        }
-        self.only.store(true, Ordering::Release);
-        let mut connection = self.write.acquire().await?;
-        let taken = only_writer(&mut connection).await;
-        taken.map(|()| None).map_err(|_| StoreError::InUse("that is named".to_owned()))
+    /// Takes SQLite's file for this process alone, until what is returned is dropped: money that
+    /// two processes grant is granted twice. Whoever only reads needs no such word. Gateways that
+    /// share a server come in by [`Store::come_in`].
+    pub(crate) fn alone(&self) -> Result<Option<File>, StoreError> {
+        self.file.as_deref().map(lock).transpose()
     }
 
     /// Which database it is.
@@ -148,20 +142,6 @@ impl Store {
         self.read.close().await;
         self.write.close().await;
     }
-}
-
-/// Takes PostgreSQL's lock for whoever grants money; it ends with the connection. An earlier
-/// connection of ours may not be quite gone.
-async fn only_writer(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
-    const SQL: &str = "SELECT CASE WHEN pg_try_advisory_lock($1) THEN 1 ELSE 0 END AS taken";
-    for pause_ms in [0, 50, 100, 200, 400, 800, 1600] {
-        tokio::time::sleep(Duration::from_millis(pause_ms)).await;
-        let row = sqlx::query(SQL).bind(ONLY).fetch_one(&mut *connection).await?;
-        if row.try_get::<i32, _>("taken")? == 1 {
-            return Ok(());
-        }
-    }
-    Err(sqlx::Error::Protocol("another gateway uses the database".to_owned()))
 }
 
 /// See [`Store::alone`].

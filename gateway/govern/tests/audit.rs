@@ -1,11 +1,9 @@
 //! The audit trail: nothing that is altered, dropped, inserted or reordered stays unseen, and what
 //! is exported is all of it.
 
-use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, UdpSocket};
-use std::time::Duration;
+use std::io::BufRead;
 
-use govern::audit::export::{Sender, Transport, syslog, write_json_line};
+use govern::audit::export::{syslog, syslog_within, write_json_line};
 use govern::audit::{Anchor, Broken, Chain, Fault, Record, Verifier, day, verify};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -281,69 +279,26 @@ fn a_syslog_message_is_written_as_the_standard_says() {
     assert_eq!(words[5], 32);
 }
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
+/// What is cut for a datagram says how much is missing, and keeps everything else.
 #[test]
-fn records_travel_over_udp() {
-    let server = UdpSocket::bind("127.0.0.1:0").expect("a port");
-    server.set_read_timeout(Some(PATIENCE)).expect("it is set");
-    let address = server.local_addr().expect("bound").to_string();
-    let mut sender = Sender::new(Transport::Udp, &address, PATIENCE);
-    let mut buffer = vec![0; 65_536];
-    for record in &records("a", 3) {
-        sender.send(record).expect("sent");
-        let length = server.recv(&mut buffer).expect("received");
-        assert_eq!(buffer[..length], *syslog(record).as_bytes());
+fn a_message_is_cut_within_its_body_only() {
+    let record = &golden()[0];
+    let (whole, length) = (syslog(record), syslog(record).len());
+    assert_eq!(syslog_within(record, length), whole);
+    let head = whole.len() - record.body.len() - 2;
+    for bytes_max in head + 40..length {
+        let cut = syslog_within(record, bytes_max);
+        assert!(cut.len() <= bytes_max, "{bytes_max}: {cut}");
+        assert!(cut.starts_with(&whole[..head - 1]), "{cut}");
+        let (fields, text) = cut.rsplit_once("\"] ").expect("structured data");
+        let missing = fields.rsplit_once(" cut=\"").expect("it says so").1;
+        let missing: usize = missing.parse().expect("a number");
+        assert_eq!(
+            (text.len() + missing, record.body.starts_with(text)),
+            (record.body.len(), true)
+        );
     }
-    let mut huge = records("a", 1).remove(0);
-    huge.body = "x".repeat(70_000);
-    assert!(sender.send(&huge).is_err(), "no datagram holds it");
-}
-
-fn frame(from: &mut impl BufRead) -> String {
-    let mut length = Vec::new();
-    from.read_until(b' ', &mut length).expect("a length");
-    let length = String::from_utf8(length).expect("digits");
-    let mut message = vec![0; length.trim_end().parse().expect("a number")];
-    from.read_exact(&mut message).expect("all of it");
-    String::from_utf8(message).expect("text")
-}
-
-#[test]
-fn records_travel_over_tcp_and_find_a_server_that_came_back() {
-    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = server.local_addr().expect("bound");
-    let mut sender = Sender::new(Transport::Tcp, &address.to_string(), PATIENCE);
-    let all = records("a", 3);
-    let two: Vec<String> = std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let (stream, _) = server.accept().expect("a client");
-            let mut stream = BufReader::new(stream);
-            (0..2).map(|_| frame(&mut stream)).collect()
-        });
-        sender.send(&all[0]).expect("sent");
-        sender.send(&all[1]).expect("sent");
-        reader.join().expect("read")
-    });
-    assert_eq!(two, [syslog(&all[0]), syslog(&all[1])]);
-    drop(server);
-    // The first may vanish in a connection that nobody reads any more; then it is known.
-    let failed = (0..100).any(|_| sender.send(&all[2]).is_err());
-    assert!(failed, "nobody listens");
-    let server = TcpListener::bind(address).expect("the same port");
-    sender.send(&all[2]).expect("sent");
-    let (stream, _) = server.accept().expect("a client");
-    assert_eq!(frame(&mut BufReader::new(stream)), syslog(&all[2]));
-}
-
-/// A server that takes no more is an error within the timeout, not a wait.
-#[test]
-fn a_server_that_does_not_read_is_given_up() {
-    let server = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = server.local_addr().expect("bound").to_string();
-    let mut sender = Sender::new(Transport::Tcp, &address, Duration::from_millis(50));
-    let mut huge = records("a", 1).remove(0);
-    huge.body = "x".repeat(64 << 20);
-    assert!(sender.send(&huge).is_err());
-    drop(server);
+    // Without room for anything of the body, the fields are still there.
+    let least = syslog_within(record, 0);
+    assert!(least.ends_with(&format!(" cut=\"{}\"] ", record.body.len())), "{least}");
 }

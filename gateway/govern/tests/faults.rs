@@ -11,6 +11,10 @@ mod killed;
 mod ledger;
 #[path = "faults/outage.rs"]
 mod outage;
+#[path = "money/records.rs"]
+mod records;
+#[path = "faults/rewrap.rs"]
+mod rewrap;
 #[path = "money/shop.rs"]
 mod shop;
 #[path = "faults/till.rs"]

@@ -14,6 +14,8 @@ mod cases;
 mod ledger;
 #[path = "money/model.rs"]
 mod model;
+#[path = "money/records.rs"]
+mod records;
 #[path = "money/shop.rs"]
 mod shop;
 #[path = "money/steps.rs"]
@@ -48,7 +50,13 @@ async fn run(seed: u64, steps: usize, url: Option<String>) -> Tally {
             0..=23 if running.len() < 24 => world.admit(&mut running).await,
             24..=79 if !running.is_empty() => {
                 let at = world.random.index(running.len());
-                let over = (0..world.random.below(20)).any(|_| world.make(&mut running[at]));
+                let mut over = false;
+                for _ in 0..world.random.below(20) {
+                    over |= world.make(&mut running[at]).await;
+                    if over {
+                        break;
+                    }
+                }
                 if over && world.random.permille(300) {
                     let done = running.swap_remove(at);
                     world.end(done);

@@ -139,9 +139,18 @@ fn price() -> impl Strategy<Value = ModelPrice> {
                 cache_read: Some(more(read, dearer.input)),
                 cache_write: Some(more(write, dearer.input)),
             };
-            let tiers =
-                above.map(|above| Tier { above_input_tokens: above + 1, rates: rates_then });
-            ModelPrice { model: "*".to_owned(), rates, tiers: tiers.into_iter().collect() }
+            let tiers = above.map(|above| Tier {
+                above_input_tokens: above + 1,
+                rates: rates_then,
+                batch: None,
+            });
+            ModelPrice {
+                model: "*".to_owned(),
+                rates,
+                tiers: tiers.into_iter().collect(),
+                batch: None,
+                device: None,
+            }
         },
     )
 }
@@ -258,8 +267,8 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 fn layers(policies: &[Policy]) -> Vec<Layer<'_>> {
-    let names = (0..).map(|at| format!("layer {at}"));
-    names.zip(policies).map(|(name, policy)| Layer { name, policy }).collect()
+    let names = ["organisation", "team", "project", "key"];
+    names.iter().zip(policies).map(|(kind, policy)| Layer { kind, name: "a", policy }).collect()
 }
 
 fn judge(policies: &[Policy], ask: &Ask) -> Result<Allowed, Denied> {

@@ -31,7 +31,7 @@ const BODY_TIME: Duration = Duration::from_secs(30);
 /// A request.
 pub(super) struct Asked {
     pub(super) governor: Governor,
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     pub(super) route: Arc<Route>,
     /// What the path names. What can be no id is an empty one, which names nothing.
     pub(super) id: Id,
@@ -112,17 +112,7 @@ impl Asked {
 
     /// The line of the audit that says who has done this.
     pub(super) fn note(&self, now: Millis, action: &str, organisation: &str) -> NoteOf {
-        let mut actor = Map::new();
-        if let Some(key) = &self.principal.key {
-            actor.insert("key".to_owned(), json!(key.id));
-            actor.insert("key_prefix".to_owned(), json!(key.prefix));
-        }
-        if let Some(user) = &self.principal.user {
-            actor.insert("user".to_owned(), json!(user.id));
-        }
-        if let Some(source) = &self.source {
-            actor.insert("source".to_owned(), json!(source));
-        }
+        let actor = self.principal.actor(self.source.as_deref());
         let mut body = Map::new();
         body.insert("action".to_owned(), json!(action));
         body.insert("actor".to_owned(), Value::Object(actor));
@@ -152,8 +142,8 @@ impl NoteOf {
 }
 
 /// Whoever the layer before has let in.
-pub(super) fn principal(extensions: &Extensions) -> Result<Principal, Refusal> {
-    extensions.get::<Principal>().cloned().ok_or_else(|| {
+pub(super) fn principal(extensions: &Extensions) -> Result<Arc<Principal>, Refusal> {
+    extensions.get::<Arc<Principal>>().cloned().ok_or_else(|| {
         let message = "This needs a key: send 'Authorization: Bearer hk-...'.";
         Failure::new(ErrorKind::Unauthorized, "invalid_api_key", message).into()
     })

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use futures_util::stream::try_unfold;
 use govern::audit::{Anchor, Record, Verifier};
+use govern::deliver::Notice;
 use govern::report::{self, RecordQuery};
 use govern::role::Permission;
 use govern::{Governor, Id, Millis, Scope};
@@ -117,6 +118,8 @@ async fn verify(asked: Asked) -> Result<Answer, Refusal> {
     Ok(match outcome {
         Ok(summary) => Answer::json(&json!({ "summary": summary })),
         Err(broken) => {
+            let governor = &asked.governor;
+            governor.tell(Notice::broken(&broken, governor.gateway(), governor.now()));
             let (number, why) = (broken.number, broken.why.to_string());
             let broken = json!({ "chain": broken.chain, "number": number, "why": why });
             Answer::json(&json!({ "broken": broken }))

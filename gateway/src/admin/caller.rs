@@ -29,7 +29,12 @@ impl<'a> Caller<'a> {
         now: Millis,
     ) -> Result<Self, Refusal> {
         let over = |at: Option<Millis>| at.is_some_and(|at| at <= now);
-        let gone = || Refusal::from(Denied::new(Rule::RevokedKey, "This key was revoked."));
+        let gone = || {
+            Refusal::from(Denied::new(
+                Rule::RevokedKey,
+                "The key was revoked, or its owner's account deleted.",
+            ))
+        };
         let user = principal.user.as_ref().map(|user| &user.id);
         if let Some(id) = user {
             let user = directory.user(id).ok_or_else(gone)?;

@@ -89,6 +89,5 @@ fn digest(asked: &Asked) -> String {
         digest.update([0]);
     }
     digest.update(&asked.body);
-    let bytes: [u8; 32] = digest.finalize().into();
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest.finalize())
 }

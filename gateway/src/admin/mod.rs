@@ -12,9 +12,11 @@
 mod answer;
 mod asked;
 mod audit;
+mod bodies;
 mod caller;
 mod check;
 mod documents;
+mod dry;
 mod explain;
 mod idempotency;
 mod openapi;

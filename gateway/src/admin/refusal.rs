@@ -40,7 +40,7 @@ impl Refusal {
     /// The thing may be known, the deed may not be done.
     pub(super) fn lacking(permission: Permission) -> Self {
         let message = format!(
-            "This needs the permission '{}' there, which no role of this key's gives it.",
+            "This needs the permission '{}' there, which no role of whoever asks gives.",
             permission.name()
         );
         Failure::new(ErrorKind::Forbidden, LACKING, message).into()
@@ -71,9 +71,15 @@ impl Refusal {
         Failure::new(ErrorKind::Internal, "internal_error", "The server failed.").into()
     }
 
+    /// The same about a field within another one.
+    pub(super) fn within(mut self, outer: &str) -> Self {
+        self.failure.error.param = self.failure.error.param.map(|inner| format!("{outer}{inner}"));
+        self
+    }
+
     /// The stable name of what is wrong.
-    pub(super) fn code(&self) -> &'static str {
-        self.failure.error.code.unwrap_or_default()
+    pub(super) fn code(&self) -> &str {
+        self.failure.error.code.as_deref().unwrap_or_default()
     }
 }
 

@@ -66,6 +66,12 @@ pub(super) trait Changeable: Resource {
 
     /// A changed one.
     fn change(&self, change: Self::Change, caller: &Caller<'_>) -> Result<Self, Refusal>;
+
+    /// What has to follow once it is changed. Where that fails the change holds all the same, and
+    /// sending it again makes up for it.
+    fn follow(&self, _asked: &Asked) -> impl Future<Output = Result<(), Refusal>> + Send {
+        std::future::ready(Ok(()))
+    }
 }
 
 /// A kind of thing that may go.
@@ -215,6 +221,7 @@ async fn change<R: Changeable>(asked: Asked) -> Result<Answer, Refusal> {
     let change: R::Change = asked.body()?;
     let thing =
         replace::<R>(&asked, "change", None, |old, caller| old.change(change, caller)).await?;
+    thing.follow(&asked).await?;
     Ok(Answer::json(&shown_more(&asked, &thing)))
 }
 

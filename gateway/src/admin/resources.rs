@@ -21,6 +21,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes.extend(usual::<Team>());
     routes.extend(usual::<Project>());
     routes.extend(usual::<User>());
+    routes.extend(users::routes());
     routes.extend(roles::with_built_in(usual::<Role>()));
     routes.extend(to_read::<Key>());
     let make = to_make::<Key>(|asked| Box::pin(keys::create(asked)));

@@ -15,8 +15,9 @@ use super::refusal::{LACKING, Refusal};
 use super::table::{Method, Route, routes};
 use super::{BASE, documents, idempotency, usage};
 
-/// Everything below `/admin/v1`. To stand behind a layer that puts a [`govern::Principal`] into the
-/// request's extensions, and [`crate::server::Peer`] where the address is known.
+/// Everything below `/admin/v1`. To stand behind a layer that puts an `Arc` of a
+/// [`govern::Principal`] into the request's extensions, and [`crate::server::Peer`] where the
+/// address is known.
 pub fn router<S: Clone + Send + Sync + 'static>(governor: Governor) -> Router<S> {
     let mut router = Router::new()
         .route(BASE, get(documents::page))

@@ -277,7 +277,9 @@ impl Route {
 pub fn routes() -> Vec<Route> {
     let mut routes = resources::routes();
     routes.push(super::explain::route());
+    routes.push(super::dry::route());
     routes.extend(usage::routes());
     routes.extend(super::audit::routes());
+    routes.extend(super::bodies::routes());
     routes
 }

@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue};
 use govern::ledger::{Outcome, Tokens};
-use govern::{Ask, Money, Operation, Receipt};
+use govern::policy::Label;
+use govern::{Ask, Denied, Governor, Money, Operation, Principal, Receipt};
+use wire::Usage;
 
 use super::App;
-use super::envelope::Caller;
+use super::envelope::{Caller, Who};
 use super::error::Failure;
+use super::generate::service_tier;
 use super::run::Run;
 use crate::backend::meter::{End, Meter};
 
@@ -27,18 +30,176 @@ pub(super) const USED_UP: &str =
     "The answer ends here because the budget that pays for it is used up.";
 
 /// Judges a request and sets money aside for it. `None`: nobody governs.
-pub(super) fn admit(
+pub(super) async fn admit(
     app: &App,
     caller: &Caller,
     ask: impl FnOnce() -> Ask,
 ) -> Result<Option<Bill>, Failure> {
     let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else { return Ok(None) };
-    let (request_id, source) = (who.request_id.clone(), who.source());
-    let operation = governor.admit(&who.principal, &Ask { request_id, source, ..ask() })?;
+    let ask = asked(caller, who, ask());
+    let operation = governor.let_in(&who.principal, &ask).await?;
+    who.said.by(&operation);
     Ok(Some(Bill(operation)))
 }
 
+/// How secret a request is; the lowest label where nobody governs.
+pub(super) fn label(
+    app: &App,
+    caller: &Caller,
+    ask: impl FnOnce() -> Ask,
+) -> Result<Label, Failure> {
+    let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else {
+        return Ok(Label::default());
+    };
+    let ask = asked(caller, who, ask());
+    Ok(governor.label(&who.principal, &ask)?)
+}
+
+/// As [`label`], with most new tokens per choice.
+pub(super) fn judged(
+    app: &App,
+    caller: &Caller,
+    ask: impl FnOnce() -> Ask,
+) -> Result<(Label, u32), Failure> {
+    let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else {
+        return Ok((Label::default(), u32::MAX));
+    };
+    let ask = asked(caller, who, ask());
+    let allowed = governor.judged(&who.principal, &ask)?;
+    Ok((allowed.label, allowed.max_output))
+}
+
+/// Judges a request whose answer is there already, and books that it was given again, for nothing;
+/// what the answer's head says of it.
+pub(super) async fn given_again(
+    app: &App,
+    caller: &Caller,
+    ask: Ask,
+) -> Result<HeaderMap, Failure> {
+    judged(app, caller, || ask.clone())?;
+    // Nothing is computed, so nothing is held.
+    let backend = "cache".to_owned();
+    let ask = || Ask { backend, input_tokens: 0, max_output: None, room: 0, burst: 0, ..ask };
+    let mut headers = HeaderMap::new();
+    if let Some(bill) = admit(app, caller, ask).await? {
+        bill.headers(&mut headers);
+        bill.0.used(Tokens::default(), Outcome::Done, 0);
+        let receipt = bill.0.finish();
+        bill.settled(&mut headers, &receipt);
+        durable(receipt).await;
+    }
+    Ok(headers)
+}
+
+/// An answer's head says that something ended it, or is missing.
+pub(super) fn has_notice(headers: &HeaderMap) -> bool {
+    headers.contains_key("x-hearth-notice")
+}
+
+/// A question with what is known of its caller.
+fn asked(caller: &Caller, who: &Who, ask: Ask) -> Ask {
+    let (request_id, source) = (who.request_id.clone(), who.source());
+    let label = ask.label.max(caller.past_label());
+    Ask { request_id, source, label, ..ask }
+}
+
+/// As [`admit`], for another attempt of the same operation: `Governor::again` where the one before
+/// has come to nothing, `Governor::beside` where it is still waited for.
+pub(super) async fn further(
+    app: &App,
+    caller: &Caller,
+    (before, how): (Option<Bill>, Further),
+    ask: impl FnOnce() -> Ask,
+) -> Result<Option<Bill>, Failure> {
+    let (Some(governor), Some(who), Some(before)) = (app.door.governor(), &caller.who, before)
+    else {
+        return admit(app, caller, ask).await;
+    };
+    let ask = asked(caller, who, ask());
+    governor.stock_up(&who.principal, &ask).await;
+    let operation = how(governor, &who.principal, &ask, &before.0)?;
+    who.said.by(&operation);
+    Ok(Some(Bill(operation)))
+}
+
+/// How an attempt follows another.
+pub(super) type Further =
+    fn(&Governor, &Principal, &Ask, &Operation) -> Result<Arc<Operation>, Denied>;
+
 impl Bill {
+    /// The same operation.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Another one was faster: its money is free at once.
+    pub(super) fn lost(&self) {
+        drop(self.0.finish());
+    }
+
+    /// What the prompt was taken for, for providers that do not say.
+    pub(super) fn estimate(&self) -> Usage {
+        Usage { prompt_tokens: self.0.input_tokens(), ..Usage::default() }
+    }
+
+    /// New tokens that are paid for.
+    pub(super) fn allowance(&self) -> u32 {
+        self.0.allowance()
+    }
+
+    /// Tokens were made by somebody else; `false`: what is paid for is used up.
+    pub(super) fn made(&self, longest: u32) -> bool {
+        self.0.made(longest);
+        let up = longest >= self.0.allowance() && self.0.allowance() < self.0.max_output();
+        if up {
+            self.0.stopped_by_budget();
+        }
+        !up
+    }
+
+    /// A provider served it as a batch, or did not, as it says itself. It counts where a batch was
+    /// asked for.
+    pub(super) fn served(&self, flex: bool) {
+        self.0.served(service_tier(flex));
+    }
+
+    /// Settles with what a provider says was used; `first` is the time to the first byte.
+    pub(super) fn finish_provider(
+        &self,
+        usage: &Usage,
+        outcome: Outcome,
+        first: Duration,
+    ) -> Receipt {
+        self.provider_used(usage, outcome, first);
+        if outcome == Outcome::Done {
+            self.0.answered(usage.completion_tokens, usage.reasoning_tokens);
+        }
+        self.0.finish()
+    }
+
+    /// What a provider made of an answer that it broke off, for the books of this attempt. The next
+    /// one settles it.
+    pub(super) fn broke_off(&self, usage: &Usage, first: Duration) {
+        self.provider_used(usage, Outcome::Failed, first);
+    }
+
+    fn provider_used(&self, usage: &Usage, outcome: Outcome, first: Duration) {
+        let tokens = Tokens {
+            input: usage.prompt_tokens,
+            cache_read: usage.cached_tokens,
+            cache_write: usage.cache_write_tokens,
+            output: usage.completion_tokens,
+            reasoning: usage.reasoning_tokens,
+        };
+        let first_ms = i64::try_from(first.as_millis()).unwrap_or(i64::MAX);
+        self.0.used(tokens, outcome, first_ms);
+    }
+
+    /// Whoever was asked gave nothing that anybody has read.
+    pub(super) fn came_to_nothing(&self) {
+        self.0.used(Tokens::default(), Outcome::Failed, 0);
+    }
+
     /// For the engine's thread.
     pub(super) fn meter(&self) -> Box<dyn Meter> {
         Box::new(Engine(Arc::clone(&self.0)))
@@ -61,19 +222,32 @@ impl Bill {
     }
 
     /// Settles work that makes no tokens.
-    pub(super) fn finish_input(&self, input: u64) -> Receipt {
+    pub(super) fn finish_input(&self, input: u64, device_us: u64) -> Receipt {
+        self.0.ran_for(device_us);
         self.0.used(Tokens { input, ..Tokens::default() }, Outcome::Done, 0);
         self.0.finish()
     }
 
     /// What is left of the budgets and the rates, for an answer's head.
     pub(super) fn headers(&self, headers: &mut HeaderMap) {
-        if let Some(left) = self.0.left() {
-            put(headers, "x-hearth-budget-remaining", &dollars(left));
-        }
+        self.remaining(headers);
         for (name, value) in self.0.rate_headers() {
             put(headers, name, &value);
         }
+    }
+
+    /// What the tightest hard budget has left: less what is held while the answer is under way, and
+    /// exact where it is settled.
+    pub(super) fn remaining(&self, headers: &mut HeaderMap) {
+        if let Some(left) = self.0.left() {
+            put(headers, "x-hearth-budget-remaining", &dollars(left));
+        }
+    }
+
+    /// What the head of a whole answer says beside, when it is settled.
+    pub(super) fn settled(&self, headers: &mut HeaderMap, receipt: &Receipt) {
+        cost_header(headers, receipt.cost);
+        self.remaining(headers);
     }
 }
 
@@ -134,6 +308,7 @@ impl Meter for Engine {
         };
         let first_us =
             if usage.completion_tokens > 0 { usage.queue_us + usage.prefill_us } else { 0 };
+        self.0.ran_for(usage.prefill_us.saturating_add(usage.decode_us));
         let outcome = if *failed { Outcome::Failed } else { Outcome::Cancelled };
         self.0.used(tokens, outcome, i64::try_from(first_us / 1000).unwrap_or(i64::MAX));
         if *longest >= self.0.allowance() && self.0.allowance() < self.0.max_output() {

@@ -10,6 +10,7 @@ use axum::body;
 use axum::extract::Request;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT};
+use axum::http::request::Parts;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -17,6 +18,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use wire::ErrorKind;
 
 use super::App;
+use super::envelope::Caller;
 use super::error::Failure;
 
 /// Thrown away at most, after the answer is known.
@@ -27,6 +29,13 @@ const DISCARD_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Body {
     bytes: Bytes,
     _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Body {
+    /// One that was made here, and takes nobody's room.
+    pub(super) fn of(bytes: Bytes) -> Self {
+        Self { bytes, _room: None }
+    }
 }
 
 impl Deref for Body {
@@ -42,6 +51,11 @@ impl Deref for Body {
 /// # Errors
 /// Too large, too slow, broken off, not JSON by its own words, or there is no room for it now.
 pub(super) async fn read(request: Request, app: &App) -> Result<Body, Failure> {
+    read_with_head(request, app).await.map(|(_, body)| body)
+}
+
+/// As [`read`], with the request's head.
+pub(super) async fn read_with_head(request: Request, app: &App) -> Result<(Parts, Body), Failure> {
     let limits = &app.limits;
     let (parts, mut body) = request.into_parts();
     plain(&parts.headers)?;
@@ -83,7 +97,11 @@ pub(super) async fn read(request: Request, app: &App) -> Result<Body, Failure> {
             }
         }
     }
-    Ok(Body { bytes: first.unwrap_or_else(|| all.into()), _room: room })
+    let bytes = first.unwrap_or_else(|| all.into());
+    if let Some(who) = parts.extensions.get::<Caller>().and_then(|caller| caller.who.as_ref()) {
+        who.said.asked(&bytes, &who.principal);
+    }
+    Ok((parts, Body { bytes, _room: room }))
 }
 
 /// Bytes are paid for as they come: what a client only announces takes nothing from others.

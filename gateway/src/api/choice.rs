@@ -182,6 +182,11 @@ impl Choice {
         self.token_ids.iter_mut().for_each(Vec::clear);
     }
 
+    /// The stop string that ended it.
+    pub(super) fn stop(&self) -> Option<&str> {
+        self.stops.met()
+    }
+
     fn shown(&self) -> usize {
         self.direct + self.stops.emitted_bytes()
     }

@@ -2,9 +2,10 @@
 //! governor knows.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, Method, header};
 use govern::role::Permission;
 use govern::{Denied, Governor, Principal, Rule, Scope};
 
@@ -12,6 +13,7 @@ use super::auth::{self, Keys};
 use super::error::Failure;
 use crate::server::Peer;
 use crate::signin::{self, SignIn};
+use crate::tls::ClientNames;
 
 /// The door.
 pub enum Door {
@@ -35,6 +37,8 @@ pub(super) struct Head<'a> {
     pub(super) method: &'a Method,
     pub(super) path: &'a str,
     pub(super) source: Option<IpAddr>,
+    /// What the client's certificate says of it.
+    names: Option<&'a ClientNames>,
 }
 
 impl<'a> Head<'a> {
@@ -44,7 +48,16 @@ impl<'a> Head<'a> {
             method: request.method(),
             path: request.uri().path(),
             source: peer(request),
+            names: request.extensions().get(),
         }
+    }
+
+    /// The certificate, where nothing else is shown. A browser shows one by itself, whatever site
+    /// has it ask, and says `Origin` then: services do not.
+    fn certificate(&self) -> Option<&'a [String]> {
+        let Self { headers, names, .. } = self;
+        let alone = auth::shown(headers).is_none() && !headers.contains_key(header::ORIGIN);
+        names.filter(|_| alone).map(|names| &names.0[..])
     }
 }
 
@@ -53,7 +66,7 @@ pub(super) enum Entered {
     /// Somebody with a fixed key: its number, from 1; 0 where none is needed.
     Key(u64),
     /// Somebody whom the governor knows.
-    Known(Box<Principal>),
+    Known(Arc<Principal>),
 }
 
 impl Door {
@@ -62,17 +75,18 @@ impl Door {
         match self {
             Self::Keys(keys) => keys.check(head.headers).map(Entered::Key),
             Self::Governed(governor, signin) => {
-                let Head { headers, method, path, source } = *head;
+                let Head { headers, method, path, source, .. } = *head;
                 let signed_in = match signin {
                     Some(signin) => signin::principal_of(signin, headers, method, source).await?,
                     None => None,
                 };
-                let principal = match signed_in {
-                    Some(principal) => principal,
-                    None => governor.authenticate(shown(headers), source)?,
+                let principal = match (signed_in, head.certificate()) {
+                    (Some(principal), _) => principal,
+                    (None, Some(names)) => governor.of_certificate(names, source)?,
+                    (None, None) => governor.authenticate(shown(headers), source)?,
                 };
                 permitted(governor, &principal, path)?;
-                Ok(Entered::Known(Box::new(principal)))
+                Ok(Entered::Known(Arc::new(principal)))
             }
         }
     }
@@ -83,6 +97,12 @@ impl Door {
             Self::Governed(_, signin) => signin.as_ref(),
             Self::Keys(_) => None,
         }
+    }
+
+    /// Whoever comes in has books that are kept for them.
+    #[must_use]
+    pub fn pays(&self) -> bool {
+        matches!(self, Self::Governed(..))
     }
 
     /// The governor, where there is one.
@@ -107,7 +127,7 @@ fn shown(headers: &HeaderMap) -> Option<&str> {
 /// Routes beside the models' that ask for more than a key. The admin routes ask for themselves.
 fn permitted(governor: &Governor, principal: &Principal, path: &str) -> Result<(), Denied> {
     let permission = match path {
-        "/metrics" => Permission::MetricsRead,
+        "/metrics" | "/v1/route/explain" => Permission::MetricsRead,
         "/v1/load_lora_adapter" | "/v1/unload_lora_adapter" => Permission::AdaptersWrite,
         _ => return Ok(()),
     };
@@ -116,8 +136,8 @@ fn permitted(governor: &Governor, principal: &Principal, path: &str) -> Result<(
         return Ok(());
     }
     let message = format!(
-        "This key lacks the permission '{}' on everything; a role that has it must be granted to \
-         the key.",
+        "This needs the permission '{}' on everything; grant a role that has it to the key or the \
+         person who asks.",
         permission.name()
     );
     Err(Denied::new(Rule::Permission, message))

@@ -1,14 +1,16 @@
-//! `POST /v1/embeddings`.
+//! `POST /v1/embeddings` by a model of this process.
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
 use axum::response::Response;
 use wire::openai::{embeddings, parse_embeddings};
 use wire::{ApiError, EmbeddingRequest, ErrorKind};
 
+use super::body::Body;
+use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::{json, with};
+use super::pooled::Pooled;
 use super::{App, pool, prepare};
 use crate::backend::embed::Input;
 use crate::backend::{PoolModel, Task};
@@ -20,14 +22,18 @@ struct Prepared {
     inputs: Vec<Input>,
 }
 
-/// `POST /v1/embeddings`
-pub(super) async fn embeddings(
-    State(app): State<Arc<App>>,
-    request: Request,
+/// Answers with a model of this process: the one that is asked for, or `name`.
+pub(super) async fn local(
+    app: &Arc<App>,
+    caller: &Caller,
+    body: &Arc<Body>,
+    name: Option<&str>,
 ) -> Result<Response, Failure> {
-    let (caller, prepared) = prepare::read(&app, request, |app, body, _| read(app, body)).await?;
-    let Prepared { model, request, inputs } = prepared;
-    let (mut done, headers) = pool::run(&app, (&model, "embeddings"), inputs, &caller).await?;
+    let (own, name) = (Arc::clone(body), name.map(str::to_owned));
+    let work = move |app: &App| read(app, &own, name.as_deref());
+    let Prepared { model, request, inputs } = prepare::run(app, body.len(), work).await?;
+    let what = (&*model, Pooled::Embeddings, &*request.model);
+    let (mut done, headers) = pool::run(app, what, inputs, caller).await?;
     let numbers = done.vectors.iter().map(Vec::len).sum::<usize>();
     if let Some(size) = request.dimensions {
         done.vectors.iter_mut().for_each(|vector| shorten(vector, size));
@@ -36,12 +42,12 @@ pub(super) async fn embeddings(
     let write = move |_: &App| {
         Ok(embeddings::answer(&model.id, &done.vectors, request.encoding, done.tokens))
     };
-    prepare::run(&app, 4 * numbers, write).await.map(|body| with(headers, json(body)))
+    prepare::run(app, 4 * numbers, write).await.map(|body| with(headers, json(body)))
 }
 
-fn read(app: &App, body: &[u8]) -> Result<Prepared, Failure> {
+fn read(app: &App, body: &[u8], name: Option<&str>) -> Result<Prepared, Failure> {
     let mut request = parse_embeddings(body, &app.limits.request)?;
-    let model = pool::model(app, &request.model, Task::Embed)?;
+    let model = pool::model(app, name.unwrap_or(&request.model), Task::Embed)?;
     check_dimensions(&model, request.dimensions)?;
     let prefix = pool::prefix(&model, &request.instruction)?;
     let all = std::mem::take(&mut request.inputs);

@@ -10,17 +10,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use govern::Principal;
-use govern::policy::pattern;
+use govern::policy::{Label, pattern};
 use tokio::sync::OwnedSemaphorePermit;
-use wire::ErrorKind;
+use wire::{Dialect, ErrorKind};
 
 use super::App;
 use super::door::{self, Entered, Head};
-use super::error::Failure;
+use super::error::{self, Failure};
 use super::ids;
+use super::kept::Past;
+use super::said::Said;
 use crate::digest;
 use crate::held;
 use crate::metrics::Metrics;
+use crate::scim;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROCESSING_MS: HeaderName = HeaderName::from_static("openai-processing-ms");
@@ -37,11 +40,42 @@ pub(super) struct Caller {
     pub(super) tenant: u64,
     /// Whose cached pages it may share: a number of the team; 0: everybody's.
     pub(super) pages: u64,
+    /// The request's id, as its answer shows it.
+    pub(super) request_id: Arc<str>,
     /// Whom the governor knows it as.
     pub(super) who: Option<Arc<Who>>,
+    /// What is kept here that it goes on with, as far as it says so.
+    pub(super) past: Option<Result<Arc<Past>, Failure>>,
+    /// Nobody waits for the answer.
+    pub(super) background: bool,
 }
 
 impl Caller {
+    /// Somebody whom the governor knows.
+    pub(super) fn known(
+        principal: Arc<Principal>,
+        request_id: String,
+        source: Option<IpAddr>,
+        arrived: Instant,
+    ) -> Self {
+        // A team's pages are its own: how fast another's prompt is answered must tell nothing.
+        let team = principal.team.as_ref().map_or("", |team| team.id.as_str());
+        let project = principal.project.as_ref().map_or("", |project| project.id.as_str());
+        let organisation = principal.organisation.id.as_str();
+        let number = |part: &str| digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()]);
+        let (tenant, pages) = (number(project), number(team));
+        let who = Who { request_id, said: Said::default(), source, principal };
+        let request_id = who.request_id.as_str().into();
+        let who = Some(Arc::new(who));
+        Self { arrived, tenant, pages, request_id, who, past: None, background: false }
+    }
+
+    /// How secret is what it goes on with, where that says more than the usual.
+    pub(super) fn past_label(&self) -> Option<Label> {
+        let label = self.past.as_ref()?.as_ref().ok()?.label;
+        label.filter(|label| *label >= Label::default())
+    }
+
     /// Whether the policies above it let it ask this model.
     pub(super) fn sees(&self, model: &str) -> bool {
         let Some(who) = &self.who else { return true };
@@ -54,13 +88,20 @@ impl Caller {
 
 /// Somebody whom the governor knows.
 pub(super) struct Who {
-    pub(super) principal: Principal,
+    pub(super) principal: Arc<Principal>,
     pub(super) request_id: String,
+    /// What is said, where it has to be recorded.
+    pub(super) said: Said,
     source: Option<IpAddr>,
 }
 
 impl Who {
     /// Where the request comes from.
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.source
+    }
+
+    /// As [`Who::peer`], for the books.
     pub(super) fn source(&self) -> String {
         self.source.map(|source| source.to_string()).unwrap_or_default()
     }
@@ -75,14 +116,25 @@ pub(super) async fn layer(
     let arrived = Instant::now();
     let id = request_id(request.headers());
     let route = route(request.uri().path());
+    let dialect = dialect(request.uri().path(), request.headers());
+    let scim = request.uri().path().starts_with("/scim/");
     let mut permit = None;
     let answer = match enter(&app, &Head::of(&request)).await {
         Ok((entered, place)) => {
             permit = place;
-            caller(&mut request, entered, arrived, &id);
-            next.run(request).await
+            let who = caller(&mut request, entered, arrived, &id);
+            let answer = next.run(request).await;
+            match who {
+                Some(who) => answer.map(|body| who.said.answered(body)),
+                None => answer,
+            }
         }
         Err(failure) => failure.into_response(),
+    };
+    let answer = match dialect {
+        Some(dialect) => error::in_dialect(answer, dialect, &id),
+        None if scim => scim::shaped(answer),
+        None => answer,
     };
     let code = answer.status().as_u16();
     tracing::debug!(id = id.to_str().unwrap_or(""), route, code, "answered");
@@ -95,26 +147,28 @@ pub(super) async fn layer(
     Response::from_parts(parts, held::hold(body, record))
 }
 
-/// Notes who asks.
-fn caller(request: &mut Request, entered: Entered, arrived: Instant, id: &HeaderValue) {
-    let (tenant, pages, who) = match entered {
-        Entered::Key(number) => (number, 0, None),
+/// Notes who asks; whom the governor knows it as.
+fn caller(
+    request: &mut Request,
+    entered: Entered,
+    arrived: Instant,
+    id: &HeaderValue,
+) -> Option<Arc<Who>> {
+    let request_id = id.to_str().unwrap_or_default();
+    let caller = match entered {
+        Entered::Key(tenant) => {
+            let request_id = request_id.into();
+            let (pages, who, past) = (0, None, None);
+            Caller { arrived, tenant, pages, request_id, who, past, background: false }
+        }
         Entered::Known(principal) => {
-            // A team's pages are its own: how fast another's prompt is answered must tell nothing.
-            let team = principal.team.as_ref().map_or("", |team| team.id.as_str());
-            let project = principal.project.as_ref().map_or("", |project| project.id.as_str());
-            let organisation = principal.organisation.id.as_str();
-            let number =
-                |part: &str| digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()]);
-            let numbers = (number(project), number(team));
-            let request_id = id.to_str().unwrap_or_default().to_owned();
-            let source = door::peer(request);
-            request.extensions_mut().insert(Principal::clone(&principal));
-            let who = Who { principal: *principal, request_id, source };
-            (numbers.0, numbers.1, Some(Arc::new(who)))
+            request.extensions_mut().insert(Arc::clone(&principal));
+            Caller::known(principal, request_id.to_owned(), door::peer(request), arrived)
         }
     };
-    request.extensions_mut().insert(Caller { arrived, tenant, pages, who });
+    let who = caller.who.clone();
+    request.extensions_mut().insert(caller);
+    who
 }
 
 /// Key and place. Probes need neither: an orchestrator has no key, and a full server is alive.
@@ -139,6 +193,19 @@ fn signs_in(app: &App, path: &str) -> bool {
         && (path == "/signin" || path.starts_with("/signin/") || path == "/signout")
 }
 
+/// The dialect of a path's errors, where that is not OpenAI's.
+fn dialect(path: &str, headers: &HeaderMap) -> Option<Dialect> {
+    if path.starts_with("/v1/messages") || headers.contains_key("anthropic-version") {
+        return Some(Dialect::Messages);
+    }
+    if path == "/v2/rerank" {
+        return Some(Dialect::Cohere);
+    }
+    let google =
+        path.starts_with("/v1beta/") || path.starts_with("/v1/models/") && path.contains(':');
+    google.then_some(Dialect::Gemini)
+}
+
 /// The caller's own id if it is short and plain, else a new one.
 fn request_id(headers: &HeaderMap) -> HeaderValue {
     let plain = |b: &u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(b);
@@ -152,7 +219,12 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 
 /// The pattern of a path, for labels: a stranger's path must not make a new one.
 fn route(path: &str) -> &'static str {
-    const ROUTES: [&str; 18] = [
+    const ROUTES: [&str; 23] = [
+        "/v1/route/explain",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
+        "/v1/responses",
+        "/v1/responses/input_tokens",
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/embeddings",
@@ -176,8 +248,12 @@ fn route(path: &str) -> &'static str {
         Some(route) => route,
         None if path == "/" => "/",
         None if path.starts_with("/admin/v1") => "/admin/v1",
+        None if path.starts_with("/scim/v2") => "/scim/v2",
         None if path.starts_with("/signin") || path == "/signout" => "/signin",
         None if path.starts_with("/v1/models/") => "/v1/models/{id}",
+        None if path.starts_with("/v1/responses/") => "/v1/responses/{id}",
+        None if path.starts_with("/v1/conversations") => "/v1/conversations",
+        None if path.starts_with("/v1beta/models") => "/v1beta/models",
         None => "other",
     }
 }

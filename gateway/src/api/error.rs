@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use govern::{Class, Denied};
 use scheduler::types::Refusal;
-use wire::{ApiError, ErrorKind, openai};
+use wire::{ApiError, Dialect, ErrorKind, cohere, gemini, messages, openai};
 
 use crate::backend::SubmitError;
 use crate::backend::local::EngineState;
@@ -125,13 +125,35 @@ fn status(kind: ErrorKind) -> StatusCode {
         ErrorKind::Overloaded | ErrorKind::Quota => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        ErrorKind::Upstream => StatusCode::BAD_GATEWAY,
         ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+/// A failure's answer in another dialect's shape.
+pub(super) fn in_dialect(
+    mut answer: Response,
+    dialect: Dialect,
+    request_id: &HeaderValue,
+) -> Response {
+    let Some(failure) = answer.extensions_mut().remove::<Failure>() else { return answer };
+    let id = request_id.to_str().unwrap_or_default();
+    let body = match dialect {
+        Dialect::Messages => {
+            answer.headers_mut().insert("request-id", request_id.clone());
+            messages::error(&failure.error, id)
+        }
+        Dialect::Cohere => cohere::error(&failure.error, id),
+        _ => gemini::error(&failure.error),
+    };
+    *answer.body_mut() = body.into();
+    answer
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let body = openai::answer::error(&self.error);
+        let kept = self.clone();
         let mut response = (status(self.error.kind), body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -142,6 +164,7 @@ impl IntoResponse for Failure {
             // OpenAI's clients try a 429 again by themselves; money does not come back that fast.
             headers.insert("x-should-retry", HeaderValue::from_static("false"));
         }
+        response.extensions_mut().insert(kept);
         response
     }
 }

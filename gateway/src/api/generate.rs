@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions` and `POST /v1/completions`.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
@@ -9,18 +9,22 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
-use govern::Ask;
-use wire::openai::answer::{self, Head};
-use wire::openai::stream::Kind;
-use wire::{Choice, Finish, Usage};
+use govern::ledger::ServiceTier;
+use govern::{Ask, Governor};
+use tokio::time::timeout;
+use wire::{Choice, Finish, Head, StreamOptions, Thought, Usage};
 
-use super::bill::{self, Bill};
+use super::bill::{self, Bill, Further};
+use super::body::Body;
+use super::cache::Made;
 use super::envelope::Caller;
 use super::error::Failure;
-use super::prepare::{self, Job, Prepared};
+use super::forward::Inbound;
+use super::prepare::{self, Answers, Begun, Job, Prepared};
 use super::run::Run;
+use super::surface::{Page, Surface};
 use super::voice::Voice;
-use super::{App, ids, sse};
+use super::{App, background, body, cache, forward, kept, pooled, relay, sse};
 use crate::backend::Model;
 
 /// `POST /v1/chat/completions`
@@ -28,7 +32,7 @@ pub(super) async fn chat(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    generate(app, request, prepare::chat).await
+    generate(app, request, Surface::Chat).await
 }
 
 /// `POST /v1/completions`
@@ -36,27 +40,116 @@ pub(super) async fn completion(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    generate(app, request, prepare::completion).await
+    generate(app, request, Surface::Completion).await
+}
+
+/// `POST /v1/messages`
+pub(super) async fn messages(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(app, request, Surface::Messages).await
+}
+
+/// `POST /v1/responses`
+pub(super) async fn responses(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, Failure> {
+    generate(app, request, Surface::Responses).await
 }
 
 /// Tokens that a grammar forces at once at most: a kilobyte of text, two letters a token.
 const BURST: u32 = 512;
 
-type Prepare = fn(&App, &[u8], &Caller) -> Result<Prepared, Failure>;
+/// Answers a request, here or through somebody else.
+pub(super) async fn generate(
+    app: Arc<App>,
+    request: Request,
+    surface: Surface,
+) -> Result<Response, Failure> {
+    let mut caller = prepare::caller(&request)?;
+    let (head, body) = body::read_with_head(request, &app).await?;
+    let body = Arc::new(body);
+    if surface == Surface::Responses {
+        caller.past = kept::look_up(&app, &caller, &body).await;
+    }
+    let question = Question { surface, headers: head.headers, body };
+    if question.surface == Surface::Responses && background::is_asked(&question.body) {
+        caller.background = true;
+        return background::serve(&app, caller, question).await;
+    }
+    match &app.cache {
+        Some(cache) => cache::serve(&app, cache, caller, question).await,
+        None => answer(Arc::clone(&app), caller, question).await,
+    }
+}
 
-async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<Response, Failure> {
-    let (caller, prepared) = prepare::read(&app, request, prepare).await?;
-    let Prepared { kind, model, decoding, mut jobs, held, manner, tools } = prepared;
+/// What was asked.
+#[derive(Clone)]
+pub(super) struct Question {
+    pub(super) surface: Surface,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Arc<Body>,
+}
+
+/// Has a request answered, here or by somebody else.
+pub(super) async fn answer(
+    app: Arc<App>,
+    caller: Caller,
+    question: Question,
+) -> Result<Response, Failure> {
+    let Question { surface, headers, body } = question;
+    if app.routes.is_empty() {
+        return local(&app, &caller, (&surface, &body), None).await;
+    }
+    let inbound = Inbound::new(surface, &headers, Arc::clone(&body))?;
+    match app.routes.find(&inbound.glance.model) {
+        Some(pool) => forward::serve(&app, &caller, &inbound, &pool).await,
+        None => local(&app, &caller, (&inbound.surface, &body), None).await,
+    }
+}
+
+/// The model that a pool has chosen.
+pub(super) struct Chosen<'a> {
+    /// Its name here.
+    pub(super) model: &'a str,
+    /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
+    /// ping is due.
+    pub(super) replaceable: bool,
+}
+
+/// Answers a request with a model of this process: the one that it names, or the chosen one.
+pub(super) async fn local(
+    app: &Arc<App>,
+    caller: &Caller,
+    (surface, body): (&Surface, &Arc<Body>),
+    chosen: Option<Chosen<'_>>,
+) -> Result<Response, Failure> {
+    let name = chosen.as_ref().map(|chosen| chosen.model);
+    if let Surface::Pooled(pooled) = surface {
+        return pooled::local(app, caller, (*pooled, body), name).await;
+    }
+    let answers = Answers { name, begun: None };
+    let prepared = prepare::generation(app, caller, (surface, body), answers).await?;
+    let Prepared { page, asked, model, decoding, mut jobs, held, manner, tools, dropped } =
+        prepared;
     let grammar = match held {
-        Some(held) => Some(prepare::grammar(&app, &model, held).await?),
+        Some(held) => Some(prepare::grammar(app, &model, held).await?),
         None => None,
     };
     let burst = if grammar.is_some() { BURST } else { 0 };
-    let bills = admit(&app, &caller, (kind, &model, burst), &decoding, (&mut jobs, tools))?;
-    let head = head(kind, &model.id);
+    let about = (&page, &*asked, &*model, burst);
+    let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), None).await?;
+    let service_tier = decoding.flex.then_some(ServiceTier::Flex.name());
+    let head = Head { service_tier, ..page.head(&model.id) };
+    let prompts = jobs.iter().map(|job| job.request.prompt.len()).max().unwrap_or(0);
+    let made = Made { model: model.id.clone(), prompt: u64::try_from(prompts).ok() };
     let decoding = Arc::new(decoding);
     let mut headers = HeaderMap::new();
+    headers.extend(dropped.map(|fields| (relay::DROPPED, fields)));
     bills.iter().flatten().for_each(|bill| bill.headers(&mut headers));
+    let bill = bills.iter().flatten().next().cloned();
     let mut runs = Vec::with_capacity(jobs.len());
     let firsts = (0..).step_by(choices(&decoding));
     for ((job, bill), first) in jobs.into_iter().zip(bills).zip(firsts) {
@@ -64,11 +157,71 @@ async fn generate(app: Arc<App>, request: Request, prepare: Prepare) -> Result<R
         let held = (grammar.clone(), manner.as_ref());
         runs.push(Run::start(&model, &decoding, job, held, first, (bill, caller.arrived))?);
     }
+    let route = runs.first().and_then(Run::route).and_then(|text| HeaderValue::from_str(text).ok());
+    headers.extend(route.map(|route| (forward::ROUTE, route)));
+    if chosen.is_some_and(|chosen| chosen.replaceable)
+        && let Some(run) = runs.first_mut()
+    {
+        // Not for longer than a reader may be left without a sign of life.
+        if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
+            first?;
+        }
+    }
     let response = match decoding.stream {
-        Some(options) => sse::answer(kind, &head, options, runs, app.limits.ping_every),
-        None => whole(kind, &head, runs).await?,
+        Some(options) => sse::answer(&page, &head, options, runs, app.limits.ping_every),
+        None => whole(&page, &head, runs).await?,
     };
-    Ok(with(headers, response))
+    let mut response = with(headers, response);
+    if let Some(bill) = bill.filter(|_| decoding.stream.is_none()) {
+        bill.remaining(response.headers_mut());
+    }
+    response.extensions_mut().insert(made);
+    Ok(response)
+}
+
+/// An answer that somebody else has begun, and that a model of this process makes the rest of.
+pub(super) struct Rest {
+    pub(super) run: Run,
+    /// How an answer of its own would be written.
+    pub(super) page: Page,
+    pub(super) options: StreamOptions,
+}
+
+/// Has a model of this process make the rest of an answer; ready when its first token is there, or
+/// a ping is due. `bill` is of the attempt that began it.
+pub(super) async fn rest(
+    app: &Arc<App>,
+    caller: &Caller,
+    what: (&Surface, &Arc<Body>),
+    (model, begun): (&str, &Begun),
+    bill: Option<Bill>,
+) -> Result<Rest, Failure> {
+    let answers = Answers { name: Some(model), begun: Some(begun) };
+    let prepared = prepare::generation(app, caller, what, answers).await?;
+    let Prepared { page, asked, model, decoding, mut jobs, held, manner, tools, .. } = prepared;
+    let grammar = match held {
+        Some(held) => Some(prepare::grammar(app, &model, held).await?),
+        None => None,
+    };
+    let burst = if grammar.is_some() { BURST } else { 0 };
+    let about = (&page, &*asked, &*model, burst);
+    let mut bills = admit(app, caller, about, &decoding, (&mut jobs, tools), bill).await?;
+    let job = jobs.pop().expect("a chat is one prompt");
+    let paid = (bills.pop().flatten(), Instant::now());
+    let options = decoding.stream.unwrap_or_default();
+    let mut run =
+        Run::start(&model, &Arc::new(decoding), job, (grammar, manner.as_ref()), 0, paid)?;
+    if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
+        first?;
+    }
+    Ok(Rest { run, page, options })
+}
+
+/// What an answer says of the node of the cluster that makes it, as its head says the route.
+pub(super) fn node_of(response: &Response) -> String {
+    let route = response.headers().get(forward::ROUTE).and_then(|value| value.to_str().ok());
+    let node = route.and_then(|route| route.split_once("; "));
+    node.map(|(_, node)| format!("; {node}")).unwrap_or_default()
 }
 
 /// The same answer with more headers.
@@ -78,31 +231,32 @@ pub(super) fn with(headers: HeaderMap, mut response: Response) -> Response {
 }
 
 /// Has all prompts judged and paid for before the first one begins. What policy allows of new
-/// tokens is what the engine is asked for.
-fn admit(
+/// tokens is what the engine is asked for. The first one is another attempt behind `before`.
+async fn admit(
     app: &App,
     caller: &Caller,
-    (kind, model, burst): (Kind, &Model, u32),
+    (page, asked, model, burst): (&Page, &str, &Model, u32),
     decoding: &wire::Decoding,
     (jobs, tools): (&mut [Job], Vec<String>),
+    mut before: Option<Bill>,
 ) -> Result<Vec<Option<Bill>>, Failure> {
-    let surface = match kind {
-        Kind::Chat => "chat",
-        Kind::Completion => "completion",
-    };
     let mut bills = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let bill = bill::admit(app, caller, || Ask {
-            model: model.id.clone(),
-            surface,
+        let how: (_, Further) = (before.take(), Governor::again);
+        let bill = bill::further(app, caller, how, || Ask {
+            model: asked.to_owned(),
+            answers: Some(&model.id).filter(|id| *id != asked).cloned(),
+            surface: page.surface.name(),
             input_tokens: u64::try_from(job.request.prompt.len()).unwrap_or(u64::MAX),
             choices: decoding.choices,
             max_output: decoding.max_tokens.map(|most| most.max(1)),
             room: job.request.max_tokens,
             burst,
             tools: tools.clone(),
+            service_tier: service_tier(decoding.flex),
             ..Ask::default()
-        })?;
+        })
+        .await?;
         if let Some(bill) = &bill {
             job.request.max_tokens = job.request.max_tokens.min(bill.max_output());
         }
@@ -115,22 +269,19 @@ fn choices(decoding: &wire::Decoding) -> usize {
     usize::try_from(decoding.choices).unwrap_or(usize::MAX)
 }
 
-fn head(kind: Kind, model: &str) -> Head {
-    let id = ids::named(match kind {
-        Kind::Chat => "chatcmpl-",
-        Kind::Completion => "cmpl-",
-    });
-    now(id, model)
+/// How a request asks to be served, in the ledger's word.
+pub(super) fn service_tier(flex: bool) -> ServiceTier {
+    if flex { ServiceTier::Flex } else { ServiceTier::Default }
 }
 
 /// The head of an answer that is made now.
 pub(super) fn now(id: String, model: &str) -> Head {
     let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
-    Head { id, created, model: model.to_owned() }
+    Head { id, created, model: model.to_owned(), service_tier: None }
 }
 
 /// Waits for all of it. A client that leaves drops this future with its runs.
-async fn whole(kind: Kind, head: &Head, runs: Vec<Run>) -> Result<Response, Failure> {
+async fn whole(page: &Page, head: &Head, runs: Vec<Run>) -> Result<Response, Failure> {
     let ended = runs.into_iter().map(|mut run| async move {
         while !run.ended {
             run.step().await?;
@@ -148,23 +299,25 @@ async fn whole(kind: Kind, head: &Head, runs: Vec<Run>) -> Result<Response, Fail
         for mut choice in run.choices {
             let wanted = choice.token_ids.is_some();
             let said = choice.voice.as_mut().map(Voice::said).unwrap_or_default();
+            let stop = choice.stop().map(str::to_owned);
+            let text = if choice.voice.is_some() { said.content } else { choice.text };
+            let thoughts = Some(said.thoughts).filter(|words| !words.is_empty());
             choices.push(Choice {
-                index: choice.index,
-                text: if choice.voice.is_some() { said.content } else { choice.text },
-                reasoning: Some(said.thoughts).filter(|thoughts| !thoughts.is_empty()),
+                thoughts: thoughts.map(Thought::of).into_iter().collect(),
                 tool_calls: said.calls,
-                finish: choice.finish.unwrap_or(Finish::Length),
                 logprobs: choice.logprobs,
                 token_ids: choice.token_ids,
                 prompt_token_ids: run.prompt.clone().filter(|_| wanted),
                 prompt_logprobs: prompt_logprobs.clone(),
+                stop,
+                ..Choice::text(choice.index, text, choice.finish.unwrap_or(Finish::Length))
             });
         }
     }
-    let mut response = json(match kind {
-        Kind::Chat => answer::chat(head, &choices, &usage),
-        Kind::Completion => answer::completion(head, &choices, &usage),
-    });
+    let (bytes, made) = page.whole(head, &choices, &usage);
+    let kept = page.keep(made).await;
+    let notice = notice.or_else(|| (!kept).then(|| kept::MISSED.to_owned()));
+    let mut response = json(bytes);
     if let Some(cost) = cost {
         bill::cost_header(response.headers_mut(), cost);
     }

@@ -24,6 +24,8 @@ pub struct Limits {
     pub heavy_max: usize,
     /// Silence in a stream after which a comment is sent.
     pub ping_every: Duration,
+    /// Days that responses and conversations are kept, where an organisation says nothing else.
+    pub kept_days: u32,
     /// What one request may ask for.
     pub request: wire::Limits,
 }
@@ -39,6 +41,7 @@ impl Default for Limits {
             inline_bytes_max: 4 << 10,
             heavy_max: std::thread::available_parallelism().map_or(2, usize::from),
             ping_every: Duration::from_secs(5),
+            kept_days: 30,
             request: wire::Limits::default(),
         }
     }

@@ -6,26 +6,41 @@
 
 mod adapters;
 pub mod auth;
+mod background;
 mod bill;
 mod body;
+pub mod cache;
 mod choice;
+mod conversations;
+mod count;
 pub mod door;
 mod embeddings;
 mod envelope;
 mod error;
+mod explain;
+mod forward;
 mod generate;
+mod google;
 mod ids;
+mod kept;
 pub mod limits;
+mod mirror;
 mod plan;
 mod pool;
+mod pooled;
 mod prepare;
 mod prompt;
+mod relay;
 mod rerank;
 mod routes;
 mod run;
+mod said;
 mod shape;
 mod sse;
+mod surface;
 mod tell;
+mod turn;
+mod unknown;
 mod voice;
 
 use std::path::PathBuf;
@@ -39,6 +54,8 @@ use tokio::sync::Semaphore;
 use crate::admin;
 use crate::metrics::Metrics;
 use crate::models::Models;
+use crate::route::Routes;
+use crate::scim;
 use crate::signin;
 
 pub use auth::Keys;
@@ -52,6 +69,14 @@ pub struct App {
     metrics: Arc<Metrics>,
     door: Door,
     limits: Limits,
+    /// Who else may answer.
+    routes: Routes,
+    /// Answers that may be given again, where that is asked for.
+    cache: Option<Arc<cache::Cache>>,
+    /// Responses that are made while nobody waits.
+    background: background::Background,
+    /// Responses that later requests may go on with.
+    kept: Arc<kept::Shelf>,
     /// Where adapters may be loaded from while serving.
     adapters_folder: Option<PathBuf>,
     /// Room for requests at once.
@@ -75,20 +100,81 @@ impl App {
         limits: Limits,
         adapters_folder: Option<PathBuf>,
     ) -> Arc<Self> {
+        Self::routed(models, metrics, door, limits, adapters_folder, Routes::default())
+    }
+
+    /// As [`App::new`], with others who may answer.
+    ///
+    /// # Panics
+    /// The limits contradict each other.
+    #[must_use]
+    pub fn routed(
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+        door: impl Into<Door>,
+        limits: Limits,
+        adapters_folder: Option<PathBuf>,
+        routes: Routes,
+    ) -> Arc<Self> {
+        Self::caching(models, metrics, door, limits, (adapters_folder, routes), None)
+    }
+
+    /// As [`App::routed`], with answers that are given again.
+    ///
+    /// # Panics
+    /// The limits contradict each other.
+    #[must_use]
+    pub fn caching(
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+        door: impl Into<Door>,
+        limits: Limits,
+        (adapters_folder, routes): (Option<PathBuf>, Routes),
+        cache: Option<cache::Settings>,
+    ) -> Arc<Self> {
         limits.check();
         let places = Arc::new(Semaphore::new(limits.requests_max));
         let heavy = Arc::new(Semaphore::new(limits.heavy_max));
         let bodies = Arc::new(Semaphore::new(limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
         let door = door.into();
-        Arc::new(Self { models, metrics, door, limits, adapters_folder, places, heavy, bodies })
+        let kept = kept::Shelf::new(door.governor(), limits.kept_days);
+        let cached = |settings| cache::Cache::new(settings, door.governor(), metrics.cache());
+        let cache = cache.map(|settings| Arc::new(cached(settings)));
+        Arc::new(Self {
+            models,
+            metrics,
+            door,
+            limits,
+            routes,
+            cache,
+            background: background::Background::default(),
+            kept: Arc::new(kept),
+            adapters_folder,
+            places,
+            heavy,
+            bodies,
+        })
     }
+}
+
+fn conversation_routes() -> Router<Arc<App>> {
+    use conversations as c;
+    Router::new()
+        .route("/v1/conversations", post(c::create))
+        .route("/v1/conversations/{id}", get(c::get).post(c::update).delete(c::delete))
+        .route("/v1/conversations/{id}/items", get(c::items).post(c::create_items))
+        .route("/v1/conversations/{id}/items/{item}", get(c::get_item).delete(c::delete_item))
 }
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
     let governor = app.door.governor();
-    let governed = governor
-        .map(|governor| admin::router(governor.clone()).merge(admin::own_usage(governor.clone())));
+    let rules = Arc::new(app.door.signin().map(signin::SignIn::rules).unwrap_or_default());
+    let governed = governor.map(|governor| {
+        admin::router(governor.clone())
+            .merge(admin::own_usage(governor.clone()))
+            .merge(scim::router(governor.clone(), rules))
+    });
     Router::new()
         .merge(governed.unwrap_or_default())
         .merge(app.door.signin().map(signin::router).unwrap_or_default().with_state(()))
@@ -97,16 +183,27 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/ready", get(routes::ready))
         .route("/metrics", get(routes::metrics))
         .route("/v1/models", get(routes::models))
-        .route("/v1/models/{*id}", get(routes::model))
+        .route("/v1/models/{*id}", get(routes::model).post(google::post))
         .route("/v1/chat/completions", post(generate::chat))
         .route("/v1/completions", post(generate::completion))
+        .route("/v1/messages", post(generate::messages))
+        .route("/v1/messages/count_tokens", post(count::messages))
+        .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
+        .route("/v1/responses/{id}/cancel", post(kept::cancel))
+        .route("/v1/responses/{id}/input_items", get(kept::items))
+        .route("/v1/responses/input_tokens", post(count::responses))
+        .merge(conversation_routes())
+        .route("/v1beta/models", get(google::list))
+        .route("/v1beta/models/{*end}", get(google::get).post(google::post))
+        .route("/v1/responses", post(generate::responses))
+        .route("/v1/route/explain", post(explain::explain))
         .route("/v1/load_lora_adapter", post(adapters::load))
         .route("/v1/unload_lora_adapter", post(adapters::unload))
-        .route("/v1/embeddings", post(embeddings::embeddings))
-        .route("/v1/rerank", post(rerank::rerank))
-        .route("/v2/rerank", post(rerank::rerank))
-        .route("/rerank", post(rerank::rerank))
-        .route("/v1/score", post(rerank::score))
+        .route("/v1/embeddings", post(pooled::embeddings))
+        .route("/v1/rerank", post(pooled::rerank))
+        .route("/v2/rerank", post(pooled::cohere))
+        .route("/rerank", post(pooled::rerank))
+        .route("/v1/score", post(pooled::score))
         .route("/tokenize", post(routes::tokenize))
         .route("/detokenize", post(routes::detokenize))
         .route("/v1/tokenize", post(routes::tokenize))

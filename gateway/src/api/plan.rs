@@ -30,12 +30,14 @@ pub(super) fn request(
         stop_tokens: stop_tokens(model, decoding)?,
         sampling: sampling(model, decoding)?,
         prompt_logprobs,
-        priority: priority(decoding.priority),
+        // Who may wait comes last.
+        priority: priority(if decoding.flex { i8::MAX } else { decoding.priority }),
         tenant: caller.tenant,
         salt: salt(caller.pages, decoding.cache_salt.as_deref()),
         adapter: 0,
         grammar: 0,
         deadline: None,
+        made: Vec::new(),
     })
 }
 

@@ -11,6 +11,7 @@ use super::App;
 use super::bill;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
+use super::pooled::Pooled;
 use super::prepare::{self, wrong_task};
 use super::prompt::{check_ids, check_length, encode};
 use crate::backend::embed::{Input, Vectors};
@@ -32,22 +33,24 @@ pub(super) fn model(app: &App, id: &str, task: Task) -> Result<Arc<PoolModel>, F
     }
 }
 
-/// Waits for what the model makes of the inputs. A client that leaves drops this future, which
-/// cancels the request.
+/// Waits for what the model makes of the inputs; `asked` is the name that the caller knows it by.
+/// A client that leaves drops this future, which cancels the request.
 pub(super) async fn run(
     app: &App,
-    (model, surface): (&PoolModel, &'static str),
+    (model, surface, asked): (&PoolModel, Pooled, &str),
     inputs: Vec<Input>,
     caller: &Caller,
 ) -> Result<(Vectors, HeaderMap), Failure> {
     let tokens = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
     let bill = bill::admit(app, caller, || Ask {
-        model: model.id.clone(),
-        surface,
+        model: asked.to_owned(),
+        answers: Some(&model.id).filter(|id| *id != asked).cloned(),
+        surface: surface.name(),
         input_tokens: u64::try_from(tokens).unwrap_or(u64::MAX),
         choices: 1,
         ..Ask::default()
-    })?;
+    })
+    .await?;
     let pooling = model.engine.submit(inputs, caller.arrived)?;
     let done = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;
@@ -55,9 +58,9 @@ pub(super) async fn run(
     })?;
     let mut headers = HeaderMap::new();
     if let Some(bill) = bill {
-        let receipt = bill.finish_input(done.tokens);
         bill.headers(&mut headers);
-        bill::cost_header(&mut headers, receipt.cost);
+        let receipt = bill.finish_input(done.tokens, done.compute_us);
+        bill.settled(&mut headers, &receipt);
         bill::durable(receipt).await;
     }
     Ok((done, headers))
@@ -126,32 +129,49 @@ pub(super) fn input(
     }
 }
 
+/// What of a pair may be left out.
+#[derive(Clone, Copy)]
+pub(super) struct Cut {
+    /// Tokens of the second text; `None`: all.
+    pub(super) second: Option<usize>,
+    /// Of both together.
+    pub(super) pair: Truncate,
+}
+
+impl Cut {
+    /// The second text may have more tokens than this.
+    fn leaves_more_than(self, tokens: usize) -> bool {
+        self.second.is_none_or(|most| most > tokens)
+    }
+}
+
 /// Two texts as one input.
 pub(super) fn pair(
     model: &PoolModel,
     a: &str,
     b: &str,
-    truncate: Truncate,
+    cut: Cut,
     field: &dyn Fn() -> String,
 ) -> Result<Input, Failure> {
-    let limit = limit(model, truncate);
+    let limit = limit(model, cut.pair);
     let text = &model.text;
-    let (ids, types) = match (&model.reads.pair, truncate) {
-        (Some([before, between, behind]), _) => {
-            return written(model, [before, a, between, b, behind], truncate, field);
-        }
-        (None, Truncate::Never) => {
-            for part in [a, b] {
+    let b = head(b, cut.second.unwrap_or(usize::MAX));
+    if let Some([before, between, behind]) = &model.reads.pair {
+        return written(model, [before, a, between, b, behind], cut, field);
+    }
+    let encoded = match cut.pair {
+        Truncate::Never => {
+            for part in [a, b].into_iter().take(1 + usize::from(cut.leaves_more_than(limit))) {
                 check_length(text, part, limit, "input").map_err(|f| f.under(field()))?;
             }
-            text.encode_pair(&lower(model, a), &lower(model, b))
+            text.encode_pair_truncated(&lower(model, a), &lower(model, b), cut.second, None)
         }
-        (None, _) => {
+        _ => {
             let [a, b] = [a, b].map(|part| lower(model, head(part, limit)));
-            text.encode_pair_truncated(&a, &b, limit)
+            text.encode_pair_truncated(&a, &b, cut.second, Some(limit))
         }
-    }
-    .map_err(|error| unreadable(&error, field))?;
+    };
+    let (ids, types) = encoded.map_err(|error| unreadable(&error, field))?;
     check_context(model, ids.len(), field)?;
     Ok(Input { ids, types, skip: 0 })
 }
@@ -161,32 +181,31 @@ pub(super) fn pair(
 fn written(
     model: &PoolModel,
     [before, a, between, b, behind]: [&str; 5],
-    truncate: Truncate,
+    cut: Cut,
     field: &dyn Fn() -> String,
 ) -> Result<Input, Failure> {
-    let limit = limit(model, truncate);
+    let limit = limit(model, cut.pair);
+    let whole = cut.pair == Truncate::Never;
     let opening = format!("{before}{a}{between}");
     check_length(&model.text, &opening, limit, "input").map_err(|f| f.under(field()))?;
-    let document = if truncate == Truncate::Never {
-        check_length(&model.text, b, limit, "input").map_err(|f| f.under(field()))?;
-        b
-    } else {
-        head(b, limit)
-    };
-    let mut ids = encode(&model.text, &format!("{opening}{document}"), false)?;
-    let end = encode(&model.text, behind, false)?;
-    if truncate != Truncate::Never {
-        let around = encode(&model.text, &opening, false)?.len() + end.len();
-        if around >= limit {
-            let field = field();
-            let message = format!(
-                "Invalid value for '{field}': the query and the words around it take {around} \
-                 tokens, of {limit}; nothing is left of the document."
-            );
-            return Err(invalid(&field, "context_length_exceeded", message));
-        }
-        ids.truncate(limit - end.len());
+    let document = if whole { b } else { head(b, limit) };
+    if whole && cut.leaves_more_than(limit) {
+        check_length(&model.text, document, limit, "input").map_err(|f| f.under(field()))?;
     }
+    let mut ids = encode(&model.text, &format!("{opening}{document}"), false)?;
+    let begun = encode(&model.text, &opening, false)?.len();
+    let end = encode(&model.text, behind, false)?;
+    let around = begun + end.len();
+    if !whole && around >= limit {
+        let field = field();
+        let message = format!(
+            "Invalid value for '{field}': the query and the words around it take {around} tokens, \
+             of {limit}; nothing is left of the document."
+        );
+        return Err(invalid(&field, "context_length_exceeded", message));
+    }
+    let room = if whole { usize::MAX } else { limit - around };
+    ids.truncate(begun.saturating_add(room.min(cut.second.unwrap_or(usize::MAX))));
     ids.extend(end);
     check_context(model, ids.len(), field)?;
     Ok(Input { ids, ..Input::default() })

@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::Request;
+use axum::http::HeaderValue;
 use text::grammar::Grammar;
 use text::{Detokenizer, TextModel};
-use wire::openai::stream::Kind;
-use wire::{CompletionRequest, Decoding, ErrorKind, Prompt, ToolChoice};
+use wire::{
+    ChatRequest, CompletionRequest, Content, Decoding, ErrorKind, Message, Prompt, Role, ToolChoice,
+};
 
+use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
 use super::shape::{self, Held, Shape};
+use super::surface::{Page, Parsed, Surface};
 use super::voice::Manner;
-use super::{App, body, plan, prompt};
+use super::{App, body, kept, plan, prompt, unknown};
 use crate::backend::Model;
 
 /// A detokenizer looks back to know whether a text has begun and in which character it stands;
@@ -31,9 +35,27 @@ pub(super) struct Job {
     pub(super) echo: Option<String>,
 }
 
+/// What of an answer is there already, made by somebody else.
+#[derive(Debug, Clone)]
+pub(super) struct Begun {
+    pub(super) text: String,
+    /// Tokens, thoughts among them.
+    pub(super) tokens: u64,
+}
+
+/// Who answers, and what they begin with.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Answers<'a> {
+    /// The model, where that is not the one that is asked for.
+    pub(super) name: Option<&'a str>,
+    pub(super) begun: Option<&'a Begun>,
+}
+
 /// A request, ready to be submitted.
 pub(super) struct Prepared {
-    pub(super) kind: Kind,
+    pub(super) page: Page,
+    /// The name that the caller asked for.
+    pub(super) asked: String,
     pub(super) model: Arc<Model>,
     pub(super) decoding: Decoding,
     pub(super) jobs: Vec<Job>,
@@ -43,6 +65,8 @@ pub(super) struct Prepared {
     pub(super) manner: Option<Arc<Manner>>,
     /// Names of the tools that the model is offered.
     pub(super) tools: Vec<String>,
+    /// Fields that the answer is made without.
+    pub(super) dropped: Option<HeaderValue>,
 }
 
 /// Runs `work` here, or on a blocking thread where the body is large.
@@ -103,8 +127,40 @@ pub(super) async fn read<T: Send + 'static>(
     Ok((caller, made))
 }
 
+/// Parses and tokenizes a request that generates.
+pub(super) async fn generation(
+    app: &Arc<App>,
+    caller: &Caller,
+    (surface, body): (&Surface, &Arc<Body>),
+    answers: Answers<'_>,
+) -> Result<Prepared, Failure> {
+    let begun = answers.begun.map_or(0, |begun| begun.text.len());
+    if body.len() + begun <= app.limits.inline_bytes_max {
+        return prepared(app, caller, (surface, body), answers);
+    }
+    let (caller, surface, body) = (caller.clone(), surface.clone(), Arc::clone(body));
+    let (name, begun) = (answers.name.map(str::to_owned), answers.begun.cloned());
+    run(app, usize::MAX, move |app| {
+        let answers = Answers { name: name.as_deref(), begun: begun.as_ref() };
+        prepared(app, &caller, (&surface, &body), answers)
+    })
+    .await
+}
+
+fn prepared(
+    app: &App,
+    caller: &Caller,
+    (surface, body): (&Surface, &Body),
+    answers: Answers<'_>,
+) -> Result<Prepared, Failure> {
+    match surface {
+        Surface::Completion => completion(app, answers.name, body, caller),
+        surface => chat(app, (surface, answers), body, caller),
+    }
+}
+
 /// Who asks.
-fn caller(request: &Request) -> Result<Caller, Failure> {
+pub(super) fn caller(request: &Request) -> Result<Caller, Failure> {
     request.extensions().get::<Caller>().cloned().ok_or_else(|| {
         Failure::new(ErrorKind::Internal, "internal_error", "The envelope is missing.")
     })
@@ -119,19 +175,18 @@ pub(super) fn model(app: &App, id: &str) -> Result<Arc<Model>, Failure> {
     if let Err(why) = app.models.ready() {
         return Err(Failure::new(ErrorKind::Unavailable, "unavailable", format!("{why}.")));
     }
-    let short: String = id.chars().take(128).collect();
     if let Some(other) = app.models.pool(id) {
         return Err(wrong_task(&other.id, other.task.serves()));
     }
-    let (models, pools) = (app.models.list(), app.models.pools());
-    let names = models.iter().map(|m| &m.id).chain(pools.iter().map(|m| &m.id));
-    let names: Vec<String> = names.map(|name| format!("'{name}'")).collect();
-    let message = format!(
-        "The model '{short}' does not exist here. Available: {}.",
-        if names.is_empty() { "none".to_owned() } else { names.join(", ") }
-    );
-    let error = wire::ApiError::new(ErrorKind::NotFound, "model_not_found", message);
-    Err(error.with_param("model").into())
+    Err(unknown::model(app, None, id))
+}
+
+/// As [`model`]; a caller that names none is told which it may ask.
+pub(super) fn model_for(app: &App, caller: &Caller, id: &str) -> Result<Arc<Model>, Failure> {
+    model(app, id).map_err(|failure| match failure.error.kind {
+        ErrorKind::NotFound => unknown::model(app, Some(caller), id),
+        _ => failure,
+    })
 }
 
 /// The model of this name, or the first one.
@@ -165,17 +220,36 @@ pub(super) fn text(app: &App, id: Option<&str>) -> Result<(Arc<TextModel>, usize
     }
 }
 
-/// A chat.
-pub(super) fn chat(app: &App, body: &[u8], caller: &Caller) -> Result<Prepared, Failure> {
-    let request = wire::openai::parse_chat(body, &app.limits.request)?;
-    let model = model(app, &request.model)?;
+/// A chat, by any of the routes.
+fn chat(
+    app: &App,
+    (surface, answers): (&Surface, Answers<'_>),
+    body: &[u8],
+    caller: &Caller,
+) -> Result<Prepared, Failure> {
+    let (parsed, dropped) = parse(app, surface, body, caller)?;
+    let Parsed { chat: mut request, mut page, responses } = parsed;
+    if let Some(mut own) = responses {
+        kept::open(app, caller, &mut own, &mut page)?;
+        request = own.chat;
+    }
+    if let Some(begun) = answers.begun {
+        go_on_from(&mut request, begun)?;
+    }
+    let model = model_for(app, caller, answers.name.unwrap_or(&request.model))?;
     prompt::refuse_images(&request.messages)?;
     let mut template = request.template.clone();
-    let shape = Shape::of(&request, &model, &mut template.kwargs)?;
+    // Anthropic's clients say in every request how much they would like to have thought.
+    let soft = *surface == Surface::Messages;
+    let shape = Shape::of(&request, &model, &mut template.kwargs, soft)?;
     let shown = if request.tool_choice == ToolChoice::None { &[] } else { &request.tools[..] };
     let tells = model.answering.tells_tools();
     let (messages, most) = (&request.messages, model.context);
     let rendered = prompt::with_tools(&model.text, messages, shown, tells, &template, most)?;
+    let rendered = match answers.begun {
+        Some(begun) => prompt::ending(&model.text, rendered, &begun.text, &template)?,
+        None => rendered,
+    };
     let thoughts = model.answering.thoughts.as_ref();
     let open = thoughts.is_some_and(|thoughts| thoughts.open_in(&rendered.text));
     let held = shape.held(&model.text, open)?;
@@ -184,15 +258,82 @@ pub(super) fn chat(app: &App, body: &[u8], caller: &Caller) -> Result<Prepared, 
     let prompt = (rendered.tokens, None);
     let jobs = vec![job(&model, &request.decoding, prompt, silent, caller)?];
     let tools = shown.iter().map(|tool| tool.name.clone()).collect();
-    let decoding = request.decoding;
-    Ok(Prepared { kind: Kind::Chat, model, decoding, jobs, held, manner, tools })
+    let (decoding, asked) = (request.decoding, request.model);
+    Ok(Prepared { page, asked, model, decoding, jobs, held, manner, tools, dropped })
+}
+
+/// Makes of a chat one that goes on with an answer which somebody else has begun.
+fn go_on_from(request: &mut ChatRequest, begun: &Begun) -> Result<(), Failure> {
+    let refuse = |why: &str| Err(Failure::new(ErrorKind::Invalid, "not_continued", why));
+    let ChatRequest { decoding, template, messages, .. } = request;
+    let scored = decoding.logprobs.is_some() || decoding.prompt_logprobs.is_some();
+    if decoding.choices != 1 || scored || decoding.return_token_ids {
+        return refuse("What it shows beside one choice's text cannot be had of its beginning.");
+    }
+    if decoding.structured.is_some() {
+        return refuse("An answer that is held to a shape is held from its beginning.");
+    }
+    let tokens = u32::try_from(begun.tokens).unwrap_or(u32::MAX);
+    decoding.min_tokens = decoding.min_tokens.saturating_sub(tokens);
+    if let Some(most) = &mut decoding.max_tokens {
+        *most = most.saturating_sub(tokens);
+        if *most == 0 {
+            return refuse("As many tokens as were asked for are made.");
+        }
+    }
+    match messages.last_mut() {
+        _ if begun.text.is_empty() => {}
+        // The caller itself has begun the answer.
+        Some(last) if template.continue_final_message => {
+            last.content = Content::Text(prompt::said(&last.content) + &begun.text);
+        }
+        _ => {
+            messages.push(Message::text(Role::Assistant, &begun.text));
+            (template.add_generation_prompt, template.continue_final_message) = (false, true);
+        }
+    }
+    Ok(())
+}
+
+/// Parses a chat. Tools that a provider runs itself (a search of the web) are offered by agents in
+/// every request; a model of this process goes without them, and the answer's head says so.
+fn parse(
+    app: &App,
+    surface: &Surface,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<(Parsed, Option<HeaderValue>), Failure> {
+    let limits = &app.limits.request;
+    let error = match surface.parse(body, limits, false, &caller.request_id) {
+        Ok(parsed) => return Ok((parsed, None)),
+        Err(error) => error,
+    };
+    let hosted = |field: &str| field.starts_with("tools[");
+    if error.param.as_deref().is_none_or(|field| !hosted(field)) {
+        return Err(error.into());
+    }
+    let Ok(mut parsed) = surface.parse(body, limits, true, &caller.request_id) else {
+        return Err(error.into());
+    };
+    let names: Vec<&str> = parsed.chat.extra.keys().map(String::as_str).collect();
+    if names.is_empty() || !names.iter().all(|name| hosted(name)) {
+        return Err(error.into());
+    }
+    let header = HeaderValue::from_str(&names.join(", ")).ok();
+    parsed.chat.extra.clear();
+    Ok((parsed, header))
 }
 
 /// Plain prompts.
-pub(super) fn completion(app: &App, body: &[u8], caller: &Caller) -> Result<Prepared, Failure> {
+fn completion(
+    app: &App,
+    name: Option<&str>,
+    body: &[u8],
+    caller: &Caller,
+) -> Result<Prepared, Failure> {
     let request = wire::openai::parse_completion(body, &app.limits.request)?;
-    let model = model(app, &request.model)?;
-    let CompletionRequest { prompts, echo, add_special_tokens, decoding, .. } = request;
+    let model = model_for(app, caller, name.unwrap_or(&request.model))?;
+    let CompletionRequest { prompts, echo, add_special_tokens, decoding, model: asked } = request;
     let mut jobs = Vec::with_capacity(prompts.len());
     for prompt in prompts {
         let said = match &prompt {
@@ -215,10 +356,10 @@ pub(super) fn completion(app: &App, body: &[u8], caller: &Caller) -> Result<Prep
             },
         )?);
     }
-    let asked = decoding.structured.as_ref();
-    let held = asked.map(|asked| shape::of_completion(&model.text, asked)).transpose()?;
-    let (kind, manner, tools) = (Kind::Completion, None, Vec::new());
-    Ok(Prepared { kind, model, decoding, jobs, held, manner, tools })
+    let shape = decoding.structured.as_ref();
+    let held = shape.map(|shape| shape::of_completion(&model.text, shape)).transpose()?;
+    let (page, manner, tools, dropped) = (Page::completion(), None, Vec::new(), None);
+    Ok(Prepared { page, asked, model, decoding, jobs, held, manner, tools, dropped })
 }
 
 fn job(

@@ -4,10 +4,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
 use text::{ChatInput, TemplateError, TextError, TextModel};
-use wire::{ApiError, Content, ErrorKind, Message, Part, Prompt, Role, Template, Tool};
+use wire::{ApiError, Content, ErrorKind, Message, Part, Prompt, Role, Template, Thought, Tool};
 
 use super::error::Failure;
 use super::tell;
+
+/// Tokens that may be counted where no model is to read them: who counts may count too much.
+pub(super) const COUNTED_MAX: usize = 128 << 10;
 
 /// Bytes of a long text that are made tokens of at once.
 const PIECE: usize = 64 << 10;
@@ -43,8 +46,98 @@ fn of_chat(
     template: &Template,
     most: usize,
 ) -> Result<Rendered, Failure> {
+    let late = late_system(messages);
+    let shown: Vec<&Message> = messages.iter().collect();
+    let rendered = render(model, &shown, tools.clone(), template);
+    // Many templates know a system message at the start alone: some refuse another, some leave it
+    // out without a word.
+    let heard =
+        |text: &str| late.iter().all(|at| text.contains(said(&messages[*at].content).trim()));
+    let text = match rendered {
+        Ok(text) if heard(&text) => text,
+        Err(error) if late.is_empty() => return Err(of_template(&error)),
+        _ => {
+            let folded = fold(messages, &late);
+            let shown: Vec<&Message> = folded.iter().collect();
+            render(model, &shown, tools, template).map_err(|error| of_template(&error))?
+        }
+    };
+    check_length(model, &text, most, "messages")?;
+    let tokens = encode(model, &text, template.add_special_tokens)?;
+    if tokens.is_empty() {
+        return Err(empty("messages"));
+    }
+    Ok(Rendered { text, tokens })
+}
+
+/// A chat that ends with an answer which somebody has begun, to the last byte: many templates trim
+/// what they show, and whoever goes on from there would say the blank again.
+pub(super) fn ending(
+    model: &TextModel,
+    rendered: Rendered,
+    begun: &str,
+    template: &Template,
+) -> Result<Rendered, Failure> {
+    let begun = begun.trim_start();
+    if rendered.text.ends_with(begun) {
+        return Ok(rendered);
+    }
+    let mut text = rendered.text;
+    let said = begun.trim_end();
+    if !text.ends_with(said) {
+        let message = "The chat template does not show the beginning of the answer as it is.";
+        return Err(Failure::new(ErrorKind::Invalid, "not_continued", message));
+    }
+    text.push_str(&begun[said.len()..]);
+    let tokens = encode(model, &text, template.add_special_tokens)?;
+    Ok(Rendered { text, tokens })
+}
+
+/// Places of the system messages behind the first turn of anybody else.
+fn late_system(messages: &[Message]) -> Vec<usize> {
+    let is_system = |m: &Message| matches!(m.role, Role::System | Role::Developer);
+    let first = messages.iter().take_while(|m| is_system(m)).count();
+    // Most templates join none: the second of two at the start is late as well.
+    (first.clamp(usize::from(first > 0), 1)..messages.len())
+        .filter(|at| is_system(&messages[*at]))
+        .collect()
+}
+
+/// The same chat with late system messages as a part of what the user says: the nearest turn
+/// before them, or one of their own.
+fn fold(messages: &[Message], late: &[usize]) -> Vec<Message> {
+    let mut out: Vec<Message> = Vec::with_capacity(messages.len());
+    for (at, message) in messages.iter().enumerate() {
+        if !late.contains(&at) {
+            match out.last_mut() {
+                // A turn of the user behind a folded one would be a second in a row.
+                Some(last) if last.role == Role::User && message.role == Role::User => {
+                    let text = format!("{}\n\n{}", said(&last.content), said(&message.content));
+                    last.content = Content::Text(text);
+                }
+                _ => out.push(message.clone()),
+            }
+            continue;
+        }
+        let words = said(&message.content);
+        match out.last_mut() {
+            Some(last) if matches!(last.role, Role::User | Role::System | Role::Developer) => {
+                last.content = Content::Text(format!("{}\n\n{words}", said(&last.content)));
+            }
+            _ => out.push(Message::text(Role::User, words)),
+        }
+    }
+    out
+}
+
+fn render(
+    model: &TextModel,
+    messages: &[&Message],
+    tools: Option<Vec<Value>>,
+    template: &Template,
+) -> Result<String, TemplateError> {
     let input = ChatInput {
-        messages: messages.iter().map(template_message).collect(),
+        messages: messages.iter().map(|message| template_message(message)).collect(),
         tools: tools.filter(|tools| !tools.is_empty()),
         documents: (!template.documents.is_empty()).then(|| template.documents.clone()),
         add_generation_prompt: template.add_generation_prompt,
@@ -53,13 +146,7 @@ fn of_chat(
         kwargs: template.kwargs.clone(),
         now: now(),
     };
-    let text = model.render_chat(&input).map_err(|error| of_template(&error))?;
-    check_length(model, &text, most, "messages")?;
-    let tokens = encode(model, &text, template.add_special_tokens)?;
-    if tokens.is_empty() {
-        return Err(empty("messages"));
-    }
-    Ok(Rendered { text, tokens })
+    model.render_chat(&input)
 }
 
 /// No family that runs here looks at images, so a chat that holds one is refused. A vision family
@@ -199,10 +286,11 @@ fn template_message(message: &Message) -> Value {
     let mut out = Map::new();
     out.insert("role".into(), role.name().into());
     out.insert("content".into(), content.into());
+    let thoughts = Thought::words(&message.thoughts);
     let optional = [
         ("name", &message.name),
         ("tool_call_id", &message.tool_call_id),
-        ("reasoning_content", &message.reasoning),
+        ("reasoning_content", &thoughts),
     ];
     for (name, value) in optional {
         if let Some(value) = value {
@@ -226,4 +314,49 @@ fn template_message(message: &Message) -> Value {
 fn now() -> Option<i64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
     i64::try_from(since.as_secs()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use text::TextFiles;
+
+    use super::*;
+
+    /// How an answer that was begun with this is shown to a model by a template.
+    fn shown(template: &str, begun: &str) -> Result<Rendered, Failure> {
+        let model = TextModel::from_bytes(TextFiles {
+            tokenizer_json: include_bytes!("../../../engine/models/demo/tokenizer.json"),
+            chat_template: Some(template),
+            ..TextFiles::default()
+        });
+        let model = model.expect("a sound tokenizer");
+        let turns = [Message::text(Role::User, "hello"), Message::text(Role::Assistant, begun)];
+        let how = Template {
+            add_generation_prompt: false,
+            continue_final_message: true,
+            ..Template::default()
+        };
+        let rendered = with_tools(&model, &turns, &[], false, &how, 1024)?;
+        let shown = ending(&model, rendered, begun, &how)?;
+        assert_eq!(shown.tokens, encode(&model, &shown.text, false)?);
+        Ok(shown)
+    }
+
+    #[test]
+    fn what_was_begun_is_shown_to_its_last_byte() {
+        let plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }};{% endfor %}";
+        let trims = "{% for m in messages %}[{{ m.role }}]{{ m.content | trim }};{% endfor %}";
+        for begun in ["hello", "hello ", "hello\n\n", "a b\t"] {
+            for template in [plain, trims] {
+                let text = shown(template, begun).expect("shown").text;
+                assert_eq!(text, format!("[user]hello;[assistant]{begun}"));
+            }
+        }
+        assert_eq!(shown(trims, " a ").expect("shown").text, "[user]hello;[assistant]a ");
+        // Somebody else has said the same words, and its own are not shown.
+        let shouts = "{% for m in messages %}{{ m.content if m.role == 'user' else \
+                      m.content | upper }};{% endfor %}";
+        let refused = shown(shouts, "hello").err().expect("not shown as it is");
+        assert_eq!(refused.error.code.as_deref(), Some("not_continued"));
+    }
 }

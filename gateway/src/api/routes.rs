@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use govern::Governor;
 use wire::openai::{self, answer};
-use wire::{ErrorKind, TokenizeInput};
+use wire::{ErrorKind, TokenizeInput, messages};
 
 use super::envelope::Caller;
 use super::error::Failure;
@@ -16,14 +18,22 @@ use super::{App, body, prepare, prompt};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 
+/// What Anthropic's clients say in every request.
+const ANTHROPIC: &str = "anthropic-version";
+
 const INDEX: &str = "\
 Hearth, an inference server
 
 POST /v1/chat/completions    chat, as OpenAI's
 POST /v1/completions         plain completions, as OpenAI's
+POST /v1/messages            chat, as Anthropic's; with /v1/messages/count_tokens
+POST /v1/responses           chat, as OpenAI's Responses; with /v1/responses/input_tokens
+POST /v1/conversations       conversations that Responses go on with, as OpenAI's
+POST /v1beta/models/{model}:generateContent, :streamGenerateContent, :countTokens, as Google's
 POST /v1/embeddings          texts to vectors, as OpenAI's
 POST /v1/rerank              documents by how well they answer, as Jina's and Cohere's
 POST /v1/score               pairs of texts to scores, as vLLM's
+POST /v1/route/explain       who would answer a request, and why
 GET  /v1/models              models served here
 GET  /v1/models/{id}         one of them
 POST /v1/load_lora_adapter   put an adapter beside a model, as vLLM's
@@ -36,9 +46,6 @@ GET  /health                 the process is alive
 GET  /ready                  models are loaded and take requests
 GET  /metrics                figures for Prometheus
 ";
-
-/// Tokens that may be asked for where no model is to read them: who counts may count too much.
-const COUNTED_MAX: usize = 128 << 10;
 
 /// `GET /`
 pub(super) async fn index() -> &'static str {
@@ -60,6 +67,9 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, F
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    if let Some(shared) = app.door.governor().and_then(Governor::rates_are_shared) {
+        app.metrics.rates_shared(shared);
+    }
     // Reads files and asks the driver, which may take a while.
     let text = tokio::task::spawn_blocking(move || app.metrics.render()).await;
     ([(CONTENT_TYPE, METRICS_TYPE)], text.unwrap_or_default())
@@ -75,25 +85,55 @@ fn pool_card(model: &PoolModel) -> serde_json::Value {
 
 /// `GET /v1/models`
 pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
-    let (models, pools) = (app.models.list(), app.models.pools());
-    let cards = models.iter().map(|model| (&model.id, card(model)));
-    let pool_cards = pools.iter().map(|model| (&model.id, pool_card(model)));
     let caller = request.extensions().get::<Caller>();
     let sees = |id: &str| caller.is_none_or(|caller| caller.sees(id));
-    let all: Vec<_> =
-        cards.chain(pool_cards).filter(|(id, _)| sees(id)).map(|(_, card)| card).collect();
+    let (models, pools) = (app.models.offered(), app.models.pools());
+    if request.headers().contains_key(ANTHROPIC) {
+        let seen = models.iter().filter(|model| sees(&model.id));
+        let cards: Vec<_> = seen
+            .map(|model| messages::model_answer(&model.id, model.created, model.context))
+            .collect();
+        return json(messages::models_answer(&cards, false).to_string());
+    }
+    let cards = models.iter().map(|model| (&*model.id, card(model)));
+    let pool_cards = pools.iter().map(|model| (&*model.id, pool_card(model)));
+    let routed = app.routes.pools().map(|pool| (&*pool.name, routed_card(&pool.name)));
+    let all: Vec<_> = cards
+        .chain(pool_cards)
+        .chain(routed)
+        .filter(|(id, _)| sees(id))
+        .map(|(_, card)| card)
+        .collect();
     json(answer::models(&all).to_string())
+}
+
+/// A name that stands for several.
+fn routed_card(name: &str) -> serde_json::Value {
+    serde_json::json!({"id": name, "object": "model", "created": 0, "owned_by": "hearth"})
 }
 
 /// `GET /v1/models/{id}`; an id may contain slashes.
 pub(super) async fn model(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
 ) -> Result<Response, Failure> {
+    let id = id.map(|Path(id)| id);
+    if let Ok(name) = &id
+        && app.routes.pools().any(|pool| pool.name == *name)
+    {
+        return Ok(json(routed_card(name).to_string()));
+    }
     // Bytes that are no text name no model.
-    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
+    let id = id.unwrap_or_else(|_| "\u{fffd}".to_owned());
     if let Some(model) = app.models.pool(&id) {
         return Ok(json(pool_card(&model).to_string()));
+    }
+    if headers.contains_key(ANTHROPIC) {
+        let model = prepare::model(&app, &id)?;
+        return Ok(json(
+            messages::model_answer(&model.id, model.created, model.context).to_string(),
+        ));
     }
     Ok(json(card(&*prepare::model(&app, &id)?).to_string()))
 }
@@ -109,7 +149,7 @@ pub(super) async fn tokenize(
         let request = openai::parse_tokenize(&body, &app.limits.request)?;
         let (text, context, tells) = prepare::text(app, request.model.as_deref())?;
         let text = &text;
-        let most = COUNTED_MAX.max(context);
+        let most = prompt::COUNTED_MAX.max(context);
         let tokens = match request.input {
             TokenizeInput::Text { prompt, add_special_tokens } => {
                 prompt::check_length(text, &prompt, most, "prompt")?;

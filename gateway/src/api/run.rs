@@ -148,6 +148,11 @@ impl Run {
         }
     }
 
+    /// The node of the cluster that it was sent to, and why.
+    pub(super) fn route(&self) -> Option<&str> {
+        self.generation.route()
+    }
+
     /// Whether text may be shown: an echo waits for its log-probabilities.
     pub(super) fn may_show(&self) -> bool {
         !self.echo_scored

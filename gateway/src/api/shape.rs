@@ -45,11 +45,12 @@ pub(super) struct Shape<'a> {
 
 impl<'a> Shape<'a> {
     /// Of this request; `kwargs` are the template's variables, to which what steers the thoughts
-    /// is added.
+    /// is added. `soft`: where the model cannot think as it is asked to, it thinks as it can.
     pub(super) fn of(
         request: &'a ChatRequest,
         model: &'a Model,
         kwargs: &mut Map<String, Value>,
+        soft: bool,
     ) -> Result<Self, Failure> {
         let answering = &*model.answering;
         let (names, forced): (Option<Vec<&str>>, bool) = match &request.tool_choice {
@@ -70,7 +71,11 @@ impl<'a> Shape<'a> {
             callable: request.tools.iter().filter(may).collect(),
             forced,
             parallel: request.parallel_tool_calls && !one,
-            budget: steer(answering, request.reasoning, kwargs)?,
+            budget: match steer(answering, request.reasoning, kwargs) {
+                // A wish of the client's making, not of a person's: it goes as far as the model.
+                Err(_) if soft => None,
+                budget => budget?,
+            },
         })
     }
 

@@ -7,6 +7,7 @@
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -18,19 +19,28 @@ use bytes::Bytes;
 use futures_util::stream;
 use text::answer::Part;
 use tokio::time::{Instant, Sleep, sleep};
-use wire::Usage;
-use wire::openai::answer::Head;
-use wire::openai::stream::{Delta, Kind, PING, Piece, Remark, Writer, error};
+use wire::{Delta, Head, Piece, Remark, StreamOptions, Usage, Writer};
 
 use super::bill;
+use super::cache::Ended;
 use super::choice::Choice;
 use super::error::Failure;
+use super::kept;
 use super::run::Run;
+use super::surface::{Page, Surface};
 
-struct Sse {
+/// A stream that is made here, or the rest of one that a provider has begun.
+pub(super) struct Sse {
     runs: Vec<Run>,
-    writer: Writer,
-    kind: Kind,
+    writer: Box<dyn Writer>,
+    page: Page,
+    /// Plain completions say their end with the last text.
+    plain: bool,
+    /// What was used, and who goes on, where a provider has begun it.
+    before: Usage,
+    by: Option<String>,
+    /// What is known of the prompt stands in the first event.
+    begins_with_usage: bool,
     continuous_usage: bool,
     ping_every: Duration,
     ping: Pin<Box<Sleep>>,
@@ -38,35 +48,32 @@ struct Sse {
     active: bool,
     begun: bool,
     done: bool,
+    /// Told when it has come to its natural end.
+    ended: Ended,
+    /// What is to be kept of the answer, now that it is whole.
+    finished: Option<serde_json::Value>,
 }
 
 /// The answer of a request that is streamed.
 pub(super) fn answer(
-    kind: Kind,
+    page: &Page,
     head: &Head,
-    options: wire::StreamOptions,
+    options: StreamOptions,
     runs: Vec<Run>,
     ping_every: Duration,
 ) -> Response {
     let choices = runs.iter().map(|run| run.choices.len()).sum();
-    let sse = Sse {
-        runs,
-        writer: Writer::new(kind, head, options, choices),
-        kind,
-        continuous_usage: options.continuous_usage,
-        ping_every,
-        ping: Box::pin(sleep(ping_every)),
-        active: false,
-        begun: false,
-        done: false,
-    };
+    let sse = Sse::new(page, page.writer(head, options, choices), runs, (options, ping_every));
+    let ended = sse.ended.clone();
     let body = stream::unfold(sse, |mut sse| async move {
         let bytes = sse.next().await?;
         Some((Ok::<_, Infallible>(bytes), sse))
     });
     let mut response = Response::new(Body::from_stream(body));
+    response.extensions_mut().insert(ended);
+    page.keep.iter().for_each(|keep| drop(response.extensions_mut().insert(Arc::clone(keep))));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx gathers answers unless told otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -74,8 +81,45 @@ pub(super) fn answer(
 }
 
 impl Sse {
+    fn new(
+        page: &Page,
+        writer: Box<dyn Writer>,
+        runs: Vec<Run>,
+        (options, ping_every): (StreamOptions, Duration),
+    ) -> Self {
+        Self {
+            runs,
+            writer,
+            page: page.clone(),
+            plain: page.surface == Surface::Completion,
+            before: Usage::default(),
+            by: None,
+            begins_with_usage: page.begins_with_usage(),
+            continuous_usage: options.continuous_usage,
+            ping_every,
+            ping: Box::pin(sleep(ping_every)),
+            active: false,
+            begun: false,
+            done: false,
+            ended: Ended::default(),
+            finished: None,
+        }
+    }
+
+    /// The rest of a stream, behind what a provider has written of it and used for that. `by` is
+    /// the model that goes on.
+    pub(super) fn rest(
+        page: &Page,
+        writer: Box<dyn Writer>,
+        run: Run,
+        (before, by): (Usage, String),
+        how: (StreamOptions, Duration),
+    ) -> Self {
+        Self { before, by: Some(by), ..Self::new(page, writer, vec![run], how) }
+    }
+
     /// The next write; `None` after the last.
-    async fn next(&mut self) -> Option<Bytes> {
+    pub(super) async fn next(&mut self) -> Option<Bytes> {
         if self.done {
             return None;
         }
@@ -83,34 +127,47 @@ impl Sse {
         if !self.begun {
             self.begun = true;
             self.begin(&mut out);
+            self.finish(&mut out);
         }
         while out.is_empty() {
             match poll_fn(|cx| self.poll(cx)).await {
-                Wake::Ping => out.extend_from_slice(PING),
+                Wake::Ping => self.writer.ping(&mut out),
                 Wake::Run(Ok(at)) => {
                     self.write(at, &mut out);
                     self.finish(&mut out);
                 }
                 Wake::Run(Err(failure)) => {
-                    error(&mut out, &failure.error);
+                    self.writer.error(&mut out, &failure.error);
                     self.done = true;
                     // Frees the engine now, not when the client has read the error.
                     self.runs.clear();
                 }
             }
         }
+        if let Some(finished) = self.finished.take()
+            && !self.page.keep(Some(finished)).await
+        {
+            kept::missed(&mut out);
+        }
         self.active = true;
         Some(out.into())
     }
 
-    /// A chat's choices begin with their role, at once; an echo is there at once too.
+    /// A chat's choices begin with their role, at once; an echo is there at once too. What goes on
+    /// says so.
     fn begin(&mut self, out: &mut Vec<u8>) {
+        if self.by.is_some() {
+            let remark = Remark { continued_by: self.by.as_deref(), ..Remark::default() };
+            self.writer.remark(out, &remark);
+            self.write(0, out);
+            return;
+        }
         for run in &self.runs {
             for choice in &run.choices {
                 let piece = Piece {
                     index: choice.index,
-                    prompt_token_ids: self.prompt_ids(run),
-                    usage: self.continuous_usage.then(|| run.usage()),
+                    prompt_token_ids: prompt_ids(run),
+                    usage: (self.continuous_usage || self.begins_with_usage).then(|| run.usage()),
                     ..Piece::default()
                 };
                 self.writer.start(out, &piece);
@@ -119,11 +176,6 @@ impl Sse {
         for at in 0..self.runs.len() {
             self.write(at, out);
         }
-    }
-
-    fn prompt_ids<'a>(&self, run: &'a Run) -> Option<&'a [u32]> {
-        let asked = run.choices.first().is_some_and(|choice| choice.token_ids.is_some());
-        run.prompt.as_deref().filter(|_| asked)
     }
 
     /// The run that has something new. Dropping a run's wait loses nothing, so each poll may
@@ -152,12 +204,12 @@ impl Sse {
         }
         let prompt = run.prompt.as_deref();
         for choice in run.choices.iter_mut().filter(|c| c.has_news()) {
-            write_choice(&mut self.writer, self.kind, out, choice, prompt, usage);
+            write_choice(&mut *self.writer, self.plain, out, choice, prompt, usage);
         }
     }
 
     fn usage(&self) -> Usage {
-        let mut sum = Usage::default();
+        let mut sum = self.before;
         self.runs.iter().for_each(|run| sum.add(run.usage()));
         sum
     }
@@ -168,11 +220,22 @@ impl Sse {
             let remark = Remark {
                 cost_usd: bill::cost(self.runs.iter()).map(bill::dollars),
                 notice: self.runs.iter().find_map(|run| run.notice),
+                continued_by: self.by.as_deref(),
             };
-            self.writer.end(out, &self.usage(), &remark);
+            let usage = self.usage();
+            self.writer.end(out, &usage, &remark);
+            self.finished = self.writer.finished();
+            if remark.notice.is_none() && self.by.is_none() {
+                self.ended.set();
+            }
             self.done = true;
         }
     }
+}
+
+fn prompt_ids(run: &Run) -> Option<&[u32]> {
+    let asked = run.choices.first().is_some_and(|choice| choice.token_ids.is_some());
+    run.prompt.as_deref().filter(|_| asked)
 }
 
 enum Wake {
@@ -183,30 +246,32 @@ enum Wake {
 /// One choice's news. Chat says its end in an event of its own, plain completions with the last
 /// text.
 fn write_choice(
-    writer: &mut Writer,
-    kind: Kind,
+    writer: &mut dyn Writer,
+    plain: bool,
     out: &mut Vec<u8>,
     choice: &mut Choice,
     prompt: Option<&[u32]>,
     usage: Option<Usage>,
 ) {
-    let first_of_completion = kind == Kind::Completion && !choice.begun;
+    let first_of_completion = plain && !choice.begun;
     if choice.voice.is_some() {
         return write_voice(writer, out, choice, usage);
     }
     let mut piece = Piece {
         index: choice.index,
-        delta: match kind {
-            Kind::Chat if choice.text.is_empty() && choice.finish.is_some() => Delta::None,
-            _ => Delta::Content(&choice.text),
+        delta: if !plain && choice.text.is_empty() && choice.finish.is_some() {
+            Delta::None
+        } else {
+            Delta::Content(&choice.text)
         },
         logprobs: choice.logprobs.as_deref(),
         token_ids: choice.token_ids.as_deref(),
         prompt_token_ids: prompt.filter(|_| first_of_completion && choice.token_ids.is_some()),
         finish: choice.finish,
+        stop: choice.stop(),
         usage,
     };
-    if kind == Kind::Chat && piece.finish.is_some() && !choice.text.is_empty() {
+    if !plain && piece.finish.is_some() && !choice.text.is_empty() {
         piece.finish = None;
         writer.piece(out, &piece);
         let nothing: Option<&[u32]> = choice.token_ids.as_ref().map(|_| &[][..]);
@@ -224,7 +289,12 @@ fn write_choice(
 
 /// A voice's news: an event for each part, then one for the end. What belongs to the tokens stands
 /// in the first.
-fn write_voice(writer: &mut Writer, out: &mut Vec<u8>, choice: &mut Choice, usage: Option<Usage>) {
+fn write_voice(
+    writer: &mut dyn Writer,
+    out: &mut Vec<u8>,
+    choice: &mut Choice,
+    usage: Option<Usage>,
+) {
     let Some(voice) = &mut choice.voice else { return };
     let parts = voice.take();
     let mut piece = Piece {
@@ -251,7 +321,7 @@ fn write_voice(writer: &mut Writer, out: &mut Vec<u8>, choice: &mut Choice, usag
         (piece.logprobs, piece.token_ids) = (None, nothing);
     }
     if choice.finish.is_some() {
-        piece.finish = choice.finish;
+        (piece.finish, piece.stop) = (choice.finish, choice.stop());
         writer.piece(out, &piece);
     }
     choice.taken();

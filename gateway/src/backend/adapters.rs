@@ -74,14 +74,17 @@ impl Adapters {
         let refused = |error: &dyn std::fmt::Display| AdapterError::Refused(error.to_string());
         let read = self.files.open(path).map_err(|error| refused(&error))?;
         let place = Place::take(&self.taken)?;
-        base.engine.set_adapter(place.number, read).map_err(|error| refused(&error))?;
+        let engine = base.engine.local().ok_or_else(|| {
+            AdapterError::Refused("adapters of models on other nodes are not served".to_owned())
+        })?;
+        engine.set_adapter(place.number, read).map_err(|error| refused(&error))?;
         let load = LOADS.fetch_add(1, Ordering::Relaxed);
         let adapter = LoadedAdapter {
             name: name.to_owned(),
             path: path.to_owned(),
             number: place.keep(),
             load,
-            engine: base.engine.clone(),
+            engine: engine.clone(),
             taken: Arc::clone(&self.taken),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH);

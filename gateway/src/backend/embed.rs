@@ -94,6 +94,8 @@ pub struct Vectors {
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of all inputs.
     pub tokens: u64,
+    /// From its first step to its end, microseconds.
+    pub compute_us: u64,
 }
 
 /// A request in the thread's hands. Dropping it cancels the request: none of its inputs is
@@ -202,6 +204,14 @@ impl LocalEmbedder {
         self.shared.life.state()
     }
 
+    /// How long what waits now will take; zero while nothing is known.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
+        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
+        Duration::from_nanos(waiting.saturating_mul(ns))
+    }
+
     /// Seconds after which what waits now will have been computed.
     #[must_use]
     pub fn retry_after_s(&self) -> u64 {
@@ -252,7 +262,7 @@ impl Pooling {
             Ok((vectors, took)) => {
                 let Took { queue_us, compute_us } = took;
                 self.timer.end("stop", &Usage { queue_us, prefill_us: compute_us, ..usage });
-                Ok(Vectors { vectors, tokens: self.tokens })
+                Ok(Vectors { vectors, tokens: self.tokens, compute_us })
             }
             Err(refusal) => {
                 self.timer.refused(&refusal, &usage);

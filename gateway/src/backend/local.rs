@@ -5,7 +5,7 @@
 //! capacity is the exact upper bound of that request's events, so the device's thread never waits
 //! for a slow reader and never drops an event.
 //!
-//! Cancels take no channel at all. Each request has a `Control` of atomic flags which its reader
+//! Cancels take no channel at all. Each request has [`Wishes`], atomic flags which its reader
 //! sets and the thread reads before each step. So a cancel cannot be lost to a full channel, takes
 //! no memory, and setting it twice is harmless. A `Message::Nudge` wakes a sleeping thread; if
 //! there is no room for it, then the channel is not empty and the thread is not asleep.
@@ -14,6 +14,7 @@ mod adapter;
 mod generation;
 mod holds;
 mod observed;
+mod pages;
 mod thread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -31,12 +32,14 @@ use tokio::sync::mpsc;
 pub use super::life::EngineState;
 use super::life::{self, Life, NUDGES};
 use super::meter::Metered;
-use super::{Along, SubmitError};
+use super::reading::{Reading, Wishes};
+use super::{Along, SubmitError, events_max};
 use crate::metrics::{ModelMetrics, RequestTimer};
 pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
 pub use engine::spec::PrefixRule;
 pub use generation::LocalGeneration;
 pub use holds::Holds;
+pub use pages::{PageNews, PageWatch};
 use thread::Driver;
 
 /// Request ids are unique in the process, over all models, so that a log line names one request.
@@ -65,25 +68,21 @@ struct Shared {
     metrics: Arc<ModelMetrics>,
     /// Longest sequence in tokens.
     sequence_max: usize,
+    /// Sequences computed at once.
+    rows_max: usize,
     /// Requests taken in at once, running and waiting; more are told to come back later.
     open_max: usize,
     /// Zero of the scheduler's clock.
     epoch: Instant,
     life: Life,
-    /// Some [`Control`] was set since the thread last looked.
+    /// Some [`Wishes`] were set since the thread last looked.
     attention: AtomicBool,
     /// Requests taken in and not yet ended.
     open: AtomicUsize,
     /// Device time per ended request, smoothed, in microseconds; 0 while unknown.
     us_per_request: AtomicU64,
     stats: Mutex<Stats>,
-}
-
-/// What one request's reader tells the thread.
-struct Control {
-    cancelled: AtomicBool,
-    /// One bit per choice.
-    choices: Box<[AtomicU64]>,
+    pages: pages::PageBook,
 }
 
 /// What goes down the command channel.
@@ -98,7 +97,7 @@ enum Message {
 /// The thread's side of a request.
 struct Open {
     events: mpsc::Sender<Event>,
-    control: Arc<Control>,
+    wishes: Arc<Wishes>,
     meter: Option<Metered>,
 }
 
@@ -122,6 +121,7 @@ impl LocalEngine {
         let shared = Arc::new(Shared {
             metrics,
             sequence_max: config.sequence_max(),
+            rows_max: config.rows_max,
             open_max,
             epoch: Instant::now(),
             life,
@@ -129,6 +129,7 @@ impl LocalEngine {
             open: AtomicUsize::new(0),
             us_per_request: AtomicU64::new(0),
             stats: Mutex::default(),
+            pages: pages::PageBook::default(),
             options,
         });
         let name = format!("engine {}", shared.options.name);
@@ -170,9 +171,9 @@ impl LocalEngine {
         }
         let prompt_tokens = u32::try_from(request.prompt.len()).unwrap_or(u32::MAX);
         let (events, reader) = mpsc::channel(events_max(&request, self.shared.sequence_max));
-        let control = Arc::new(Control::new(request.choices));
-        let meter = meter.map(Metered::new);
-        let open = Open { events, control: Arc::clone(&control), meter };
+        let wishes = Arc::new(Wishes::new(request.choices));
+        let meter = meter.map(|meter| Metered::new(meter, &request.made));
+        let open = Open { events, wishes: Arc::clone(&wishes), meter };
         let message = Message::Submit(Box::new(request), open, grammar);
         if let Err(error) = self.commands.try_send(message) {
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
@@ -181,15 +182,10 @@ impl LocalEngine {
                 TrySendError::Disconnected(_) => self.unavailable(),
             });
         }
-        Ok(LocalGeneration {
-            id,
-            events: reader,
-            control,
-            timer: RequestTimer::start(Arc::clone(&self.shared.metrics), prompt_tokens, arrived),
-            first_finish: None,
-            ended: false,
-            engine: self.clone(),
-        })
+        let metrics = Arc::clone(&self.shared.metrics);
+        let timer = RequestTimer::start(metrics, prompt_tokens, arrived);
+        let reading = Reading::new(reader, timer);
+        Ok(LocalGeneration { id, reading, wishes, engine: self.clone() })
     }
 
     /// Takes one of the places, which the thread gives back when the request ends.
@@ -226,6 +222,14 @@ impl LocalEngine {
         life::retry_after_s(waiting, us, 1_000_000)
     }
 
+    /// How long a new request would wait in line, by what the last ones took.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        let waiting = u64::try_from(self.stats().waiting).unwrap_or(u64::MAX);
+        let us = self.shared.us_per_request.load(Ordering::Relaxed);
+        Duration::from_micros(waiting.saturating_mul(us))
+    }
+
     /// The scheduler's time now, for [`Request::deadline`].
     #[must_use]
     pub fn now(&self) -> Micros {
@@ -242,6 +246,18 @@ impl LocalEngine {
     #[must_use]
     pub fn open(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Sequences that it computes at once, and requests that it takes in at once.
+    #[must_use]
+    pub fn room(&self) -> (usize, usize) {
+        (self.shared.rows_max, self.shared.open_max)
+    }
+
+    /// Device time of a request, as measured; 0 while unknown.
+    #[must_use]
+    pub fn us_per_request(&self) -> u64 {
+        self.shared.us_per_request.load(Ordering::Relaxed)
     }
 
     /// The model's metrics.
@@ -267,27 +283,6 @@ impl Shared {
         let since = at.saturating_duration_since(self.epoch).as_micros();
         Micros::try_from(since).unwrap_or(Micros::MAX)
     }
-}
-
-impl Control {
-    fn new(choices: u32) -> Self {
-        // A number of choices beyond all reason is refused by the scheduler; here it must only
-        // not take memory.
-        let words = choices.min(1 << 12).div_ceil(64);
-        let choices = (0..words).map(|_| AtomicU64::new(0)).collect();
-        Self { cancelled: AtomicBool::new(false), choices }
-    }
-}
-
-/// Most events that a request can cause: its prompt's log-probabilities one by one, each choice's
-/// tokens and its end, and the request's own end.
-fn events_max(request: &Request, sequence_max: usize) -> usize {
-    let room = sequence_max.saturating_sub(request.prompt.len()).max(1);
-    let tokens = usize::try_from(request.max_tokens).map_or(room, |most| most.min(room));
-    let prompt = request.prompt_logprobs.map_or(0, |_| request.prompt.len());
-    let choices = usize::try_from(request.choices).unwrap_or(usize::MAX);
-    let all = choices.saturating_mul(tokens + 1).saturating_add(prompt).saturating_add(1);
-    all.min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
 /// The request that an event is about, and whether it is the request's last one.

@@ -2,7 +2,7 @@
 //! before more is made. It lives on the engine's thread, so that what was made is known whether or
 //! not anybody reads it.
 
-use scheduler::types::Usage;
+use scheduler::types::{Made, Usage};
 
 /// Who pays.
 pub trait Meter: Send {
@@ -29,7 +29,7 @@ pub struct End {
 }
 
 /// A meter and what it has to be told.
-pub(super) struct Metered {
+pub(crate) struct Metered {
     meter: Box<dyn Meter>,
     /// Tokens of each choice.
     made: Vec<u32>,
@@ -37,12 +37,16 @@ pub(super) struct Metered {
 }
 
 impl Metered {
-    pub(super) fn new(meter: Box<dyn Meter>) -> Self {
-        Self { meter, made: Vec::new(), longest: 0 }
+    /// `made` is what was made of the request elsewhere.
+    pub(crate) fn new(meter: Box<dyn Meter>, made: &[Made]) -> Self {
+        let count = |made: &Made| u32::try_from(made.tokens.len()).unwrap_or(u32::MAX);
+        let made: Vec<u32> = made.iter().map(count).collect();
+        let longest = made.iter().copied().max().unwrap_or(0);
+        Self { meter, made, longest }
     }
 
     /// Takes a token of a choice.
-    pub(super) fn token(&mut self, choice: u32) -> Option<u32> {
+    pub(crate) fn token(&mut self, choice: u32) -> Option<u32> {
         let at = usize::try_from(choice).unwrap_or(usize::MAX);
         if at >= self.made.len() {
             self.made.resize(at + 1, 0);
@@ -52,7 +56,7 @@ impl Metered {
         self.meter.made(self.longest)
     }
 
-    pub(super) fn ended(&mut self, usage: Usage, failed: bool) {
+    pub(crate) fn ended(&mut self, usage: Usage, failed: bool) {
         self.meter.ended(&End { usage, failed, longest: self.longest });
     }
 }

@@ -1,5 +1,6 @@
-//! What serves a model: today the engine in this process. Handlers see only the types of this
-//! file; that a thread, a scheduler and a device stand behind them is `local`'s affair.
+//! What serves a model: the engine in this process, or nodes of the cluster. Handlers see only the
+//! types of this file; that a thread, a scheduler and a device stand behind them is `local`'s
+//! affair, and that other machines do is `crate::cluster`'s.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,8 +17,11 @@ mod life;
 pub mod local;
 pub mod meter;
 mod pool;
+pub(crate) mod reading;
+mod source;
 
 pub use pool::{PoolModel, Reads, Task};
+pub use source::Engine;
 
 /// A model that this server offers.
 pub struct Model {
@@ -38,7 +42,7 @@ pub struct Model {
     /// How its answers are held and read.
     pub answering: Arc<answering::Answering>,
     /// The engine.
-    pub engine: local::LocalEngine,
+    pub engine: Engine,
     /// Which prompts may share cached pages.
     pub prefix: local::PrefixRule,
     /// Adapters that may be loaded beside it; `None` where it takes none.
@@ -83,7 +87,7 @@ impl Along {
 /// A request in the engine's hands. Dropping it cancels the request: its pages are free at the
 /// next step.
 pub struct Generation {
-    pub(crate) inner: local::LocalGeneration,
+    inner: source::Running,
     /// The adapter stays on the device until its last request has ended.
     _adapter: Option<Arc<adapters::LoadedAdapter>>,
 }
@@ -103,6 +107,22 @@ impl Generation {
     pub fn cancel_choice(&self, choice: u32) {
         self.inner.cancel_choice(choice);
     }
+
+    /// The node that it was sent to, and why; `None`: it is made here.
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.inner.route()
+    }
+}
+
+/// Most events that a request can cause: its prompt's log-probabilities one by one, each choice's
+/// tokens and its end, and the request's own end.
+pub(crate) fn events_max(request: &Request, sequence_max: usize) -> usize {
+    let room = sequence_max.saturating_sub(request.prompt.len()).max(1);
+    let tokens = usize::try_from(request.max_tokens).map_or(room, |most| most.min(room));
+    let prompt = request.prompt_logprobs.map_or(0, |_| request.prompt.len());
+    let choices = usize::try_from(request.choices).unwrap_or(usize::MAX);
+    let all = choices.saturating_mul(tokens + 1).saturating_add(prompt).saturating_add(1);
+    all.min(tokio::sync::Semaphore::MAX_PERMITS)
 }
 
 impl Model {

@@ -51,6 +51,14 @@ impl Connection {
         self.send(request).await
     }
 
+    /// Sends JSON to a path and reads JSON.
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let answer = self.send(self.client.post(format!("{}{path}", self.url)).json(body)).await?;
+        answer.json().await.map_err(|error| {
+            exit::unavailable(format!("{} does not answer as Hearth: {error}", self.url))
+        })
+    }
+
     /// Names of the models served, the default one first.
     pub(super) async fn models(&self) -> Result<Vec<String>, Failure> {
         let answer = self.send(self.client.get(format!("{}/v1/models", self.url))).await?;

@@ -13,10 +13,13 @@ pub mod inspect;
 pub mod kernels;
 mod logs;
 pub mod migrate;
+pub mod node;
 pub mod plan;
+pub mod providers;
 pub mod pull;
 pub mod quantize;
 pub mod restore;
+pub mod route;
 pub mod serve;
 
 /// The runtime of a command that talks to the network.

@@ -5,8 +5,8 @@
 use govern::secret::reference::{Resolved, Sources, Vault};
 use govern::secret::{Reference, Secret};
 
-use super::Config;
 use super::options::Opt;
+use super::{Config, outgoing};
 use crate::vault::{Env, Http};
 
 /// What was read so far.
@@ -21,11 +21,18 @@ impl<'a> Draft<'a> {
         Self { config, warnings: Vec::new(), env }
     }
 
+    /// Where variables come from.
+    pub(super) fn env(&self) -> Env<'a> {
+        self.env
+    }
+
     /// Sets an option. An error says what is wrong, and not where.
     pub(super) fn set(&mut self, option: &Opt, texts: &[&str]) -> Result<(), String> {
         let mut fetched = Vec::new();
         for text in texts {
-            let found = resolve(text, self.env)?;
+            // Where the audit goes, `file:` is a place and no reference.
+            let place = option.key == outgoing::EXPORT.key && text.trim().starts_with("file:");
+            let found = if place { None } else { resolve(text, self.env)? };
             let warning = found.as_ref().and_then(|(_, found)| found.warning.as_ref());
             self.warnings.extend(warning.map(|text| format!("{}: {text}", option.key)));
             fetched.push(found);

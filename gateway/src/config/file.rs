@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::draft::Draft;
 use super::options::{OPTIONS, Opt};
-use super::{ConfigError, values};
+use super::{ConfigError, routing, values};
 
 /// A configuration file is a page of text; more is a mistake.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -26,6 +26,10 @@ pub(super) fn apply(path: &Path, draft: &mut Draft<'_>) -> Result<(), ConfigErro
         let at = e.span().map_or(0, |span| span.start);
         file.error(at, e.message().to_owned())
     })?;
+    let read = routing::read(&text, draft.env());
+    let (routing, warnings) = read.map_err(|(at, problem)| file.error(at, problem))?;
+    draft.config.routing = routing;
+    draft.warnings.extend(warnings);
     file.section("", table.get_ref(), draft)
 }
 
@@ -49,6 +53,9 @@ impl File<'_> {
     ) -> Result<(), ConfigError> {
         for (key, value) in table {
             let name = format!("{prefix}{}", key.get_ref());
+            if ["providers", "pools"].contains(&&*name) {
+                continue;
+            }
             let at = key.span().start;
             if let Some(option) = OPTIONS.iter().find(|option| option.key == name) {
                 self.option(option, value, draft)?;

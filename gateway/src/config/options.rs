@@ -1,7 +1,7 @@
 //! The option table: each option once, with its name in the file, in the environment and on the
 //! command line, its default, its meaning and its check.
 
-use super::{Config, source, values};
+use super::{Config, caching, cluster, outgoing, source, tls, values};
 
 /// One option.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Opt {
 }
 
 /// Stores the only value of an option that takes one.
-fn one<T>(
+pub(super) fn one<T>(
     slot: &mut T,
     texts: &[&str],
     parse: impl FnOnce(&str) -> Result<T, String>,
@@ -67,10 +67,15 @@ pub static OPTIONS: &[Opt] = &[
         list: true,
         doc: "Models to serve: `demo` (built in), a directory, a GGUF file, or `org/name` of a \
               hub, fetched when it is not there; `=NAME` behind it sets the name it is served \
-              under. The first one is what `hearth chat` talks to.",
+              under. The first one is what `hearth chat` talks to. `none`: no model here, only \
+              providers.",
         set: |c, t| {
-            c.models = t.iter().map(|text| source::model(text)).collect::<Result<_, _>>()?;
-            if c.models.is_empty() { Err("name at least one model".to_owned()) } else { Ok(()) }
+            if t.is_empty() {
+                return Err("name at least one model, or `none`".to_owned());
+            }
+            let named = t.iter().filter(|text| **text != "none");
+            c.models = named.map(|text| source::model(text)).collect::<Result<_, _>>()?;
+            Ok(())
         },
     },
     Opt {
@@ -83,6 +88,12 @@ pub static OPTIONS: &[Opt] = &[
         doc: "Address of the HTTP server. Anything but this machine itself needs a key.",
         set: |c, t| one(&mut c.listen, t, values::address),
     },
+    tls::CERTIFICATE,
+    tls::KEY,
+    tls::CLIENTS,
+    tls::CLIENT_AUTHORITIES,
+    tls::REVOKED,
+    tls::TRUSTED_PROXIES,
     Opt {
         key: "server.api_keys",
         env: "HEARTH_API_KEY",
@@ -162,6 +173,18 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.store_url, t, values::secret_or_none),
     },
     Opt {
+        key: "store.redis",
+        env: "HEARTH_REDIS",
+        flag: "redis",
+        value: "URL",
+        default: "",
+        list: false,
+        doc: "Redis or Valkey where several gateways count their rates together: \
+              `redis://HOST:PORT`, or `rediss://` for TLS. May hold a password: prefer the \
+              variable. Empty: each gateway counts for itself.",
+        set: |c, t| one(&mut c.redis, t, values::redis_or_none),
+    },
+    Opt {
         key: "store.signin",
         env: "HEARTH_SIGNIN",
         flag: "signin",
@@ -183,6 +206,52 @@ pub static OPTIONS: &[Opt] = &[
               `auto`: the machine's name.",
         set: |c, t| one(&mut c.gateway, t, |s| values::auto(s, values::name)),
     },
+    Opt {
+        key: "store.gateway_lost",
+        env: "HEARTH_GATEWAY_LOST",
+        flag: "gateway-lost",
+        value: "TIME",
+        default: "15m",
+        list: false,
+        doc: "With several gateways on one database: time after which one that says nothing is \
+              taken for lost, and the money that it had leased may be spent by the others.",
+        set: |c, t| one(&mut c.gateway_lost, t, |s| values::time(s, 60_000, 604_800_000)),
+    },
+    Opt {
+        key: "store.kept_days",
+        env: "HEARTH_KEPT_DAYS",
+        flag: "kept-days",
+        value: "N",
+        default: "30",
+        list: false,
+        doc: "Days that responses and conversations are kept for later requests to go on with \
+              (docs/responses.md); an organisation may say otherwise by label.",
+        set: |c, t| one(&mut c.kept_days, t, |s| values::count(s, 1, 3650).map(|n| n as u32)),
+    },
+    caching::ENABLED,
+    caching::ANY,
+    caching::TTL,
+    caching::BYTES_MAX,
+    caching::REDIS,
+    outgoing::WEBHOOK,
+    outgoing::WEBHOOK_SECRET,
+    outgoing::SMTP,
+    outgoing::SMTP_PASSWORD,
+    outgoing::FROM,
+    outgoing::TO,
+    outgoing::PROXY,
+    outgoing::EXPORT,
+    outgoing::S3_ACCESS_KEY,
+    outgoing::S3_SECRET_KEY,
+    cluster::NODES,
+    cluster::DNS,
+    cluster::TOKEN,
+    cluster::MODELS,
+    cluster::CA,
+    cluster::CERTIFICATE,
+    cluster::KEY,
+    cluster::JOIN,
+    cluster::ADVERTISE,
     Opt {
         key: "engine.device",
         env: "HEARTH_DEVICE",

@@ -97,6 +97,12 @@ impl fmt::Debug for Secret {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self)
+    }
+}
+
 pub(super) fn secret(text: &str) -> Result<Secret, String> {
     if text.len() < 8 {
         return Err("a key needs at least 8 characters; `openssl rand -hex 24` makes one".into());
@@ -305,6 +311,13 @@ pub(super) fn new_folder_or_none(text: &str) -> Result<Option<PathBuf>, String> 
 /// Something that is not to be shown, or nothing.
 pub(super) fn secret_or_none(text: &str) -> Result<Option<Secret>, String> {
     Ok(Some(Secret(text.to_owned())).filter(|_| !text.is_empty()))
+}
+
+/// The URL of a Redis.
+pub(super) fn redis_or_none(text: &str) -> Result<Option<Secret>, String> {
+    let url = secret_or_none(text)?;
+    url.as_ref().map(|url| govern::limit::shared::Settings::new(url.reveal())).transpose()?;
+    Ok(url)
 }
 
 /// A short plain name.

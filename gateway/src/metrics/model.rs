@@ -53,6 +53,7 @@ pub(super) struct ModelVecs {
     success: IntCounterVec,
     refused: IntCounterVec,
     held: IntCounterVec,
+    resumed: IntCounterVec,
     spreads: SpreadVecs,
 }
 
@@ -111,6 +112,10 @@ impl ModelVecs {
                 "grammar",
                 "Requests held to a grammar, by where it came from: new, kept, refused.",
             ),
+            resumed: f.counter(
+                "cluster_resumes_total",
+                "Requests that went on at another node because theirs was lost.",
+            ),
             spreads: SpreadVecs::new(&f),
         }
     }
@@ -128,6 +133,7 @@ impl ModelVecs {
             prefix_hits: self.prefix_hits.with_label_values(one),
             evictions: self.evictions.with_label_values(one),
             preemptions: self.preemptions.with_label_values(one),
+            resumed: self.resumed.with_label_values(one),
             step_faults: self.step_faults.with_label_values(one),
             prompt_tokens: self.prompt_tokens.with_label_values(one),
             generation_tokens: self.generation_tokens.with_label_values(one),
@@ -266,6 +272,7 @@ pub struct ModelMetrics {
     success: IntCounterVec,
     refused: IntCounterVec,
     held: IntCounterVec,
+    resumed: IntCounter,
     compile: Histogram,
     first_token: Histogram,
     inter_token: Histogram,
@@ -324,6 +331,11 @@ impl ModelMetrics {
         let from = if refused { "refused" } else { "new" };
         self.held.with_label_values(&[self.id.as_str(), from]).inc();
         self.compile.observe(took.as_secs_f64());
+    }
+
+    /// A request goes on at another node.
+    pub fn resumed(&self) {
+        self.resumed.inc();
     }
 
     /// A request was refused; `reason` is one of a few words.

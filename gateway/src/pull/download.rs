@@ -142,8 +142,7 @@ impl Download<'_> {
     }
 
     fn check(&self, path: &Path, hash: Sha256) -> Result<(), PullError> {
-        let found =
-            hash.finalize().iter().fold(String::new(), |text, b| text + &format!("{b:02x}"));
+        let found = hex::encode(hash.finalize());
         match &self.file.sha256 {
             Some(wanted) if *wanted != found => self.damaged(path, "SHA-256"),
             _ => Ok(()),

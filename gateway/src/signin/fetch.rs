@@ -1,14 +1,14 @@
 //! How identity providers are reached: HTTPS only (plain HTTP on this machine), no redirects, a
 //! megabyte and five seconds at most. What lies there is judged elsewhere.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::TryStreamExt as _;
 use govern::identity::jwt::{Fetch, Fetching};
 use openidconnect::{HttpRequest, HttpResponse};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
+use reqwest::Client;
+
+use crate::outbound::{self, Options, Proxies, is_private};
 
 const BYTES_MAX: usize = 1 << 20;
 const TIME_MAX: Duration = Duration::from_secs(5);
@@ -26,18 +26,6 @@ pub(super) enum FetchError {
     Status(u16),
 }
 
-/// Whether what is sent there can be read by nobody on the way.
-pub(super) fn is_private(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => true,
-        "http" => url.host_str().is_some_and(|host| {
-            let bare = host.trim_start_matches('[').trim_end_matches(']');
-            host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-        }),
-        _ => false,
-    }
-}
-
 /// The client for all of them.
 #[derive(Debug, Clone)]
 pub(super) struct Http(Client);
@@ -45,11 +33,13 @@ pub(super) struct Http(Client);
 impl Http {
     /// A client that follows nobody.
     pub(super) fn new() -> reqwest::Result<Self> {
-        let client = Client::builder()
-            .user_agent(concat!("hearth/", env!("CARGO_PKG_VERSION")))
-            .redirect(Policy::none())
-            .timeout(TIME_MAX);
-        client.build().map(Self)
+        let options = Options {
+            connect: TIME_MAX,
+            total: TIME_MAX,
+            authorities: Vec::new(),
+            proxies: Proxies::Environment,
+        };
+        outbound::client(options).map(Self)
     }
 
     /// Sends a request and reads the whole answer.
@@ -89,28 +79,5 @@ impl Http {
 impl Fetch for Http {
     fn get<'a>(&'a self, url: &'a str) -> Fetching<'a> {
         Box::pin(async move { Self::get(self, url).await.map_err(|error| error.to_string()) })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_nobody_reads_on_the_way() {
-        for (url, expect) in [
-            ("https://login.example.org/keys", true),
-            ("http://127.0.0.1:8080/keys", true),
-            ("http://[::1]:8080/keys", true),
-            ("http://localhost/keys", true),
-            ("http://login.example.org/keys", false),
-            ("http://127.0.0.1.example.org/keys", false),
-            ("http://localhost.example.org/keys", false),
-            ("http://169.254.169.254/latest", false),
-            ("file:///etc/passwd", false),
-            ("ftp://127.0.0.1/", false),
-        ] {
-            assert_eq!(is_private(&url.parse().expect("a URL")), expect, "{url}");
-        }
     }
 }

@@ -5,20 +5,17 @@
 //! `master.key`, made at the first start, unless the file names another.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use govern::entity::Grant;
 use govern::identity::jwt::Issuer;
 use govern::identity::mapping::{GroupRule, People, ProjectOf, Services, UserOf};
-use govern::secret::{Keyring, Master, Secret};
+use govern::secret::{Keyring, Master};
 use govern::{Id, Scope};
 use serde::Deserialize;
 
-use super::{Provider, Settings};
+use super::{Provider, Settings, master};
 use crate::config::resolve_secret;
 
 /// A configuration file is a page of text; more is a mistake.
@@ -104,46 +101,56 @@ fn usual_groups() -> String {
 /// # Errors
 /// In words that name file and field.
 pub fn read(path: &Path, data: &Path) -> Result<Settings, String> {
+    settings(parse(path)?, data).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+fn parse(path: &Path) -> Result<File, String> {
     let wrong = |why: String| format!("{}: {why}", path.display());
     let size = path.metadata().map_err(|error| wrong(error.to_string()))?.len();
     if size > FILE_BYTES_MAX {
         return Err(wrong(format!("{size} bytes are too many for a configuration file")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-    let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
-    settings(file, data).map_err(wrong)
+    toml::from_str(&text).map_err(|error| wrong(error.to_string()))
 }
 
 fn settings(file: File, data: &Path) -> Result<Settings, String> {
     let File { origin, passwords, master_key, old_master_keys, oidc, service } = file;
-    let current = match master_key {
-        Some(text) => master(&text)?,
-        None => own_master(&data.join("master.key"))?,
+    let mut keyring = match master_key {
+        Some(text) => Keyring { current: master_of(&text)?, old: Vec::new() },
+        None => master::keyring(data)?,
     };
-    let old = old_master_keys.iter().map(|text| master(text)).collect::<Result<_, _>>()?;
+    for text in &old_master_keys {
+        keyring.old.push(master_of(text)?);
+    }
     let providers = oidc.into_iter().map(provider).collect::<Result<_, _>>()?;
     let issuers = service.into_iter().map(issuer).collect::<Result<_, _>>()?;
-    let keyring = Arc::new(Keyring { current, old });
-    Ok(Settings { origin, issuers, providers, passwords, keyring })
+    Ok(Settings { origin, issuers, providers, passwords, keyring: Arc::new(keyring) })
 }
 
-fn master(text: &str) -> Result<Master, String> {
+/// Whether the file names the master key, so that it does not lie in the data folder.
+///
+/// # Errors
+/// As [`read`].
+pub fn names_master(path: &Path) -> Result<bool, String> {
+    Ok(parse(path)?.master_key.is_some())
+}
+
+fn master_of(text: &str) -> Result<Master, String> {
     let text = resolve_secret(text).map_err(|why| format!("master_key: {why}"))?;
     Master::parse(text.expose()).map_err(|error| format!("master_key: {error}"))
 }
 
-/// The key beside the database; made where there is none yet.
-fn own_master(path: &Path) -> Result<Master, String> {
-    let wrong = |error: std::io::Error| format!("{}: {error}", path.display());
-    if !path.exists() {
-        let made = Master::generate();
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        let mut file = file.map_err(wrong)?;
-        file.write_all(made.expose().as_bytes()).map_err(wrong)?;
-        file.sync_all().map_err(wrong)?;
+/// The keys that secrets of this deployment are sealed with: those of the file that says how people
+/// sign in, where there is one, and the one beside the database where it names none.
+///
+/// # Errors
+/// In words that name file and field.
+pub fn keyring(file: Option<&Path>, data: &Path) -> Result<Arc<Keyring>, String> {
+    if let Some(file) = file {
+        return Ok(read(file, data)?.keyring);
     }
-    let text = Secret::new(std::fs::read_to_string(path).map_err(wrong)?);
-    Master::parse(text.expose()).map_err(|error| format!("{}: {error}", path.display()))
+    master::keyring(data).map(Arc::new)
 }
 
 fn provider(oidc: Oidc) -> Result<Provider, String> {

@@ -33,12 +33,13 @@ pub(super) async fn make(State(signin): State<SignIn>, request: Request) -> Resp
 async fn make_it(signin: &SignIn, request: Request) -> Result<Response, Failure> {
     let inner = &signin.0;
     let (head, method) = (Head::of(&request), request.method().clone());
-    let Whose { user } = read(request).await?;
+    // Who asks, before what: a stranger learns nothing of how bodies are read.
     let known = principal_of(signin, &head.headers, &method, head.source).await?;
     let principal = match known {
         Some(principal) => principal,
         None => inner.governor.authenticate(shown(&head.headers), head.source)?,
     };
+    let Whose { user } = read(request).await?;
     let organisation = may_set(inner, &principal, &user)?;
     let now = inner.governor.now();
     let token = inner.sessions.link(&user, now).await.map_err(unavailable)?;

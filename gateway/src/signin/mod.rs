@@ -11,6 +11,7 @@ mod entry;
 mod fetch;
 pub mod file;
 mod link;
+pub mod master;
 mod oidc;
 mod page;
 mod password;
@@ -19,6 +20,7 @@ mod second;
 mod session;
 mod settings;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
@@ -27,6 +29,7 @@ use axum::middleware::map_response;
 use axum::routing::{get, post};
 use govern::governor::EditError;
 use govern::identity::jwt::{Fetch, Issuers};
+use govern::identity::mapping::{GroupRule, People};
 use govern::identity::session::Sessions;
 use govern::identity::throttle::Throttle;
 use govern::ledger::writer::Note;
@@ -85,6 +88,17 @@ impl SignIn {
             keyring,
             origin,
         })))
+    }
+
+    /// What groups mean, by organisation.
+    #[must_use]
+    pub fn rules(&self) -> HashMap<Id, Vec<GroupRule>> {
+        let mut rules: HashMap<Id, Vec<GroupRule>> = HashMap::new();
+        for Oidc { provider, .. } in &self.0.providers {
+            let People { organisation, groups, .. } = &provider.people;
+            rules.entry(organisation.clone()).or_default().extend(groups.iter().cloned());
+        }
+        rules
     }
 
     /// The sessions, for whoever disables people: `end_all` ends a person's at once.

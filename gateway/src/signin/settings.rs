@@ -7,7 +7,7 @@ use govern::identity::mapping::People;
 use govern::secret::{Keyring, Secret};
 use reqwest::Url;
 
-use super::fetch::is_private;
+use crate::outbound::is_private;
 
 /// Who may sign in, and how.
 #[derive(Debug, Clone)]
@@ -55,6 +55,12 @@ pub enum SettingsError {
     /// A provider's name.
     #[error("'{0}' is no name: small letters, digits and '-', and each only once")]
     Name(String),
+    /// An issuer whose tokens are those of people.
+    #[error(
+        "service '{0}' has the issuer and as audience the client_id of provider '{1}': whoever \
+         holds a person's ID token would be that service; give services an audience of their own"
+    )]
+    SameAudience(String, String),
     /// No HTTP client can be had.
     #[error("no HTTP client: {0}")]
     Client(#[from] reqwest::Error),
@@ -81,6 +87,13 @@ impl Settings {
         }
         for issuer in &self.issuers {
             address(&issuer.jwks_url, &issuer.name)?;
+            let same = |provider: &&Provider| {
+                provider.issuer == issuer.issuer && provider.client_id == issuer.audience
+            };
+            if let Some(provider) = self.providers.iter().find(same) {
+                let (service, provider) = (issuer.name.clone(), provider.name.clone());
+                return Err(SettingsError::SameAudience(service, provider));
+            }
         }
         Ok((url.origin().ascii_serialization(), url.scheme() == "https"))
     }
@@ -90,4 +103,50 @@ fn address(url: &str, of: &str) -> Result<(), SettingsError> {
     let parsed: Option<Url> = url.parse().ok();
     let fits = parsed.is_some_and(|url| is_private(&url));
     fits.then_some(()).ok_or_else(|| SettingsError::Address(url.to_owned(), of.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use govern::Id;
+    use govern::identity::mapping::{ProjectOf, Services};
+    use govern::secret::Master;
+
+    use super::*;
+
+    #[test]
+    fn services_have_an_audience_of_their_own() {
+        let check = |issuer: &str, audience: &str| {
+            let master = Master::parse(Master::generate().expose()).expect("a key");
+            let settings = Settings {
+                origin: "https://hearth.example.org".to_owned(),
+                issuers: vec![Issuer {
+                    name: "ci".to_owned(),
+                    issuer: issuer.to_owned(),
+                    audience: audience.to_owned(),
+                    jwks_url: "https://id.example.org/jwks".to_owned(),
+                    services: Services {
+                        organisation: Id::default(),
+                        project: ProjectOf::One(Id::default()),
+                        user: None,
+                    },
+                }],
+                providers: vec![Provider {
+                    name: "corp".to_owned(),
+                    title: "Corp".to_owned(),
+                    issuer: "https://id.example.org".to_owned(),
+                    client_id: "hearth".to_owned(),
+                    client_secret: None,
+                    scopes: Vec::new(),
+                    people: People::default(),
+                }],
+                passwords: false,
+                keyring: Arc::new(Keyring { current: master, old: Vec::new() }),
+            };
+            settings.check().map(drop).map_err(|error| error.to_string())
+        };
+        let said = check("https://id.example.org", "hearth").expect_err("both are 'hearth'");
+        assert!(said.contains("'ci'") && said.contains("'corp'"), "{said}");
+        assert_eq!(check("https://id.example.org", "hearth-services"), Ok(()));
+        assert_eq!(check("https://ci.example.org", "hearth"), Ok(()));
+    }
 }

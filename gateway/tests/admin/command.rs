@@ -2,9 +2,6 @@
 
 use std::process::{Command, Output, Stdio};
 
-use govern::Ask;
-use govern::ledger::{Outcome, Tokens};
-
 use crate::world::World;
 
 /// A server of a world.
@@ -62,20 +59,6 @@ impl Shop {
     }
 }
 
-fn spend(world: &World, key: &str, input: u64) {
-    let principal = world.governor.authenticate(Some(key), None).expect("known");
-    let ask = Ask {
-        model: "small".to_owned(),
-        surface: "embeddings",
-        input_tokens: input,
-        choices: 1,
-        ..Ask::default()
-    };
-    let operation = world.governor.admit(&principal, &ask).expect("there is money");
-    operation.used(Tokens { input, ..Tokens::default() }, Outcome::Done, 0);
-    drop(operation.finish());
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_key_to_the_line_that_proves_it() {
     let shop = Shop::open("command").await;
@@ -107,7 +90,7 @@ async fn from_a_key_to_the_line_that_proves_it() {
 
     shop.says("budgets create --name research --team research --month 5 --day 0.50 --alert 80")
         .await;
-    spend(&shop.world, key, 1_000);
+    shop.world.spend(key, 1_000);
     shop.world.governor.flush().await;
     let budgets = shop.says("budgets list").await;
     assert!(budgets.contains("ALLOWED ($)") && budgets.contains("$4.999"), "{budgets}");
@@ -171,4 +154,30 @@ async fn errors_say_what_to_do() {
     let nobody = shop.hearth("teams list", "").await;
     assert_eq!(nobody.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("HEARTH_ADMIN_KEY"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_are_tried_and_texts_erased() {
+    let shop = Shop::open("try").await;
+    let master = govern::secret::Master::generate();
+    let current = govern::secret::Master::parse(master.expose()).expect("a key");
+    let keyring = govern::secret::Keyring { current, old: Vec::new() };
+    shop.world.governor.record_with(std::sync::Arc::new(keyring));
+    let file = std::env::temp_dir().join(format!("hearth-change-{}.json", std::process::id()));
+    let price = r#"{"kind": "price", "body": {"models": []}}"#;
+    std::fs::write(&file, price).expect("a file");
+    let line = format!("policy dry-run --file {} --from 2026-11-01", file.display());
+    let said = shop.says(&line).await;
+    assert!(said.contains("0 requests: 0 would have been refused"), "{said}");
+    assert!(said.contains("not judged: tools"), "{said}");
+    std::fs::remove_file(&file).expect("it is there");
+    let (code, text) = shop.fails("policy dry-run --from yesterday", &shop.world.root).await;
+    assert_eq!(code, 64, "{text}");
+    assert!(shop.says("bodies list").await.contains("nothing is recorded"));
+    assert_eq!(shop.says("bodies erase --before 2026-11-01").await, "0 erased\n");
+    let (code, text) = shop.fails("bodies erase", &shop.world.root).await;
+    assert_eq!(code, 64);
+    assert!(text.contains("'user' or 'before'"), "{text}");
+    let (code, text) = shop.fails("bodies show op_0", &shop.world.root).await;
+    assert_eq!(code, 64, "{text}");
 }

@@ -8,6 +8,7 @@ mod inputs;
 mod keys;
 mod lists;
 mod money;
+mod policy;
 mod rights;
 mod things;
 mod world;

@@ -2,11 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use govern::Ask;
-use govern::ledger::{Outcome, Tokens};
 use serde_json::{Value, json};
 
-use crate::world::{NOW, World, id};
+use crate::world::{NOW, World, id, shown};
 
 /// A team with a price sheet of a micro-dollar a token, and a key.
 async fn shop(world: &World) -> (crate::world::Branch, Value) {
@@ -16,20 +14,6 @@ async fn shop(world: &World) -> (crate::world::Branch, Value) {
     world.make("POST /prices", json!({ "name": "sheet", "models": models })).await;
     let key = world.make("POST /keys", json!({ "label": "ci", "project": own.project })).await;
     (own, key)
-}
-
-fn spend(world: &World, key: &Value, input: u64) {
-    let principal = world.governor.authenticate(key["key"].as_str(), None).expect("known");
-    let ask = Ask {
-        model: "small".to_owned(),
-        surface: "embeddings",
-        input_tokens: input,
-        choices: 1,
-        ..Ask::default()
-    };
-    let operation = world.governor.admit(&principal, &ask).expect("there is money");
-    operation.used(Tokens { input, ..Tokens::default() }, Outcome::Done, 0);
-    drop(operation.finish());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +29,7 @@ async fn a_budget_shows_how_it_stands_and_is_raised() {
                    { "period": "total", "usd": "100", "soft": true }] }),
         )
         .await;
-    spend(&world, &key, 1_000);
+    world.spend(shown(&key), 1_000);
     let line = format!("/budgets/{}", id(&made));
     let shown = world.root(&format!("GET {line}"), &Value::Null).await.expect(200);
     let day = &shown["standing"][0];
@@ -102,9 +86,9 @@ async fn usage_is_summed_for_those_who_may_see_it() {
     let (own, key) = shop(&world).await;
     let other = world.branch(&own.organisation, "other").await;
     let their = world.make("POST /keys", json!({ "label": "x", "project": other.project })).await;
-    spend(&world, &key, 1_000);
-    spend(&world, &key, 500);
-    spend(&world, &their, 7);
+    world.spend(shown(&key), 1_000);
+    world.spend(shown(&key), 500);
+    world.spend(shown(&their), 7);
     world.governor.flush().await;
     let range = "from=2026-11-01&to=2026-11-02";
     let line = format!("GET /usage?group_by=team,model&{range}&organisation={}", own.organisation);
@@ -156,6 +140,64 @@ async fn usage_is_summed_for_those_who_may_see_it() {
     ] {
         world.root(line, &Value::Null).await.refuses(400, param);
     }
+}
+
+/// A sheet may say what a batch costs; a dry run prices what was served so by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_has_a_price_of_its_own() {
+    let world = World::new("batch").await;
+    let ours = world.organisation("ours").await;
+    let own = world.branch(&ours, "own").await;
+    let key = world.make("POST /keys", json!({ "label": "ci", "project": own.project })).await;
+    let sheet = |batch: Value| {
+        let model =
+            json!({ "model": "*", "input": 1_000_000, "output": 1_000_000, "batch": batch });
+        json!({ "name": world.name("sheet"), "models": [model] })
+    };
+    let made = world.make("POST /prices", sheet(json!({ "input": 5000, "output": 7000 }))).await;
+    let line = format!("GET /prices/{}", id(&made));
+    let shown = world.root(&line, &Value::Null).await.expect(200);
+    assert_eq!(shown["models"][0]["batch"]["output"], json!(7000), "{shown}");
+    for wrong in [json!(5), json!({ "input": 1 }), json!({ "input": 1, "output": 1, "x": 1 })] {
+        assert_eq!(world.root("POST /prices", &sheet(wrong)).await.status, 400);
+    }
+    let dear = sheet(json!({ "input": 2_000_000_000_000_000_u64, "output": 1 }));
+    world.root("POST /prices", &dear).await.refuses(400, "models[0]");
+    let principal = world.governor.authenticate(Some(crate::world::shown(&key)), None);
+    let principal = principal.expect("known");
+    for tier in govern::ledger::ServiceTier::ALL {
+        let ask = govern::Ask {
+            model: "small".to_owned(),
+            surface: "chat",
+            input_tokens: 1000,
+            choices: 1,
+            service_tier: tier,
+            ..govern::Ask::default()
+        };
+        let operation = world.governor.admit(&principal, &ask).expect("let in");
+        let tokens = govern::ledger::Tokens { input: 1000, ..Default::default() };
+        operation.used(tokens, govern::ledger::Outcome::Done, 0);
+        drop(operation.finish());
+    }
+    world.governor.flush().await;
+    let range = "from=2026-11-01&to=2026-11-02";
+    let page = world.root(&format!("GET /ledger?{range}"), &Value::Null).await.expect(200);
+    let mut lines: Vec<(&Value, &Value)> = page["data"]
+        .as_array()
+        .expect("lines")
+        .iter()
+        .map(|line| (&line["service_tier"], &line["cost"]))
+        .collect();
+    lines.sort_by_key(|(tier, _)| tier.to_string());
+    assert_eq!(lines, [(&json!("default"), &json!(1_000_000)), (&json!("flex"), &json!(5_000))]);
+    // The same requests, had a batch cost twice as much.
+    let change = json!({ "kind": "price", "body": { "models": [{
+        "model": "*", "input": 1_000_000, "output": 0, "batch": { "input": 10_000, "output": 0 },
+    }] } });
+    let ask = json!({ "changes": [change], "from": "2026-11-01", "organisation": ours });
+    let found = world.root("POST /policy/dry-run", &ask).await.expect(200);
+    assert_eq!(found["requests"], json!(2), "{found}");
+    assert_eq!(found["would_be_nano_usd"], json!(1_010_000), "{found}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

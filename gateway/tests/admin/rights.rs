@@ -1,10 +1,13 @@
 //! Every route, tried with every role, in its own place and in others'. What is expected comes from
 //! the table and from a naive reading of roles; a route that is not listed here fails the test.
 
+use std::sync::Arc;
+
 use gateway::admin::{Method, Place, Route, routes};
 use govern::entity::Entity as _;
 use govern::role::{BUILT_IN, BuiltIn};
-use govern::{Id, Scope};
+use govern::secret::{Keyring, Master};
+use govern::{Ask, Id, Scope};
 use serde_json::{Value, json};
 
 use crate::world::{Answer, Branch, World, id};
@@ -71,9 +74,33 @@ fn body_of_new(world: &World, kind: &str, branch: &Branch) -> (Value, Scope) {
             let limits = json!([{ "period": "day", "usd": "1" }]);
             (json!({ "name": name, "scope": scope, "limits": limits }), scope)
         }
-        "prices" => (json!({ "name": name, "models": [] }), Scope::Everything),
+        "prices" => {
+            let free = json!([{ "model": "*", "input": 0, "output": 0 }]);
+            (json!({ "name": name, "models": free }), Scope::Everything)
+        }
         kind => panic!("no new {kind} is known to this test"),
     }
+}
+
+/// An operation of a branch whose texts were recorded.
+async fn recorded(world: &World, branch: &Branch) -> Id {
+    let master = Master::parse(Master::generate().expose()).expect("a key");
+    world.governor.record_with(Arc::new(Keyring { current: master, old: Vec::new() }));
+    let (key, _) = target(world, "keys", branch).await;
+    let line = format!("PATCH /keys/{key}");
+    world.root(&line, &json!({ "policy": { "record": "full" } })).await.expect(200);
+    // Budgets of other targets ask for a price.
+    let free = json!([{ "model": "*", "input": 0, "output": 0 }]);
+    world.make("POST /prices", json!({ "name": world.name("free"), "models": free })).await;
+    let principal = {
+        let directory = world.governor.directory();
+        directory.principal(directory.key(&key).expect("a key")).expect("whole")
+    };
+    let ask = Ask { model: "m".to_owned(), choices: 1, ..Ask::default() };
+    let operation = world.governor.admit(&principal, &ask).expect("let in");
+    operation.record(b"a request", b"an answer");
+    drop(operation.finish());
+    operation.id()
 }
 
 /// The request that tries a route in a branch, and the scope that it is about.
@@ -86,6 +113,16 @@ async fn request(world: &World, route: &Route, branch: &Branch) -> (String, Valu
     match words.as_slice() {
         ["usage" | "ledger"] => {
             (format!("{method} {path}?team={}", branch.team), Value::Null, team)
+        }
+        ["policy", "dry-run"] => {
+            let body = json!({ "organisation": branch.organisation, "from": "2026-11-01" });
+            (format!("{method} {path}"), body, organisation)
+        }
+        ["bodies"] | ["bodies", "{id}"] => {
+            let path = path.replace("{id}", recorded(world, branch).await.as_str());
+            let path = format!("{method} {path}?organisation={}", branch.organisation);
+            let erases = if route.method() == Method::Delete { "&before=2026-11-01" } else { "" };
+            (path + erases, Value::Null, organisation)
         }
         ["audit"] | ["audit", "export"] => {
             let path = format!("{method} {path}?organisation={}", branch.organisation);
@@ -105,7 +142,7 @@ async fn request(world: &World, route: &Route, branch: &Branch) -> (String, Valu
             let (id, scope) = target(world, kind, branch).await;
             let body = match (route.method(), rest) {
                 (Method::Patch, []) => json!({}),
-                (Method::Post, ["rotate" | "revoke"]) => json!({}),
+                (Method::Post, ["rotate" | "revoke" | "reset-totp"]) => json!({}),
                 (Method::Post, ["raise"]) => json!({
                     "limit": 0, "usd": "1", "until": crate::world::NOW + 1000, "reason": "why" }),
                 (Method::Get | Method::Delete, []) => Value::Null,
@@ -167,7 +204,12 @@ fn names_of(world: &World, organisation: &Id) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_route_asks_every_role_for_its_permission() {
     let world = World::new("rights").await;
-    world.make("POST /prices", json!({ "name": "sheet", "models": [] })).await;
+    world
+        .make(
+            "POST /prices",
+            json!({ "name": "sheet", "models": [{ "model": "*", "input": 0, "output": 0 }] }),
+        )
+        .await;
     let (ours, theirs) = (world.organisation("ours").await, world.organisation("theirs").await);
     let own = world.branch(&ours, "own").await;
     let other = world.branch(&ours, "neighbour").await;
@@ -210,7 +252,12 @@ async fn every_route_asks_every_role_for_its_permission() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_without_grants_learns_nothing() {
     let world = World::new("plain").await;
-    world.make("POST /prices", json!({ "name": "sheet", "models": [] })).await;
+    world
+        .make(
+            "POST /prices",
+            json!({ "name": "sheet", "models": [{ "model": "*", "input": 0, "output": 0 }] }),
+        )
+        .await;
     let organisation = world.organisation("ours").await;
     let own = world.branch(&organisation, "own").await;
     let made = world.make("POST /keys", json!({ "label": "plain", "project": own.project }));
@@ -282,7 +329,7 @@ async fn nobody_gives_more_than_they_have() {
     let body = json!({ "label": "k", "project": own.project, "grants": owner });
     let answer = world.ask(&admin, "POST /keys", &body).await;
     answer.refuses(403, "grants");
-    assert!(answer.text.contains("prices.write"), "{}", answer.text);
+    assert!(answer.text.contains("users.provision"), "{}", answer.text);
     let body = json!({ "email": "a", "organisation": ours, "grants": owner });
     world.ask(&admin, "POST /users", &body).await.refuses(403, "grants");
     // Nor do they take on what somebody else has: a rotated key is shown to who rotates it.
@@ -330,7 +377,12 @@ async fn nobody_gives_more_than_they_have() {
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_of_elsewhere_open_nothing() {
     let world = World::new("mixed").await;
-    world.make("POST /prices", json!({ "name": "sheet", "models": [] })).await;
+    world
+        .make(
+            "POST /prices",
+            json!({ "name": "sheet", "models": [{ "model": "*", "input": 0, "output": 0 }] }),
+        )
+        .await;
     let (ours, theirs) = (world.organisation("ours").await, world.organisation("theirs").await);
     let own = world.branch(&ours, "own").await;
     let foreign = world.branch(&theirs, "stranger").await;

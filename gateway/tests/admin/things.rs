@@ -1,6 +1,7 @@
 //! Making, looking at, changing and deleting each kind of thing, and the line that it leaves in the
 //! audit.
 
+use govern::identity::session::{Sessions, Token};
 use serde_json::{Value, json};
 
 use crate::world::{NOW, World, id};
@@ -93,6 +94,37 @@ async fn users_and_roles() {
     world.root(&format!("DELETE {line}"), &Value::Null).await.expect(200);
     let gone = json!({ "email": "b", "organisation": ours, "grants": grants });
     world.root("POST /users", &gone).await.refuses(403, "grants");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_disabled_is_signed_in_no_more() {
+    let world = World::new("disabled").await;
+    let ours = world.organisation("ours").await;
+    let [ann, bob] = ["ann@example.com", "bob@example.com"]
+        .map(|email| json!({ "email": email, "organisation": ours }));
+    let ann = id(&world.make("POST /users", ann).await);
+    let bob = id(&world.make("POST /users", bob).await);
+    let sessions = Sessions::of(world.governor.store());
+    let begin = async |user| sessions.begin(user, "password", NOW).await.expect("a session");
+    let goes_on = async |token: &Token| {
+        sessions.find(token.expose(), NOW).await.expect("an answer").is_some()
+    };
+    let (hers, his) = (begin(&ann).await, begin(&bob).await);
+    let link = sessions.link(&ann, NOW).await.expect("a link");
+    let change = async |change: Value| {
+        world.root(&format!("PATCH /users/{ann}"), &change).await.expect(200);
+    };
+    change(json!({ "name": "Ann" })).await;
+    assert!(goes_on(&hers).await, "only disabling ends sessions");
+    change(json!({ "disabled": true })).await;
+    assert!(!goes_on(&hers).await && goes_on(&his).await);
+    assert_eq!(sessions.linked(link.expose(), NOW).await.expect("an answer"), None);
+    // Where the first time failed halfway, a second one that changes nothing ends them.
+    let left = begin(&ann).await;
+    change(json!({ "disabled": true })).await;
+    assert!(!goes_on(&left).await);
+    change(json!({ "disabled": false })).await;
+    assert!(!goes_on(&hers).await, "it is over for good");
 }
 
 #[tokio::test(flavor = "multi_thread")]

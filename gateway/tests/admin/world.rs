@@ -14,7 +14,8 @@ use axum::response::{IntoResponse as _, Response};
 use gateway::admin;
 use gateway::api::Failure;
 use govern::governor::Clock;
-use govern::{Governor, Id, Settings};
+use govern::ledger::{Outcome, Tokens};
+use govern::{Ask, Governor, Id, Settings};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -72,6 +73,11 @@ pub(crate) fn id(value: &Value) -> Id {
     Id::of(value["id"].as_str().expect("an id")).expect("an id")
 }
 
+/// The key of an answer that shows one.
+pub(crate) fn shown(made: &Value) -> &str {
+    made["key"].as_str().expect("a key")
+}
+
 impl World {
     pub(crate) async fn new(name: &str) -> Self {
         let folder =
@@ -84,6 +90,7 @@ impl World {
             journal: folder.join("journal"),
             gateway: "gateway-1".to_owned(),
             clock: Clock::Set(Arc::clone(&clock)),
+            sharing: govern::Sharing::default(),
         };
         let (governor, first) = Governor::open(&settings).await.expect("a governor");
         let root = first.expect("a first start").0.shown;
@@ -188,7 +195,22 @@ impl World {
                 "grants": [{ "role": role, "scope": scope }],
             }),
         );
-        made.await["key"].as_str().expect("a key").to_owned()
+        shown(&made.await).to_owned()
+    }
+
+    /// Uses a model for so many tokens of input.
+    pub(crate) fn spend(&self, key: &str, input: u64) {
+        let principal = self.governor.authenticate(Some(key), None).expect("known");
+        let ask = Ask {
+            model: "small".to_owned(),
+            surface: "embeddings",
+            input_tokens: input,
+            choices: 1,
+            ..Ask::default()
+        };
+        let operation = self.governor.admit(&principal, &ask).expect("there is money");
+        operation.used(Tokens { input, ..Tokens::default() }, Outcome::Done, 0);
+        drop(operation.finish());
     }
 }
 
@@ -214,7 +236,7 @@ async fn let_in(State(governor): State<Governor>, mut request: Request, next: Ne
     let source = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
     match governor.authenticate(shown, source) {
         Ok(principal) => {
-            request.extensions_mut().insert(principal);
+            request.extensions_mut().insert(Arc::new(principal));
             next.run(request).await
         }
         Err(denied) => Failure::from(denied).into_response(),

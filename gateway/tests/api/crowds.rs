@@ -82,29 +82,36 @@ async fn large_bodies_share_one_room() {
         "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {BODY}\r\n\r\n"
     );
     let part = vec![b' '; BODY - 1];
-    let mut holders = Vec::new();
-    for _ in 0..2 {
+    let hold = || async {
         let mut client = connect().await;
         client.write_all(head.as_bytes()).await.expect("sent");
         client.write_all(&part).await.expect("sent");
-        holders.push(client);
-    }
+        client
+    };
     let ask = http(&request(&json!({"max_tokens": 1})));
-    let status = |wanted: &'static str| {
-        let ask = ask.clone();
-        async move {
-            // What was sent last may still be on its way, and so may a holder's end.
-            let mut answer = String::new();
-            while !answer.starts_with(wanted) {
-                let mut client = connect().await;
-                client.write_all(ask.as_bytes()).await.expect("sent");
-                answer = until(&mut client, "}}").await;
+    let answer = || async {
+        let mut client = connect().await;
+        client.write_all(ask.as_bytes()).await.expect("sent");
+        until(&mut client, "}}").await
+    };
+    // A small one that comes before the large ones are read takes the last room that these need:
+    // then one of them is refused, and both have to come again.
+    let full = async {
+        let mut pause = Duration::from_millis(20);
+        loop {
+            let holders = (hold().await, hold().await);
+            tokio::time::sleep(pause).await;
+            let answer = answer().await;
+            if answer.starts_with("HTTP/1.1 429") {
+                return (holders, answer);
             }
-            answer
+            pause *= 2;
         }
     };
-    let full = timeout(PATIENCE, status("HTTP/1.1 429")).await.expect("no room");
-    assert!(full.contains("retry-after: 1"), "{full}");
+    let (holders, refused) = timeout(PATIENCE, full).await.expect("no room");
+    assert!(refused.contains("retry-after: 1"), "{refused}");
     drop(holders);
-    timeout(PATIENCE, status("HTTP/1.1 200")).await.expect("room again");
+    // Their end may still be on its way.
+    let room = async { while !answer().await.starts_with("HTTP/1.1 200") {} };
+    timeout(PATIENCE, room).await.expect("room again");
 }

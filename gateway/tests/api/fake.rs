@@ -7,12 +7,13 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use gateway::api::{App, Keys, Limits, router};
+use gateway::api::{App, Door, Keys, Limits, cache, router};
 use gateway::backend::Model;
 use gateway::backend::answering::Answering;
 use gateway::backend::local::{LocalEngine, Options};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
+use gateway::route::Routes;
 use scheduler::types::{
     Batch, Engine, Fault, Logits, Logprobs, PromptLogprobs, Row, Sample, Sampling, StepOutput,
 };
@@ -223,6 +224,12 @@ pub(crate) struct Setup {
     pub(crate) speech: &'static str,
     /// How its calls are written, where it makes some.
     pub(crate) format: Option<&'static Format>,
+    /// Who may in, where that is not said by `keys`.
+    pub(crate) door: Option<Door>,
+    /// Who else may answer.
+    pub(crate) routes: Routes,
+    /// Answers are given again.
+    pub(crate) cache: Option<cache::Settings>,
 }
 
 impl Default for Setup {
@@ -239,6 +246,9 @@ impl Default for Setup {
             fail_at: None,
             speech: SPEECH,
             format: None,
+            door: None,
+            routes: Routes::default(),
+            cache: None,
         }
     }
 }
@@ -294,7 +304,7 @@ impl Fake {
             defaults: Sampling::default(),
             max_tokens_default: None,
             eos: vec![eos],
-            engine,
+            engine: engine.into(),
             prefix: gateway::backend::local::PrefixRule::Any,
             adapters: None,
             adapter: None,
@@ -302,8 +312,10 @@ impl Fake {
         if setup.loaded {
             models.set_loaded();
         }
-        let keys = Keys::new(setup.keys);
-        let app = App::new(Arc::clone(&models), Arc::clone(&metrics), keys, setup.limits, None);
+        let door = setup.door.unwrap_or_else(|| Keys::new(setup.keys).into());
+        let (all, count) = (Arc::clone(&models), Arc::clone(&metrics));
+        let (others, cache) = ((None, setup.routes), setup.cache);
+        let app = App::caching(all, count, door, setup.limits, others, cache);
         Self { router: router(app), models, metrics, gate, ends, steps, launched }
     }
 

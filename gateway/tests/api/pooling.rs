@@ -14,6 +14,7 @@ use gateway::backend::embed::{Embed, Input, LocalEmbedder, Options};
 use gateway::backend::{PoolModel, Reads, Task};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
+use gateway::route::Routes;
 use scheduler::types::Fault;
 use serde_json::{Value, json};
 
@@ -68,10 +69,11 @@ struct Held {
     timeout: Option<Duration>,
     /// How pairs are written, where they become one text.
     pair: Option<[String; 3]>,
+    routes: Routes,
 }
 
 /// A server with a model that embeds, `e`, and one that ranks, `r`.
-fn server(held: &Held) -> Server {
+fn server(held: Held) -> Server {
     let (models, metrics) = (Models::new(), Metrics::new());
     let steps = Arc::new(AtomicUsize::new(0));
     let (send, receive) = channel();
@@ -106,7 +108,8 @@ fn server(held: &Held) -> Server {
     }
     models.set_loaded();
     let limits = Limits::default();
-    let app = App::new(Arc::clone(&models), Arc::clone(&metrics), Keys::default(), limits, None);
+    let (all, count) = (Arc::clone(&models), Arc::clone(&metrics));
+    let app = App::routed(all, count, Keys::default(), limits, None, held.routes);
     let gate = held.gate.then_some(send);
     Server { router: router(app), models, steps, gate, metrics }
 }
@@ -134,7 +137,7 @@ fn id(letter: u8) -> f64 {
 
 #[tokio::test]
 async fn embeddings_keep_their_order() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let check = async |input: Value, expect: &[[f64; 4]], tokens: u64| {
         let body = json!({"model": "e", "input": input});
         let answer = ask(&server.router, "/v1/embeddings", &body).await;
@@ -158,7 +161,7 @@ async fn embeddings_keep_their_order() {
 
 #[tokio::test]
 async fn base64_is_the_same_numbers() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let body = json!({"model": "e", "input": ["ab", "xyz"]});
     let floats = vectors(&ask(&server.router, "/v1/embeddings", &body).await);
     let body = json!({"model": "e", "input": ["ab", "xyz"], "encoding_format": "base64"});
@@ -183,7 +186,7 @@ async fn base64_is_the_same_numbers() {
 
 #[tokio::test]
 async fn embeddings_take_options() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let check = async |extra: Value, expect: [f64; 4]| {
         let mut body = json!({"model": "e", "input": "ab"});
         for (name, value) in extra.as_object().expect("an object") {
@@ -212,7 +215,7 @@ async fn embeddings_take_options() {
 
 #[tokio::test]
 async fn what_cannot_be_honoured_is_refused() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let check = async |path: &str, body: Value, status: u16, param: &str, says: &str| {
         let answer = ask(&server.router, path, &body).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.body);
@@ -230,7 +233,7 @@ async fn what_cannot_be_honoured_is_refused() {
     check(path, dimensions, 400, "dimensions", "have 4 numbers").await;
     let named = json!({"model": "e", "input": "a", "prompt_name": "sql"});
     check(path, named, 400, "prompt_name", "'query', 'web'").await;
-    check(path, json!({"model": "x", "input": "a"}), 404, "model", "'e', 'r'").await;
+    check(path, json!({"model": "x", "input": "a"}), 404, "model", "/v1/models").await;
     check(path, json!({"model": "r", "input": "a"}), 400, "model", "/v1/rerank").await;
     let rank = json!({"model": "e", "query": "a", "documents": ["b"]});
     check("/v1/rerank", rank, 400, "model", "it serves /v1/embeddings").await;
@@ -249,9 +252,9 @@ async fn what_cannot_be_honoured_is_refused() {
 
 #[tokio::test]
 async fn rankings_and_scores() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let body = json!({"model": "r", "query": "q", "documents": ["b", {"text": "d"}, "c", "d"]});
-    for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
+    for path in ["/v1/rerank", "/rerank"] {
         let answer = ask(&server.router, path, &body).await;
         let json = answer.json();
         let order: Vec<_> = json["results"]
@@ -283,11 +286,91 @@ async fn rankings_and_scores() {
     assert_eq!((&json["object"], &json["model"]), (&json!("list"), &json!("r")));
 }
 
+/// Cohere's own form: no documents come back, what is too long is cut, errors are its own.
+#[tokio::test]
+async fn cohere_s_rankings() {
+    let server = server(Held::default());
+    let cohere = async |more: Value| {
+        let mut body = json!({"model": "r", "query": "q", "documents": ["b", "d", "c"]});
+        for (name, value) in more.as_object().expect("an object") {
+            body[name] = value.clone();
+        }
+        ask(&server.router, "/v2/rerank", &body).await
+    };
+    let answer = cohere(json!({"top_n": 2})).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let json = answer.json();
+    let (c, d) = (id(b'c'), id(b'd'));
+    let expect = json!([{"index": 1, "relevance_score": d}, {"index": 2, "relevance_score": c}]);
+    assert_eq!(json["results"], expect);
+    let meta = json!({"api_version": {"version": "2"}, "billed_units": {"search_units": 1},
+        "tokens": {"input_tokens": 6, "output_tokens": 0}});
+    assert_eq!(json["meta"], meta);
+    assert_eq!(json.as_object().expect("an object").len(), 3, "{json}");
+
+    // 12 tokens are read: one of the query, eleven of the document.
+    let long = "abcdefghijklmnop";
+    let json = cohere(json!({"documents": [long]})).await.json();
+    assert_eq!(json["results"][0]["relevance_score"], id(b'k'), "{json}");
+    assert_eq!(json["meta"]["tokens"]["input_tokens"], 12);
+    let json = cohere(json!({"documents": [long, "a"], "max_tokens_per_doc": 3})).await.json();
+    assert_eq!(json["results"][0]["relevance_score"], id(b'c'), "{json}");
+    assert_eq!(json["meta"]["tokens"]["input_tokens"], 4 + 2);
+
+    for (more, status, words) in [
+        (json!({"top_n": 0}), 400, "'top_n'"),
+        (json!({"relevant_spans": {}}), 400, "'relevant_spans'"),
+        (json!({"model": "nobody"}), 404, "'nobody' does not exist"),
+        (json!({"model": "e"}), 400, "it serves /v1/embeddings"),
+    ] {
+        let answer = cohere(more).await;
+        assert_eq!(answer.status, status, "{}", answer.body);
+        let json = answer.json();
+        assert!(json["message"].as_str().expect("words").contains(words), "{json}");
+        assert_eq!(json["id"], answer.headers["x-request-id"].to_str().expect("text"));
+        assert_eq!(json.as_object().expect("an object").len(), 2, "{json}");
+    }
+    let body = json!({"model": "r", "query": "q", "documents": [long], "max_tokens_per_doc": 3});
+    let json = ask(&server.router, "/v1/rerank", &body).await.json();
+    assert_eq!(json["results"][0]["relevance_score"], id(b'c'), "{json}");
+    assert_eq!(json["results"][0]["document"]["text"], long);
+}
+
+/// A name that stands for a model of this process.
+#[tokio::test]
+async fn pools_of_models_here() {
+    let file = "[pools.numbers]\ntargets = [\"e\"]\n[pools.ranks]\ntargets = [\"r\"]\n";
+    let routing = toml::from_str(file).expect("TOML");
+    let local = ["e", "r"].map(str::to_owned);
+    let routes = Routes::new(&routing, &local).expect("a configuration");
+    let server = server(Held { routes, ..Held::default() });
+    let body = json!({"model": "numbers", "input": ["ab", "abcdefghijkl", "abcdefghijkl"]});
+    let answer = ask(&server.router, "/v1/embeddings", &body).await;
+    assert_eq!(vectors(&answer)[0], [2.0, id(b'a'), id(b'b'), 0.0]);
+    assert_eq!(answer.headers["x-hearth-route"], "e; pool=numbers; reason=priority; attempt=1");
+    assert_eq!(answer.json()["model"], "e");
+    for path in ["/v1/rerank", "/v2/rerank"] {
+        let body = json!({"model": "ranks", "query": "q", "documents": ["b", "c"]});
+        let answer = ask(&server.router, path, &body).await;
+        assert_eq!(answer.json()["results"][0]["index"], 1, "{}", answer.body);
+        assert_eq!(answer.headers["x-hearth-route"], "r; pool=ranks; reason=priority; attempt=1");
+    }
+    let body = json!({"model": "ranks", "text_1": "q", "text_2": "b"});
+    let answer = ask(&server.router, "/v1/score", &body).await;
+    assert_eq!(answer.json()["data"][0]["score"], id(b'b'), "{}", answer.body);
+    // The name is there and does something else; a name beside the pools is looked up as ever.
+    let body = json!({"model": "ranks", "input": "a"});
+    let answer = ask(&server.router, "/v1/embeddings", &body).await;
+    assert_eq!((answer.status, answer.body.contains("it serves /v1/rerank")), (400, true));
+    let answer = ask(&server.router, "/v1/embeddings", &json!({"model": "e", "input": "ab"})).await;
+    assert_eq!((answer.status, answer.headers.contains_key("x-hearth-route")), (200, false));
+}
+
 /// A reranker that is asked in words: `<query|document>` here. The end always stays.
 #[tokio::test]
 async fn pairs_can_be_written() {
     let pair = Some(["<", "|", ">"].map(str::to_owned));
-    let server = server(&Held { pair, ..Held::default() });
+    let server = server(Held { pair, ..Held::default() });
     let body = |document: &str, truncate: Option<u32>| json!({"model": "r", "text_1": "qq", "text_2": document, "truncate_prompt_tokens": truncate});
     let check = async |document: &str, truncate: Option<u32>, tokens: u32| {
         let json = ask(&server.router, "/v1/score", &body(document, truncate)).await.json();
@@ -310,7 +393,7 @@ async fn pairs_can_be_written() {
 
 #[tokio::test]
 async fn models_say_what_they_do() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let list = get(&server.router, "/v1/models").await.json();
     let tasks: Vec<_> =
         list["data"].as_array().expect("models").iter().map(|m| &m["task"]).collect();
@@ -347,7 +430,7 @@ async fn wait(done: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_long_list_does_not_keep_a_short_one_waiting() {
-    let server = server(&Held { gate: true, ..Held::default() });
+    let server = server(Held { gate: true, ..Held::default() });
     let gate = server.gate.clone().expect("a gate");
     let step = || gate.send(Ok(())).expect("the model waits");
     // Twelve tokens each: one a step, and a step is under way when the short list comes.
@@ -366,7 +449,7 @@ async fn a_long_list_does_not_keep_a_short_one_waiting() {
 
 #[tokio::test]
 async fn a_full_queue_says_when_to_come_back() {
-    let server = server(&Held { gate: true, queue_max: Some(2), ..Held::default() });
+    let server = server(Held { gate: true, queue_max: Some(2), ..Held::default() });
     let body = json!({"model": "e", "input": "ab"});
     let first = begun(&server, body.clone(), 1).await;
     let second = begun(&server, body.clone(), 2).await;
@@ -382,7 +465,7 @@ async fn a_full_queue_says_when_to_come_back() {
 
 #[tokio::test]
 async fn whoever_leaves_is_not_computed() {
-    let server = server(&Held { gate: true, ..Held::default() });
+    let server = server(Held { gate: true, ..Held::default() });
     let list = vec!["abcdefghijkl"; 20];
     let long = begun(&server, json!({"model": "e", "input": list}), 1).await;
     wait(|| server.steps.load(Ordering::SeqCst) == 1).await;
@@ -402,7 +485,7 @@ async fn whoever_leaves_is_not_computed() {
 #[tokio::test]
 async fn time_is_up() {
     let timeout = Some(Duration::from_millis(20));
-    let server = server(&Held { gate: true, timeout, ..Held::default() });
+    let server = server(Held { gate: true, timeout, ..Held::default() });
     let body = json!({"model": "e", "input": vec!["abcdefghijkl"; 3]});
     let asked = begun(&server, body, 1).await;
     wait(|| server.steps.load(Ordering::SeqCst) == 1).await;
@@ -413,7 +496,7 @@ async fn time_is_up() {
 
 #[tokio::test]
 async fn a_fault_ends_its_step_alone_and_a_dead_device_the_model() {
-    let server = server(&Held { gate: true, ..Held::default() });
+    let server = server(Held { gate: true, ..Held::default() });
     let gate = server.gate.as_ref().expect("a gate");
     let body = json!({"model": "e", "input": "ab"});
     let asked = begun(&server, body.clone(), 1).await;
@@ -439,7 +522,7 @@ async fn a_fault_ends_its_step_alone_and_a_dead_device_the_model() {
 
 #[tokio::test]
 async fn a_drain_lets_open_requests_end() {
-    let server = server(&Held { gate: true, ..Held::default() });
+    let server = server(Held { gate: true, ..Held::default() });
     let body = json!({"model": "e", "input": "ab"});
     let asked = begun(&server, body.clone(), 1).await;
     let engine = server.models.pool("e").expect("the model").engine.clone();
@@ -454,7 +537,7 @@ async fn a_drain_lets_open_requests_end() {
 
 #[tokio::test]
 async fn answers_carry_ids_and_are_counted() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let body = json!({"model": "e", "input": ["ab", "cde"]}).to_string();
     let request = Request::post("/v1/embeddings").header("x-request-id", "mine");
     let answer = send(&server.router, request.body(Body::from(body)).expect("a request")).await;
@@ -476,7 +559,7 @@ async fn answers_carry_ids_and_are_counted() {
 /// Large bodies are prepared on another thread; an answer of megabytes is written there too.
 #[tokio::test]
 async fn the_largest_request() {
-    let server = server(&Held::default());
+    let server = server(Held::default());
     let list: Vec<String> = (0..2048).map(|n| format!("{n}")).collect();
     let body = json!({"model": "e", "input": list}).to_string();
     let answer = post(&server.router, "/v1/embeddings", body).await;

@@ -363,6 +363,8 @@ async fn who_may_make_links() {
     assert_eq!(link(&world, "hk-wrong", &json!(ann.id)).await.0, 401);
     let answer = world.browser().json("/signin/link", json!({ "user": ann.id })).await;
     assert_eq!(answer.status, 401, "nobody at all");
+    let answer = world.browser().json("/signin/link", json!({ "user": 7, "more": true })).await;
+    assert_eq!(answer.status, 401, "strangers learn nothing of bodies");
 }
 
 #[tokio::test]

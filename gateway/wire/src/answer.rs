@@ -1,5 +1,7 @@
 //! The internal answer model: what came back for a request, in no dialect's words.
 
+use crate::request::Thought;
+
 /// Why a choice ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
@@ -9,6 +11,21 @@ pub enum Finish {
     Length,
     /// The model called tools and waits for their results.
     ToolCalls,
+    /// The model, or a filter behind it, would not go on.
+    Refused,
+}
+
+/// What all parts of one answer share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// Its id, in the form of the dialect that is written (`chatcmpl-...`).
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: u64,
+    /// The model's name, as the caller asked for it.
+    pub model: String,
+    /// How it was served, where the caller asked for another way than the usual.
+    pub service_tier: Option<&'static str>,
 }
 
 /// A call of a tool that the model made.
@@ -60,6 +77,19 @@ impl TokenLogprob {
     }
 }
 
+/// A provider's whole answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    /// What the provider calls it.
+    pub id: String,
+    /// The model that answered, in the provider's words.
+    pub model: String,
+    /// At least one.
+    pub choices: Vec<Choice>,
+    /// Tokens; `None` where the provider does not say.
+    pub usage: Option<Usage>,
+}
+
 /// One finished continuation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Choice {
@@ -68,11 +98,15 @@ pub struct Choice {
     /// Its text, without thoughts and calls.
     pub text: String,
     /// Thoughts before the text, where there are some and the caller wants them.
-    pub reasoning: Option<String>,
+    pub thoughts: Vec<Thought>,
+    /// Why the model will not answer, in words.
+    pub refusal: Option<String>,
     /// Calls of tools, in their order.
     pub tool_calls: Vec<Call>,
     /// Why it ended.
     pub finish: Finish,
+    /// The caller's text that ended it, where it is known.
+    pub stop: Option<String>,
     /// When asked for: one per token.
     pub logprobs: Option<Vec<TokenLogprob>>,
     /// When asked for.
@@ -83,6 +117,31 @@ pub struct Choice {
     pub prompt_logprobs: Option<Vec<TokenLogprob>>,
 }
 
+impl Choice {
+    /// A text and its end.
+    pub fn text(index: u32, text: impl Into<String>, finish: Finish) -> Self {
+        Self {
+            index,
+            text: text.into(),
+            thoughts: Vec::new(),
+            refusal: None,
+            tool_calls: Vec::new(),
+            finish,
+            stop: None,
+            logprobs: None,
+            token_ids: None,
+            prompt_token_ids: None,
+            prompt_logprobs: None,
+        }
+    }
+
+    /// The same with calls.
+    #[must_use]
+    pub fn with_calls(self, tool_calls: Vec<Call>) -> Self {
+        Self { tool_calls, ..self }
+    }
+}
+
 /// Tokens read and made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -90,6 +149,8 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Of these, taken from the prefix cache.
     pub cached_tokens: u64,
+    /// Of these, written to a provider's cache, which some are paid extra for.
+    pub cache_write_tokens: u64,
     /// Tokens made, over all choices.
     pub completion_tokens: u64,
     /// Of these, thoughts.
@@ -101,6 +162,7 @@ impl Usage {
     pub fn add(&mut self, other: Self) {
         self.prompt_tokens += other.prompt_tokens;
         self.cached_tokens += other.cached_tokens;
+        self.cache_write_tokens += other.cache_write_tokens;
         self.completion_tokens += other.completion_tokens;
         self.reasoning_tokens += other.reasoning_tokens;
     }

@@ -1,6 +1,7 @@
 //! What can be wrong with a request, before any dialect's shape and any HTTP status. The gateway
 //! maps [`ErrorKind`] to a status in one place; a dialect writes the body.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// The classes of failure that a caller can act on.
@@ -28,6 +29,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The request took longer than the server allows.
     Deadline,
+    /// Whoever was to answer in this server's place failed.
+    Upstream,
     /// The server failed.
     Internal,
 }
@@ -42,13 +45,13 @@ pub struct ApiError {
     /// Path of the field at fault (`messages[2].content[0].type`).
     pub param: Option<String>,
     /// Stable name of the failure.
-    pub code: Option<&'static str>,
+    pub code: Option<Cow<'static, str>>,
 }
 
 impl ApiError {
     /// A failure without a field.
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), param: None, code: Some(code) }
+        Self { kind, message: message.into(), param: None, code: Some(Cow::Borrowed(code)) }
     }
 
     /// Names the field at fault.

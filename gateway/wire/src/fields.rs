@@ -53,6 +53,11 @@ impl Fault {
         Self::new(path, "Unsupported parameter:", rest, "unsupported_parameter")
     }
 
+    /// The field is known, and what it asks for cannot be done.
+    pub(crate) fn is_unsupported(&self) -> bool {
+        self.code == "unsupported_parameter"
+    }
+
     /// Puts a field's name in front of the path.
     pub(crate) fn under(mut self, name: &str) -> Self {
         let dot = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };

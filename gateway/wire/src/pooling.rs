@@ -69,6 +69,8 @@ pub struct RerankRequest {
     pub top_n: Option<usize>,
     /// The answer repeats the documents.
     pub return_documents: bool,
+    /// Tokens that are read of each document; `None`: all.
+    pub document_tokens: Option<usize>,
     /// Whether pairs may be cut.
     pub truncate: Truncate,
 }

@@ -5,7 +5,7 @@ mod reasoning;
 mod structured;
 mod tools;
 
-pub use reasoning::{Effort, Reasoning};
+pub use reasoning::{Effort, Reasoning, Seal, Thought};
 pub use structured::{Form, Structured, Tag};
 pub use tools::{Tool, ToolCall, ToolChoice};
 
@@ -117,8 +117,8 @@ pub struct Message {
     pub tool_calls: Vec<ToolCall>,
     /// Which call this answers.
     pub tool_call_id: Option<String>,
-    /// Thoughts of an earlier turn, replayed.
-    pub reasoning: Option<String>,
+    /// Thoughts of an earlier turn, replayed, in their order.
+    pub thoughts: Vec<Thought>,
 }
 
 impl Message {
@@ -130,7 +130,7 @@ impl Message {
             name: None,
             tool_calls: Vec::new(),
             tool_call_id: None,
-            reasoning: None,
+            thoughts: Vec::new(),
         }
     }
 }
@@ -218,6 +218,8 @@ pub struct Decoding {
     pub return_token_ids: bool,
     /// Smaller is more urgent, 0 is usual.
     pub priority: i8,
+    /// It may wait behind all others, at the prices of a batch (OpenAI's service tier "flex").
+    pub flex: bool,
     /// Prefixes are shared only between requests with the same salt.
     pub cache_salt: Option<String>,
     /// The shape that each choice is held to. Never together with `ignore_eos`.
@@ -251,6 +253,7 @@ impl Default for Decoding {
             prompt_logprobs: None,
             return_token_ids: false,
             priority: 0,
+            flex: false,
             cache_salt: None,
             structured: None,
             stream: None,
@@ -277,6 +280,13 @@ pub struct ChatRequest {
     pub template: Template,
     /// How the answer is made.
     pub decoding: Decoding,
+    /// Whom the caller asks for, in its own words.
+    pub user: Option<String>,
+    /// The caller's notes on the request: names to texts, where it follows the rules.
+    pub metadata: Map<String, Value>,
+    /// Fields of the caller's dialect that this model has no word for. Only a request that is
+    /// passed on has some: one that is answered here was refused for them.
+    pub extra: Map<String, Value>,
 }
 
 /// A prompt as text or as tokens.

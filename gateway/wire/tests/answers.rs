@@ -1,11 +1,13 @@
 //! The bytes that clients read: whole chats with calls and thoughts, and their streams.
 
-use wire::openai::answer::{self, Head};
-use wire::openai::stream::{Delta, Kind, Piece, Remark, Writer};
-use wire::{Call, Choice, Finish, StreamOptions, Usage};
+use wire::openai::answer;
+use wire::openai::stream::{Kind, Writer};
+use wire::{
+    Call, Choice, Delta, Finish, Head, Piece, Remark, StreamOptions, Thought, Usage, Writer as _,
+};
 
 fn head() -> Head {
-    Head { id: "i".into(), created: 7, model: "m".into() }
+    Head { id: "i".into(), created: 7, model: "m".into(), service_tier: None }
 }
 
 fn call(id: &str, name: &str, arguments: &str) -> Call {
@@ -15,19 +17,15 @@ fn call(id: &str, name: &str, arguments: &str) -> Call {
 /// The message of a chat's only choice.
 #[track_caller]
 fn check_message(text: &str, reasoning: Option<&str>, tool_calls: Vec<Call>, expect: &str) {
-    let choice = Choice {
-        index: 0,
-        text: text.into(),
-        reasoning: reasoning.map(str::to_owned),
-        tool_calls,
-        finish: Finish::ToolCalls,
-        logprobs: None,
-        token_ids: None,
-        prompt_token_ids: None,
-        prompt_logprobs: None,
+    let thoughts = reasoning.map(Thought::of).into_iter().collect();
+    let choice = Choice { thoughts, tool_calls, ..Choice::text(0, text, Finish::ToolCalls) };
+    let usage = Usage {
+        prompt_tokens: 9,
+        cached_tokens: 4,
+        completion_tokens: 5,
+        reasoning_tokens: 2,
+        ..Usage::default()
     };
-    let usage =
-        Usage { prompt_tokens: 9, cached_tokens: 4, completion_tokens: 5, reasoning_tokens: 2 };
     let got = String::from_utf8(answer::chat(&head(), &[choice], &usage)).expect("UTF-8");
     let expect = format!(
         "{{\"id\":\"i\",\"object\":\"chat.completion\",\"created\":7,\"model\":\"m\",\"choices\":\
@@ -53,12 +51,6 @@ fn a_message_says_what_there_is() {
         None,
         vec![call("c", "f", "{}")],
         r#"{"role":"assistant","content":"x","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}],"refusal":null}"#,
-    );
-    check_message(
-        "",
-        Some(""),
-        vec![],
-        r#"{"role":"assistant","content":"","reasoning_content":"","refusal":null}"#,
     );
 }
 

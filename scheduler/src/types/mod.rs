@@ -11,7 +11,7 @@ pub use batch::{
     StepOutput,
 };
 pub use event::{Event, Finish, Refusal, Usage};
-pub use request::{Command, Request, RequestId, Sampling};
+pub use request::{Command, Made, Request, RequestId, Sampling};
 
 /// A token id. Vocabularies of today end below 2^18, so 32 bits are plenty.
 pub type Token = u32;

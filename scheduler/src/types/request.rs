@@ -90,6 +90,19 @@ pub struct Request {
     pub grammar: u64,
     /// When set, the request is ended with [`super::Refusal::Deadline`] at this time.
     pub deadline: Option<Micros>,
+    /// What another engine made of it before this one goes on: empty, or one entry per choice.
+    /// All counts of the request include it.
+    pub made: Vec<Made>,
+}
+
+/// What was made of a choice before its request came here. None of it is reported again; the
+/// choice goes on as one does that was preempted behind these tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// In order.
+    pub tokens: Vec<Token>,
+    /// The choice's end was reported: nothing more is made of it.
+    pub ended: bool,
 }
 
 impl Request {
@@ -113,7 +126,20 @@ impl Request {
             adapter: 0,
             grammar: 0,
             deadline: None,
+            made: Vec::new(),
         }
+    }
+
+    /// Tokens made before it came here, over all choices.
+    #[must_use]
+    pub fn made_tokens(&self) -> usize {
+        self.made.iter().map(|made| made.tokens.len()).sum()
+    }
+
+    /// Tokens of the longest choice made before it came here.
+    #[must_use]
+    pub fn made_longest(&self) -> usize {
+        self.made.iter().map(|made| made.tokens.len()).max().unwrap_or(0)
     }
 
     /// Checks every range that depends on the request alone.
@@ -129,6 +155,12 @@ impl Request {
             (self.min_tokens <= self.max_tokens, "min_tokens", "more than max_tokens"),
             (self.stop_tokens.len() <= STOP_TOKENS_MAX, "stop_tokens", "more than 64"),
             (in_range(self.prompt_logprobs), "prompt_logprobs", "more than 128 alternatives"),
+            (
+                self.made.is_empty() || self.made.len() == self.choices as usize,
+                "made",
+                "not one entry per choice",
+            ),
+            (self.made_longest() <= self.max_tokens as usize, "made", "more than max_tokens"),
         ];
         refuse_first(&rules).and_then(|()| self.sampling.check())
     }

@@ -1,13 +1,14 @@
 //! A PostgreSQL server of a test's own. It writes as durably as in production (`fsync`), since
 //! tests stop it in the middle and look at what is left.
 
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{Guard, Stop, on_path};
+use super::{Guard, on_path};
 
 /// `$1` is the folder of PostgreSQL's programs. The socket's folder is private; on 127.0.0.1
 /// anybody of this machine may come in, as into any test server.
@@ -51,6 +52,14 @@ pub struct Postgres {
 pub fn shared() -> &'static Postgres {
     static SHARED: OnceLock<Postgres> = OnceLock::new();
     SHARED.get_or_init(Postgres::start)
+}
+
+impl Deref for Postgres {
+    type Target = Guard;
+
+    fn deref(&self) -> &Guard {
+        &self.guard
+    }
 }
 
 impl Postgres {
@@ -103,34 +112,6 @@ impl Postgres {
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(out.status.success(), "psql: {sql}: {said}");
         String::from_utf8_lossy(&out.stdout).trim_end().to_owned()
-    }
-
-    /// Stops it, and keeps its files. Does nothing when it is stopped.
-    ///
-    /// # Panics
-    /// It does not stop within a minute.
-    pub fn stop(&self, how: Stop) {
-        self.guard.stop(how);
-    }
-
-    /// Starts it after a stop, on the same port and with the same databases.
-    ///
-    /// # Panics
-    /// It runs, or does not start.
-    pub fn start_again(&self) {
-        self.guard.start_again().unwrap_or_else(|why| panic!("{why}"));
-    }
-
-    /// Its temporary folder.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.guard.folder
-    }
-
-    /// Where it listens, on 127.0.0.1.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.guard.port
     }
 }
 

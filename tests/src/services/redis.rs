@@ -1,10 +1,10 @@
 //! A Redis or Valkey server of a test's own. It keeps nothing on disk: what it held is gone with a
 //! stop, as in an outage.
 
-use std::path::Path;
+use std::ops::Deref;
 use std::process::Command;
 
-use super::{Guard, Stop, on_path};
+use super::{Guard, on_path};
 
 /// `$1` is the server's program. It says that it is ready after it has its port, so nobody else's
 /// server is taken for it.
@@ -39,6 +39,14 @@ pub struct Redis {
     guard: Guard,
 }
 
+impl Deref for Redis {
+    type Target = Guard;
+
+    fn deref(&self) -> &Guard {
+        &self.guard
+    }
+}
+
 impl Redis {
     /// Starts a server and waits until it answers.
     ///
@@ -55,33 +63,5 @@ impl Redis {
     #[must_use]
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.guard.port)
-    }
-
-    /// Stops it. Does nothing when it is stopped.
-    ///
-    /// # Panics
-    /// It cannot be stopped.
-    pub fn stop(&self, how: Stop) {
-        self.guard.stop(how);
-    }
-
-    /// Starts it after a stop, empty and on the same port.
-    ///
-    /// # Panics
-    /// It runs, or does not start.
-    pub fn start_again(&self) {
-        self.guard.start_again().unwrap_or_else(|why| panic!("{why}"));
-    }
-
-    /// Its temporary folder.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.guard.folder
-    }
-
-    /// Where it listens, on 127.0.0.1.
-    #[must_use]
-    pub fn port(&self) -> u16 {
-        self.guard.port
     }
 }

@@ -121,5 +121,6 @@ pub fn request(id: u64, prompt_len: usize, max_tokens: u32) -> Request {
         adapter: 0,
         grammar: 0,
         deadline: None,
+        made: Vec::new(),
     }
 }

@@ -11,9 +11,9 @@ pub mod oracle;
 pub mod random;
 pub mod swarm;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use scheduler::{Command, Event, Micros, Progress, Scheduler, Stats};
+use scheduler::{Command, Event, Micros, PageChange, Progress, Scheduler, Stats};
 
 use engine::{Defect, FakeEngine, FaultRates};
 use oracle::Oracle;
@@ -50,6 +50,10 @@ pub struct Report {
     pub late_rows: u64,
     /// Times that the sabotage acted.
     pub sabotages: u64,
+    /// Requests that came with tokens.
+    pub resumed: u64,
+    /// Changes of the set of pages held, read one by one.
+    pub page_changes: u64,
     /// Requests by how they ended.
     pub ends: std::collections::BTreeMap<&'static str, u64>,
 }
@@ -66,6 +70,10 @@ struct Run {
     next_arrival: Micros,
     ticks: u64,
     quiet_ticks: u64,
+    resumed: u64,
+    /// The pages held, by what was read of their changes.
+    held: BTreeSet<u64>,
+    page_changes: u64,
     inbox: VecDeque<Command>,
     outbox: Vec<Event>,
 }
@@ -84,7 +92,10 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<Report, String> {
     let mut oracle = Oracle::new(&world.config);
     let FaultRates { step, lost, dead, row, .. } = world.faults;
     oracle.engine_fails = step + lost + dead + row > 0;
-    let scheduler = Scheduler::new(engine, world.config.clone());
+    let mut scheduler = Scheduler::new(engine, world.config.clone());
+    if world.watched > 0 {
+        scheduler.watch_pages();
+    }
     let run = Run {
         world,
         random,
@@ -97,6 +108,9 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Result<Report, String> {
         next_arrival: 0,
         ticks: 0,
         quiet_ticks: 0,
+        resumed: 0,
+        held: BTreeSet::new(),
+        page_changes: 0,
         inbox: VecDeque::new(),
         outbox: Vec::new(),
     };
@@ -112,6 +126,7 @@ impl Run {
             self.ticks += 1;
             self.now = self.scheduler.engine().now.max(self.now) + 20;
             self.check()?;
+            self.read_pages()?;
             match progress {
                 Progress::Busy => {}
                 Progress::Idle { wake_at } => {
@@ -135,6 +150,7 @@ impl Run {
             let request = world.request(random, *sent, *now, &oracle.finished);
             self.sent += 1;
             self.next_arrival = self.now + self.random.below(self.world.pause_us + 1);
+            self.resumed += u64::from(request.made_tokens() > 0);
             self.command(Command::Submit(Box::new(request)));
         }
         if self.sent == self.world.requests {
@@ -204,6 +220,31 @@ impl Run {
         Ok(())
     }
 
+    /// Now and then: what was read of the changes is what is held.
+    fn read_pages(&mut self) -> Result<(), String> {
+        if !self.random.permille(self.world.watched) {
+            return Ok(());
+        }
+        let mut changes = Vec::new();
+        let whole = self.scheduler.drain_page_changes(&mut changes);
+        let held: BTreeSet<u64> = self.scheduler.held_pages().into_iter().collect();
+        for PageChange { hash, held } in changes {
+            let new = if held { self.held.insert(hash) } else { self.held.remove(&hash) };
+            if whole && !new {
+                return Err(format!("{hash} was told to be held ({held}) twice"));
+            }
+            self.page_changes += 1;
+        }
+        if !whole {
+            self.held.clone_from(&held);
+        }
+        let stats = self.scheduler.stats();
+        if held != self.held || held.len() > stats.pages_cached + stats.pages_held {
+            return Err(format!("{} pages told, {} held: {stats:?}", self.held.len(), held.len()));
+        }
+        Ok(())
+    }
+
     fn report(self) -> Report {
         let engine = self.scheduler.engine();
         Report {
@@ -212,6 +253,8 @@ impl Run {
             faults: engine.faults_injected,
             late_rows: engine.late_rows,
             sabotages: self.sabotages + engine.defects,
+            resumed: self.resumed,
+            page_changes: self.page_changes,
             ends: self.oracle.ends,
         }
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 
 use scheduler::{
-    Command, Config, Event, Finish, Micros, Refusal, Request, RequestId, Token, Usage, choice_seed,
+    Command, Config, Event, Finish, Made, Micros, Refusal, Request, RequestId, Token, Usage,
+    choice_seed,
 };
 
 use super::engine::POISON;
@@ -21,6 +22,25 @@ struct Choice {
     chain: u64,
     made: Vec<Token>,
     ended: Option<Finish>,
+    /// Tokens that it came with.
+    given: usize,
+    /// It came ended.
+    given_ended: bool,
+}
+
+impl Choice {
+    /// As it came.
+    fn given(prompt: u64, given: Made) -> Self {
+        let Made { tokens, ended: given_ended } = given;
+        let chain = tokens.iter().fold(prompt, |chain, &token| model::extend(chain, token));
+        let ended = given_ended.then_some(Finish::Stop);
+        Self { chain, given: tokens.len(), made: tokens, ended, given_ended }
+    }
+
+    /// Whether nothing was reported of it.
+    fn is_fresh(&self) -> bool {
+        self.made.len() == self.given && self.ended.is_some() == self.given_ended
+    }
 }
 
 /// What is known of one request.
@@ -28,6 +48,8 @@ struct Choice {
 struct Known {
     request: Request,
     choices: Vec<Choice>,
+    /// Its allowance when it was sent.
+    allowance_first: u32,
     cancelled: bool,
     choices_cancelled: Vec<u32>,
     /// Prompt positions reported so far.
@@ -98,10 +120,13 @@ impl Oracle {
         match command {
             Command::Submit(request) => {
                 let chain = request.prompt.iter().fold(model::ROOT, |c, &t| model::extend(c, t));
-                let choice = Choice { chain, made: Vec::new(), ended: None };
+                let given = |choice| request.made.get(choice).cloned().unwrap_or_default();
+                // All that was made counts, where a request is refused for it too.
+                let choices = 0..request.made.len().max(request.choices as usize);
                 let known = Known {
-                    choices: vec![choice; request.choices as usize],
+                    choices: choices.map(|choice| Choice::given(chain, given(choice))).collect(),
                     request: (**request).clone(),
+                    allowance_first: request.allowance,
                     cancelled: false,
                     choices_cancelled: Vec::new(),
                     prompt_reported: 0,
@@ -231,6 +256,8 @@ impl Known {
             && made > request.min_tokens as usize;
         let length = request.max_tokens.min(request.allowance) as usize;
         let full = made >= length.min(sequence_max - request.prompt.len());
+        // What came with all that was paid for is over before an extension behind it is heard.
+        let full = full || made == choice.given && made >= self.allowance_first as usize;
         let right = match reason {
             Finish::Stop => stopped,
             Finish::Length => full && !stopped,
@@ -245,6 +272,9 @@ impl Known {
         let whole = self.request.prompt.len() as u32 - 1;
         let expected = self.request.prompt_logprobs.map_or(0, |_| whole);
         let cut = self.choices.iter().any(|choice| choice.ended == Some(Finish::Cancelled));
+        // Before a choice has a token, all of the prompt was reported.
+        let cut =
+            cut || self.request.made_tokens() > 0 || self.choices.iter().any(|c| c.given_ended);
         ensure(cut || self.prompt_reported == expected, || "prompt not reported".to_owned())?;
         self.usage(usage)
     }
@@ -258,12 +288,13 @@ impl Known {
         now: Micros,
     ) -> Check {
         let request = &self.request;
-        let fresh = self.choices.iter().all(|c| c.made.is_empty() && c.ended.is_none());
+        let fresh = self.choices.iter().all(Choice::is_fresh);
         let right = match refusal {
             Refusal::Invalid(..) => fresh && request.check().is_err(),
             Refusal::TooLong { needed, limit } => {
-                let prompt = request.prompt.len();
-                fresh && *needed == prompt + 1 && *limit == sequence_max && prompt >= sequence_max
+                let least = request.made_longest().max(1);
+                let too_long = *needed == request.prompt.len() + least && *needed > sequence_max;
+                fresh && *limit == sequence_max && too_long
             }
             Refusal::Overloaded => fresh,
             Refusal::Deadline => request.deadline.is_some_and(|deadline| deadline <= now),

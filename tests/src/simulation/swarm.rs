@@ -1,10 +1,10 @@
 //! A seed's world: limits, load and faults. Each feature is on in some seeds and off in others,
 //! since a fault that is always there hides what happens without it.
 
-use scheduler::{Config, PAGE_TOKENS, Request, RequestId, Sampling, Token};
+use scheduler::{Config, Made, PAGE_TOKENS, Request, RequestId, Sampling, Token, choice_seed};
 
 use super::engine::{FaultRates, POISON};
-use super::model::VOCABULARY;
+use super::model::{self, VOCABULARY};
 use super::oracle::OWN_SALT;
 use super::random::Random;
 
@@ -38,6 +38,10 @@ pub struct World {
     prompt_logprobs: u64,
     poison: u64,
     invalid: u64,
+    /// Requests that another engine began.
+    resumed: u64,
+    /// Chance per tick and thousand that somebody reads which pages are held; 0: nobody watches.
+    pub watched: u64,
     /// Beginnings that prompts share.
     prefixes: Vec<Vec<Token>>,
 }
@@ -87,6 +91,8 @@ impl World {
             prompt_logprobs: sometimes(400, 400),
             poison: sometimes(200, 60),
             invalid: sometimes(300, 100),
+            resumed: sometimes(400, 600),
+            watched: sometimes(500, 1000),
             prefixes: (0..3).map(|_| prompt(random, 100)).collect(),
             config,
             faults,
@@ -144,12 +150,45 @@ impl World {
             adapter: 0,
             grammar: 0,
             deadline: random.permille(self.deadlines).then(|| now + random.below(300_000)),
+            made: Vec::new(),
             prompt: tokens,
         };
+        if random.permille(self.resumed) {
+            request.made = self.begun(random, &request);
+        }
         if random.permille(self.invalid) {
             spoil(random, &mut request);
         }
         request
+    }
+}
+
+impl World {
+    /// What another engine has made of a request when it is cut off.
+    fn begun(&self, random: &mut Random, request: &Request) -> Vec<Made> {
+        let Request { prompt, sampling, min_tokens, stop_tokens, .. } = request;
+        let room = self.config.sequence_max().saturating_sub(prompt.len());
+        // Now and then one that had more room.
+        let room = if random.permille(20) { room + 20 } else { room };
+        let most = room.min(request.max_tokens.min(request.allowance) as usize);
+        let chain = prompt.iter().fold(model::ROOT, |c, &t| model::extend(c, t));
+        let choice = |choice| {
+            let (seed, mut chain) = (choice_seed(sampling.seed, choice), chain);
+            let (mut tokens, mut stopped) = (Vec::new(), false);
+            for _ in 0..random.below(most as u64 + 1) {
+                let early = tokens.len() < *min_tokens as usize;
+                let token = model::draw(chain, seed, if early { stop_tokens } else { &[] });
+                chain = model::extend(chain, token);
+                tokens.push(token);
+                stopped = stop_tokens.contains(&token);
+                if stopped {
+                    break;
+                }
+            }
+            let over = stopped || tokens.len() == most;
+            Made { tokens, ended: random.permille(if over { 500 } else { 100 }) }
+        };
+        (0..request.choices).map(choice).collect()
     }
 }
 
@@ -159,13 +198,18 @@ fn prompt(random: &mut Random, len: u64) -> Vec<Token> {
 
 /// Makes a field invalid, or the prompt too long for anything.
 fn spoil(random: &mut Random, request: &mut Request) {
-    match random.below(7) {
+    match random.below(9) {
         0 => request.prompt.clear(),
         1 => request.max_tokens = 0,
         2 => request.sampling.temperature = f32::NAN,
         3 => request.sampling.top_p = 0.0,
         4 => request.min_tokens = request.max_tokens + 1,
         5 => request.choices = 0,
+        6 => request.made = vec![Made::default(); request.choices as usize + 1],
+        7 => {
+            let tokens = vec![1; request.max_tokens as usize + 1];
+            request.made = vec![Made { tokens, ended: false }; request.choices as usize];
+        }
         _ => request.prompt = vec![1; 5000],
     }
 }

@@ -118,6 +118,12 @@ impl Templates {
         self.names.is_empty()
     }
 
+    /// Names and sources, in their order, and the variables of special tokens.
+    pub(crate) fn parts(&self) -> (impl Iterator<Item = (&str, &str)>, &Map<String, Value>) {
+        let names = self.names.iter().map(|(name, _)| name.as_str());
+        (names.zip(self.sources.iter().map(String::as_str)), &self.special)
+    }
+
     pub(crate) fn sources(&self) -> Vec<&str> {
         self.sources.iter().map(String::as_str).collect()
     }

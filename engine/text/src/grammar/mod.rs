@@ -41,7 +41,8 @@ const SOURCE_BYTES_MAX: usize = 1 << 20;
 
 /// What an answer looks like. Streams of bytes hold text and special tokens: see
 /// [`lark::Literal`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Plan {
     /// Thoughts that come, or may come, before the answer.
     pub thinking: Option<Thinking>,
@@ -50,7 +51,8 @@ pub struct Plan {
 }
 
 /// Thoughts before an answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
 pub struct Thinking {
     /// What opens them. Empty where only an open one is watched.
     pub opening: Vec<u8>,
@@ -63,7 +65,8 @@ pub struct Thinking {
 }
 
 /// What an answer is held to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Answer {
     /// Nothing.
     Free,
@@ -173,6 +176,7 @@ impl Grammars {
         let watches = matches!(plan.answer, Answer::Opened { .. });
         let held = lark.map(|lark| self.parser(lark)).transpose()?;
         let grammar = Grammar {
+            plan: plan.clone(),
             vocabulary: self.vocabulary.clone(),
             encoder: self.encoder.clone(),
             thinking,
@@ -240,6 +244,8 @@ const BROKEN_MAX: usize = 4096;
 
 /// A compiled plan.
 pub struct Grammar {
+    /// What it was compiled from.
+    plan: Plan,
     vocabulary: Vocabulary,
     encoder: Option<Arc<TextModel>>,
     thinking: Option<Thought>,
@@ -268,6 +274,12 @@ struct Thought {
 }
 
 impl Grammar {
+    /// What it was compiled from: another process compiles the same of it.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// A sequence's start.
     #[must_use]
     pub fn start(self: &Arc<Self>) -> State {

@@ -1,9 +1,7 @@
 //! Records for other systems: JSON lines, and syslog (RFC 5424). Both carry every field, so that
-//! what was exported can be verified on its own.
+//! what was exported can be verified on its own. How they travel is not known here.
 
 use std::io::{self, Write};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -29,6 +27,13 @@ const ELEMENT: &str = "audit@32473";
 /// A record as a syslog message: the fields as structured data, the body as its text.
 #[must_use]
 pub fn syslog(record: &Record) -> String {
+    syslog_within(record, usize::MAX)
+}
+
+/// The same in so many bytes at most. Where the body has to be cut for that, the field `cut` says
+/// how many bytes of it are missing; all other fields are whole, however long they are.
+#[must_use]
+pub fn syslog_within(record: &Record, bytes_max: usize) -> String {
     let Record { chain, number, at, kind, organisation, body, previous, hash } = record;
     let mut out = format!(
         "<{PRIORITY}>1 {} {} hearth - {} [{ELEMENT}",
@@ -55,10 +60,20 @@ pub fn syslog(record: &Record) -> String {
         }
         out.push('"');
     }
-    out.push_str("] ");
-    out.push_str(body);
+    let room = bytes_max.saturating_sub(out.len() + CUT.len());
+    if out.len() + 2 + body.len() <= bytes_max {
+        out.push_str("] ");
+        out.push_str(body);
+    } else {
+        let end = body.floor_char_boundary(room);
+        out.push_str(&format!(" cut=\"{}\"] ", body.len() - end));
+        out.push_str(&body[..end]);
+    }
     out
 }
+
+/// As long as what says that a body was cut.
+const CUT: &str = " cut=\"18446744073709551615\"] ";
 
 /// `2026-11-21T15:46:01.042Z`; `-` for a time that has no such form.
 fn time(at: Millis) -> String {
@@ -73,94 +88,4 @@ fn header(text: &str, length_max: usize) -> String {
     let visible = |letter: char| if letter.is_ascii_graphic() { letter } else { '_' };
     let word: String = text.chars().take(length_max).map(visible).collect();
     if word.is_empty() { "-".to_owned() } else { word }
-}
-
-/// How messages travel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
-    /// One datagram each (RFC 5426). What is longer than a datagram is an error; what gets lost on
-    /// the way is not seen.
-    Udp,
-    /// One connection, each message behind its length in bytes (RFC 6587, octet counting). What a
-    /// receiver had not read when it died is not seen.
-    Tcp,
-}
-
-/// Sends records to a syslog server; blocks, within a timeout.
-#[derive(Debug)]
-pub struct Sender {
-    transport: Transport,
-    address: String,
-    timeout: Duration,
-    socket: Option<Socket>,
-}
-
-#[derive(Debug)]
-enum Socket {
-    Udp(UdpSocket),
-    Tcp(TcpStream),
-}
-
-impl Sender {
-    /// A sender to `HOST:PORT`. It connects when it first sends. `timeout` bounds each connect and
-    /// each write, and is not zero.
-    #[must_use]
-    pub fn new(transport: Transport, address: &str, timeout: Duration) -> Self {
-        Self { transport, address: address.to_owned(), timeout, socket: None }
-    }
-
-    /// Sends a record. After an error it may or may not have arrived: sent again, it may be there
-    /// twice, with one number.
-    ///
-    /// # Errors
-    /// The server cannot be reached, or does not take it in time. The next call connects anew.
-    pub fn send(&mut self, record: &Record) -> io::Result<()> {
-        let message = syslog(record);
-        let mut socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => self.connect()?,
-        };
-        match &mut socket {
-            Socket::Udp(socket) => {
-                socket.send(message.as_bytes())?;
-            }
-            Socket::Tcp(stream) => {
-                stream.write_all(format!("{} {message}", message.len()).as_bytes())?;
-            }
-        }
-        // Only now: after half a message the connection is of no use.
-        self.socket = Some(socket);
-        Ok(())
-    }
-
-    fn connect(&self) -> io::Result<Socket> {
-        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.address.to_socket_addrs()? {
-            match self.connect_to(address) {
-                Ok(socket) => return Ok(socket),
-                Err(error) => failed = error,
-            }
-        }
-        Err(failed)
-    }
-
-    fn connect_to(&self, address: SocketAddr) -> io::Result<Socket> {
-        match self.transport {
-            Transport::Udp => {
-                let socket = if address.is_ipv4() {
-                    UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?
-                } else {
-                    UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?
-                };
-                socket.connect(address)?;
-                socket.set_write_timeout(Some(self.timeout))?;
-                Ok(Socket::Udp(socket))
-            }
-            Transport::Tcp => {
-                let stream = TcpStream::connect_timeout(&address, self.timeout)?;
-                stream.set_write_timeout(Some(self.timeout))?;
-                Ok(Socket::Tcp(stream))
-            }
-        }
-    }
 }

@@ -9,8 +9,10 @@ use futures_util::TryStreamExt;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
 use tokio::time::{sleep, timeout};
 
-use super::tables::Cell;
+use super::tables::{Cell, RUNNING};
 use super::{BackupError, Rows, Sink, TABLES, Table};
+use crate::store::batch::DAY_MS;
+use crate::store::columns::{DAYS, QUARTERS, QUARTERS_ABOUT};
 use crate::store::{self, Kind, StoreError};
 
 /// Longest wait for a server that does not answer.
@@ -149,9 +151,13 @@ impl Snapshot {
         Ok(Self { database, schema, rows })
     }
 
-    /// Passes all rows on.
-    pub(super) async fn pour(&mut self, sink: &mut impl Sink) -> Result<(), BackupError> {
-        for table in TABLES {
+    /// Passes all rows of some tables on.
+    pub(super) async fn pour(
+        &mut self,
+        tables: &'static [Table],
+        sink: &mut impl Sink,
+    ) -> Result<(), BackupError> {
+        for table in tables {
             sink.table(table, table.columns.to_vec()).await?;
             let sql = format!("SELECT {} FROM {}", table.columns.join(", "), table.name);
             let mut rows = sqlx::query(AssertSqlSafe(sql)).fetch(&mut self.database.connection);
@@ -198,15 +204,19 @@ pub(super) struct Filler {
 }
 
 impl Filler {
-    /// Begins, with every table empty.
-    pub(super) async fn open(mut database: Database, replace: bool) -> Result<Self, BackupError> {
+    /// Begins, with every one of these tables empty.
+    pub(super) async fn open(
+        mut database: Database,
+        tables: &[&'static [Table]],
+        replace: bool,
+    ) -> Result<Self, BackupError> {
         match database.kind {
             Kind::Sqlite => {
                 database.connection.execute("BEGIN IMMEDIATE").await?;
             }
             Kind::Postgres => database.begin_alone().await?,
         }
-        for table in TABLES {
+        for table in tables.iter().copied().flatten() {
             let Table { name, begins_with, .. } = table;
             let sql = format!("SELECT 1 FROM {name} LIMIT 1 OFFSET {begins_with}");
             if !replace && database.any(sql).await? {
@@ -215,7 +225,28 @@ impl Filler {
             let sql = format!("DELETE FROM {name}");
             database.connection.execute(AssertSqlSafe(sql)).await?;
         }
+        for name in RUNNING {
+            let sql = format!("DELETE FROM {name}");
+            database.connection.execute(AssertSqlSafe(sql)).await?;
+        }
         Ok(Self { database, table: None, waiting: Vec::new(), bytes: 0 })
+    }
+
+    /// Makes the sums over days of those over quarters: an older backup has none.
+    pub(super) async fn sum_up_days(&mut self) -> Result<(), BackupError> {
+        self.flush().await?;
+        let (about, numbers) = QUARTERS.split_at(QUARTERS_ABOUT);
+        let about = about[1..].join(", ");
+        let sums = numbers.iter().map(|name| format!("CAST(SUM({name}) AS BIGINT)"));
+        let sums = sums.collect::<Vec<_>>().join(", ");
+        let day = format!("quarter - (quarter % {DAY_MS} + {DAY_MS}) % {DAY_MS}");
+        let sql = format!(
+            "INSERT INTO days ({}) SELECT {day}, {about}, {sums} FROM quarters GROUP BY {day}, \
+             {about}",
+            DAYS.join(", ")
+        );
+        self.database.connection.execute(AssertSqlSafe(sql)).await?;
+        Ok(())
     }
 
     pub(super) async fn finish(mut self) -> Result<(), BackupError> {

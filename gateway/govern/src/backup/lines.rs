@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 
 use super::tables::Cell;
 use super::{BackupError, Rows, Sink, TABLES, Table};
-use crate::audit::hex;
 use crate::{Millis, store};
 
 /// Form of the text. Another one would have another number.
@@ -62,7 +61,7 @@ impl<W: Write> Lines<W> {
     }
 
     pub(super) fn finish(mut self) -> Result<(), BackupError> {
-        let sha256 = hex(self.sum.clone().finish().as_ref());
+        let sha256 = hex::encode(self.sum.clone().finish());
         self.write(&Mark::End { sha256 })?;
         self.out.flush().map_err(BackupError::Write)
     }
@@ -182,7 +181,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     fn end(&mut self, sha256: &str, counts: &Rows) -> Result<(), BackupError> {
-        if hex(self.sum.clone().finish().as_ref()) != sha256 {
+        if hex::encode(self.sum.clone().finish()) != sha256 {
             return Err(self.damaged("what stands before it was altered"));
         }
         if *counts != self.rows {

@@ -6,7 +6,7 @@ use serde::ser::{Serialize, Serializer};
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
-use crate::store::batch::LEDGER;
+use crate::store::columns::{AUDIT, BODIES, BODY_KEYS, DAYS, KEPT, LEDGER, QUARTERS};
 
 /// A table.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +27,10 @@ pub(super) enum Cell {
     Text(String),
     Number(i64),
 }
+
+/// Texts among the columns of sums.
+const SUMS_TEXTS: &[&str] =
+    &["organisation", "team", "project", "user_id", "key_id", "model", "label"];
 
 /// All of them, in the order in which they are written.
 pub static TABLES: &[Table] = &[
@@ -56,32 +60,15 @@ pub static TABLES: &[Table] = &[
             "outcome",
             "request_id",
             "source",
+            "service_tier",
         ],
         begins_with: 0,
     },
-    Table {
-        name: "quarters",
-        columns: &[
-            "quarter",
-            "organisation",
-            "team",
-            "project",
-            "user_id",
-            "key_id",
-            "model",
-            "label",
-            "requests",
-            "input_tokens",
-            "cache_read_tokens",
-            "output_tokens",
-            "cost_nano_usd",
-        ],
-        texts: &["organisation", "team", "project", "user_id", "key_id", "model", "label"],
-        begins_with: 0,
-    },
+    Table { name: "quarters", columns: QUARTERS, texts: SUMS_TEXTS, begins_with: 0 },
+    Table { name: "days", columns: DAYS, texts: SUMS_TEXTS, begins_with: 0 },
     Table {
         name: "audit",
-        columns: &["chain", "number", "at", "kind", "organisation", "body", "previous", "hash"],
+        columns: AUDIT,
         texts: &["chain", "kind", "organisation", "body", "previous", "hash"],
         begins_with: 0,
     },
@@ -104,7 +91,59 @@ pub static TABLES: &[Table] = &[
         begins_with: 0,
     },
     Table { name: "steps", columns: &["user_id", "step"], texts: &["user_id"], begins_with: 0 },
+    Table {
+        name: "alerts",
+        columns: &["id", "at", "forget_at", "body"],
+        texts: &["id", "body"],
+        begins_with: 0,
+    },
+    Table {
+        name: "deliveries",
+        columns: &["alert", "channel", "attempts", "due_at"],
+        texts: &["alert", "channel"],
+        begins_with: 0,
+    },
+    Table {
+        name: "exported",
+        columns: &["sink", "chain", "number", "hash"],
+        texts: &["sink", "chain", "hash"],
+        begins_with: 0,
+    },
+    Table {
+        name: "bodies",
+        columns: BODIES,
+        texts: &["operation", "organisation", "user_id", "key_id", "label", "content"],
+        begins_with: 0,
+    },
+    Table {
+        name: "kept",
+        columns: KEPT,
+        texts: &[
+            "row_id",
+            "kind",
+            "id",
+            "organisation",
+            "project",
+            "user_id",
+            "parent",
+            "label",
+            "content",
+        ],
+        begins_with: 0,
+    },
 ];
+
+/// What is in no backup, and moves from one database to another all the same: the keys of recorded
+/// texts. One that is erased must be gone from every copy.
+pub static NOT_BACKED_UP: &[Table] = &[Table {
+    name: "body_keys",
+    columns: BODY_KEYS,
+    texts: &["operation", "organisation", "user_id", "sealed"],
+    begins_with: 0,
+}];
+
+/// The state of gateways that run: it says nothing about a copy, and what is filled begins without.
+pub const RUNNING: [&str; 3] = ["gateways", "shapes", "slices"];
 
 impl Table {
     pub(super) fn is_text(&self, column: &str) -> bool {

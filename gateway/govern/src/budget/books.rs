@@ -9,9 +9,13 @@
 //! budget that is made, changed or deleted while requests run counts what they hold and spend from
 //! then on, no more and no less.
 //!
-//! An account begins with a sum from the database. Until that is there, nothing is granted.
+//! An account begins with a sum from the database. Until that is there, nothing is granted. Where
+//! several gateways share the database, a hard limit grants what this one has leased of it
+//! (`lease`), and asks for more when that comes to its end.
 
 mod account;
+mod lease;
+mod sharing;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -21,7 +25,11 @@ use super::window::{self, Window};
 use crate::entity::Budget;
 use crate::policy::pattern;
 use crate::{Id, Millis, Money, Scope};
-use account::{Account, Sum};
+use account::Account;
+pub use lease::More;
+pub(crate) use lease::{Granted, Keep, SliceKey, shape};
+use sharing::Sharing;
+pub(crate) use sharing::Stock;
 
 /// All accounts.
 #[derive(Debug, Default)]
@@ -40,6 +48,8 @@ struct State {
     serial: u64,
     /// The latest time of anything that the database has, or will have from here.
     latest: Millis,
+    /// Where several gateways share the database.
+    sharing: Option<Sharing>,
 }
 
 impl Default for State {
@@ -50,6 +60,7 @@ impl Default for State {
             holds: HashMap::new(),
             serial: 0,
             latest: Millis::MIN,
+            sharing: None,
         }
     }
 }
@@ -70,7 +81,7 @@ struct Held {
     amount: Money,
 }
 
-/// Money set aside for one request. It has to be settled: see [`Books::settle`].
+/// Money set aside for one request. Its owner settles it, whichever way it ends.
 #[derive(Debug, Default)]
 #[must_use = "a hold that is not settled is never given back"]
 pub struct Hold {
@@ -120,20 +131,33 @@ pub enum Refusal {
         spent: Money,
         /// Of that, held by requests that run.
         held: Money,
+        /// Of that, set aside for other gateways.
+        others: Money,
         /// When its window ends.
         resets_at: Option<Millis>,
     },
-    /// What was spent is not known yet; it is being asked for.
+    /// What was spent, or may be spent here, is not known yet; it is being asked for.
     Unknown,
 }
 
-/// Sums that the database is asked for.
+/// What the database is asked for: sums, and more money for this gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The budget.
     pub budget: Id,
     /// Tells it from an earlier question about the same budget.
     pub number: u64,
+    /// When it was put.
+    pub(crate) at: Millis,
+    /// Money that is wanted.
+    pub(crate) more: Vec<More>,
+}
+
+/// Part of a slice that was spent: it leaves the slice when the ledger has the cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Draw {
+    pub(crate) key: SliceKey,
+    pub(crate) cost: Money,
 }
 
 /// A budget, and the windows of its limits whose sums are wanted.
@@ -148,10 +172,12 @@ pub struct Alert {
     pub limit: usize,
     /// The share, in percent.
     pub percent: u8,
+    /// What the limit allows now, raises among it.
+    pub allowed: Money,
     /// What was spent.
     pub spent: Money,
-    /// When the window began.
-    pub window_start: Millis,
+    /// When the window ends; `None`: it does not.
+    pub resets_at: Option<Millis>,
 }
 
 /// A limit as it stands.
@@ -165,6 +191,8 @@ pub struct Standing {
     pub spent: Money,
     /// Held in it.
     pub held: Money,
+    /// Set aside in it for other gateways, as far as this one knows.
+    pub others: Money,
     /// Whether what the database knows is in `spent`.
     pub known: bool,
 }
@@ -195,8 +223,9 @@ impl Books {
     ) -> Result<bool, String> {
         let zone = window::zone(budget.time_zone.as_deref().unwrap_or("UTC"))?;
         let mut state = self.lock();
+        let sharing = state.sharing.is_some();
         if let Some(account) = state.accounts.get_mut(&budget.id)
-            && account.change(budget)
+            && account.change(budget, sharing)
         {
             return Ok(false);
         }
@@ -210,7 +239,7 @@ impl Books {
         let ids = state.by_scope.entry(budget.scope.clone()).or_default();
         ids.insert(ids.partition_point(|id| *id < budget.id), budget.id.clone());
         let number = state.next();
-        account.ask(number, ask);
+        account.put(number, now, ask);
         state.accounts.insert(budget.id.clone(), account);
         Ok(true)
     }
@@ -229,10 +258,18 @@ impl Books {
         (!windows.is_empty()).then(|| (Arc::clone(&account.budget), windows))
     }
 
-    /// Takes one answer in: what the database knows of a window.
-    pub fn load(&self, question: &Question, limit: usize, start: Millis, sum: Money) {
-        if let Some(account) = self.lock().accounts.get_mut(&question.budget) {
-            account.load(question.number, limit, start, sum);
+    /// Takes one answer in: what the database knows of a window, and what this gateway may spend.
+    pub(crate) fn load(
+        &self,
+        question: &Question,
+        window: (usize, Millis),
+        sum: Money,
+        granted: Option<Granted>,
+    ) {
+        let mut state = self.lock();
+        let round = state.round();
+        if let Some(account) = state.accounts.get_mut(&question.budget) {
+            account.load(question.number, window, sum, granted, round);
         }
     }
 
@@ -256,19 +293,26 @@ impl Books {
         ask: impl FnOnce(Question) -> bool,
     ) -> Result<Hold, Refusal> {
         let mut state = self.lock();
-        let (number, latest) = (state.next(), state.latest);
+        let (number, latest, sharing) = (state.next(), state.latest(), state.sharing.is_some());
         let (mut granted, mut ask) = (None, Some(ask));
         state.try_each(payer, |account| {
             for limit in 0..account.limits() {
-                if account.at(limit, now, latest).sum != Sum::Known {
+                let known = account.at(limit, now, latest).known;
+                if !(known || sharing && account.is_soft(limit)) {
                     if let Some(ask) = ask.take() {
-                        account.ask(number, ask);
+                        account.put(number, now, ask);
                     }
                     return Err(Refusal::Unknown);
                 }
-                let most = granted.unwrap_or(need.first).min(account.left(limit, now, now));
+                let left = match sharing {
+                    true => account.leased(limit, now, now),
+                    false => account.left(limit, now, now),
+                };
+                let most = granted.unwrap_or(need.first).min(left);
                 if most < need.least {
-                    return Err(account.exceeded(limit, now, now));
+                    let known = !sharing || account.lease(limit, now).is_some_and(|l| l.short);
+                    let refusal = account.exceeded(limit, now, now);
+                    return Err(if known { refusal } else { Refusal::Unknown });
                 }
                 granted = Some(most);
             }
@@ -282,44 +326,65 @@ impl Books {
     }
 
     /// Sets up to `wanted` more aside, and returns how much that was. `unit` is the least that is
-    /// of use: below it nothing is taken.
-    pub fn extend(&self, hold: &mut Hold, now: Millis, unit: Money, wanted: Money) -> Money {
+    /// of use: below it nothing is taken. What a lease is short of is asked for, for the next time.
+    pub fn extend(
+        &self,
+        hold: &mut Hold,
+        now: Millis,
+        (unit, wanted): (Money, Money),
+        ask: impl FnMut(Question) -> bool,
+    ) -> Money {
         let mut state = self.lock();
         let Some(Held { payer, at, .. }) = state.holds.get(&hold.number) else {
             return Money::ZERO;
         };
         let (payer, at) = (Arc::clone(payer), *at);
+        let sharing = state.sharing.is_some();
         let mut granted = wanted;
         state.each(&payer, |account| {
             for limit in 0..account.limits() {
-                granted = granted.min(account.left(limit, at, now));
+                granted = granted.min(match sharing {
+                    true => account.leased(limit, at, now),
+                    false => account.left(limit, at, now),
+                });
             }
         });
-        if granted < unit {
-            return Money::ZERO;
+        if granted >= unit {
+            state.each(&payer, |account| account.hold(at, granted));
+            hold.amount = hold.amount.plus(granted);
+            if let Some(held) = state.holds.get_mut(&hold.number) {
+                held.amount = hold.amount;
+            }
+        } else {
+            granted = Money::ZERO;
         }
-        state.each(&payer, |account| account.hold(at, granted));
-        hold.amount = hold.amount.plus(granted);
-        if let Some(held) = state.holds.get_mut(&hold.number) {
-            held.amount = hold.amount;
+        if sharing {
+            // Enough for the next step, before it is needed.
+            state.stock(&payer, (at, now), (unit, wanted), ask);
         }
         granted
     }
 
     /// Turns a hold into what was spent, in every account that the request falls under now: those
     /// too that were opened while it ran. `queued` runs before anything else can move money.
-    pub fn settle(&self, hold: &mut Hold, cost: Money, queued: impl FnOnce()) -> Vec<Alert> {
-        let mut alerts = Vec::new();
+    pub(crate) fn settle(
+        &self,
+        hold: &mut Hold,
+        cost: Money,
+        queued: impl FnOnce(Vec<Draw>),
+    ) -> Vec<Alert> {
+        let (mut alerts, mut draws) = (Vec::new(), Vec::new());
         let mut state = self.lock();
         let Hold { number, .. } = std::mem::take(hold);
         if let Some(Held { payer, at, amount }) = state.holds.remove(&number) {
             state.latest = state.latest.max(at);
+            let sharing = state.sharing.is_some();
             state.each(&payer, |account| {
                 account.give_back(at, amount);
-                account.spend(at, cost, &mut alerts);
+                account.spend(at, cost, &mut alerts, sharing.then_some(&mut draws));
             });
         }
-        queued();
+        queued(draws);
         alerts
     }
 
@@ -327,7 +392,7 @@ impl Books {
     #[must_use]
     pub fn standing(&self, budget: &Id, now: Millis) -> Option<Vec<Standing>> {
         let mut state = self.lock();
-        let latest = state.latest;
+        let latest = state.latest();
         let account = state.accounts.get_mut(budget)?;
         Some((0..account.limits()).map(|limit| account.standing(limit, now, latest)).collect())
     }
@@ -337,7 +402,7 @@ impl Books {
     pub fn left(&self, payer: &Payer, now: Millis) -> Option<Money> {
         let mut least: Option<Money> = None;
         let mut state = self.lock();
-        let latest = state.latest;
+        let latest = state.latest();
         state.each(payer, |account| {
             for limit in 0..account.limits() {
                 if account.is_soft(limit) {
@@ -366,6 +431,15 @@ impl State {
                 self.by_scope.remove(&account.budget.scope);
             }
         }
+    }
+
+    /// What others book is not known here: nothing is taken for a first booking then.
+    fn latest(&self) -> Millis {
+        if self.sharing.is_some() { Millis::MAX } else { self.latest }
+    }
+
+    fn round(&self) -> u64 {
+        self.sharing.as_ref().map_or(0, |sharing| sharing.round)
     }
 
     /// The accounts that count a payer's spending.
@@ -404,10 +478,10 @@ impl Account {
         payer.scopes.contains(&self.budget.scope) && self.counts_model(&payer.model)
     }
 
-    fn ask(&mut self, number: u64, ask: impl FnOnce(Question) -> bool) {
-        if self.wants(Sum::Asked(number))
-            && !ask(Question { budget: self.budget.id.clone(), number })
-        {
+    /// Puts a question, where there is something to be asked.
+    fn put(&mut self, number: u64, at: Millis, ask: impl FnOnce(Question) -> bool) {
+        let Some(more) = self.ask(number) else { return };
+        if !ask(Question { budget: self.budget.id.clone(), number, at, more }) {
             self.unanswered(number);
         }
     }

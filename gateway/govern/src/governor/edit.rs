@@ -12,6 +12,7 @@ use crate::directory::Change;
 use crate::entity::{Budget, Entity, Organisation};
 use crate::ledger::writer::{Job, Note};
 use crate::store::StoreError;
+use crate::store::bodies::Rewrap;
 use crate::store::documents::Edit;
 
 /// Longest wait for the writer to begin: behind entries that the database does not take it may
@@ -23,13 +24,20 @@ pub(super) fn gone() -> EditError {
 }
 
 impl Governor {
-    /// Writes changes down and takes them over.
-    pub(super) async fn make(&self, edits: Vec<Edit>, note: Note) -> Result<(), EditError> {
+    /// Writes changes down, with another master key for recorded texts or without, and takes them
+    /// over.
+    pub(super) async fn make(
+        &self,
+        edits: Vec<Edit>,
+        rewrap: Option<Rewrap>,
+        note: Note,
+    ) -> Result<(), EditError> {
         let changes: Vec<Change> = edits.iter().map(Edit::change).collect();
         changes.iter().try_for_each(zones).map_err(EditError::Wrong)?;
         let (done, mut written) = oneshot::channel();
         let edits = Arc::new(Mutex::new(Some(edits)));
-        self.shared.push(Job::Edit { edits: Arc::clone(&edits), note, done });
+        let revision = self.judged_on();
+        self.shared.push(Job::Edit { edits: Arc::clone(&edits), note, rewrap, revision, done });
         let made = match timeout(PATIENCE, &mut written).await {
             Ok(made) => made,
             Err(_) if edits.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() => {
@@ -42,10 +50,11 @@ impl Governor {
         for change in &changes {
             self.take_over(change).await?;
         }
+        self.edited(changes.len());
         Ok(())
     }
 
-    async fn take_over(&self, change: &Change) -> Result<(), EditError> {
+    pub(super) async fn take_over(&self, change: &Change) -> Result<(), EditError> {
         let budget = read::<Budget>(change);
         // A budget's account is there before anybody sees the budget.
         if let Some(budget) = budget {

@@ -1,4 +1,5 @@
-//! The first start: an organisation, a team, a project, and one key that may do everything.
+//! The first start: an organisation, a team, a project, and one key that may do everything; and
+//! another such key, for whoever has lost it.
 
 use super::{EditError, Governor, OpenError};
 use crate::Id;
@@ -59,4 +60,44 @@ pub(super) async fn first_key(governor: &Governor) -> Result<Option<FirstKey>, O
         EditError::Store(error) => OpenError::Store(error),
         EditError::Wrong(why) => OpenError::Store(StoreError::Content(why)),
     })
+}
+
+impl Governor {
+    /// Another key that may do everything, in the place of one that was lost: for whoever may write
+    /// the database anyway. It belongs to the oldest organisation. Shown this once.
+    ///
+    /// # Errors
+    /// The database fails, or holds no organisation.
+    pub async fn recovery_key(&self) -> Result<Minted, EditError> {
+        self.edit(|directory, now| {
+            let oldest = directory.organisations().min_by_key(|one| one.created_at);
+            let oldest = oldest.ok_or_else(|| EditError::Wrong("no organisation".to_owned()))?;
+            let minted = Minted::new();
+            let key = Key {
+                id: Id::new(Key::KIND, now),
+                organisation: oldest.id.clone(),
+                label: "recovered".to_owned(),
+                prefix: minted.prefix.clone(),
+                hash: minted.hash.clone(),
+                grants: vec![Grant { role: "owner".to_owned(), scope: Scope::Everything }],
+                created_at: now,
+                ..Key::default()
+            };
+            let body = serde_json::json!({
+                "action": "recover",
+                "key": key.id,
+                "key_prefix": key.prefix,
+                "gateway": self.gateway(),
+            });
+            let note = Note {
+                at: now,
+                kind: "admin".to_owned(),
+                // The deployment's: what may do everything concerns everybody.
+                organisation: String::new(),
+                body: body.to_string(),
+            };
+            Ok((vec![Edit::put(&key)], note, minted))
+        })
+        .await
+    }
 }

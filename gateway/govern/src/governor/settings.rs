@@ -1,9 +1,11 @@
 //! What a governor is opened with.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Clock;
 use crate::journal::JournalError;
+use crate::limit::shared;
 use crate::store::StoreError;
 
 /// Where things lie.
@@ -17,6 +19,36 @@ pub struct Settings {
     pub gateway: String,
     /// The clock.
     pub clock: Clock,
+    /// What holds between gateways that share a database.
+    pub sharing: Sharing,
+}
+
+/// What holds between gateways that share a database.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// How long a gateway's word holds. One that cannot renew it grants no money of hard budgets
+    /// behind five sixths of it.
+    pub lease: Duration,
+    /// How often it is renewed, and what lies idle given back.
+    pub renew: Duration,
+    /// How often a gateway looks for what others have changed, where it is not told.
+    pub poll: Duration,
+    /// A gateway whose word ended so long ago is lost: what it had leased is free for others.
+    pub lost: Duration,
+    /// Where rates are counted for all of them; `None`: each counts for itself.
+    pub rates: Option<shared::Settings>,
+}
+
+impl Default for Sharing {
+    fn default() -> Self {
+        Self {
+            lease: Duration::from_secs(30),
+            renew: Duration::from_secs(5),
+            poll: Duration::from_millis(500),
+            lost: Duration::from_mins(15),
+            rates: None,
+        }
+    }
 }
 
 /// Why it cannot be opened.
@@ -28,4 +60,7 @@ pub enum OpenError {
     /// The journal.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The server of shared rates cannot be used.
+    #[error("rates cannot be shared: {0}")]
+    Rates(String),
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ring::digest::{SHA256, digest};
 
@@ -12,6 +13,7 @@ use super::{Principal, same};
 use crate::directory::Directory;
 use crate::entity::{Entity, Key};
 use crate::id::random_letters;
+use crate::policy::pattern::{self, matches};
 use crate::{Denied, Id, Millis, Rule};
 
 const MARK: &str = "hk-";
@@ -56,9 +58,7 @@ impl Minted {
 /// SHA-256 of a key, hexadecimal.
 #[must_use]
 pub fn hash(shown: &str) -> String {
-    let hex = |b: u8| char::from(b"0123456789abcdef"[usize::from(b)]);
-    let bytes = digest(&SHA256, shown.as_bytes());
-    bytes.as_ref().iter().flat_map(|b| [hex(b >> 4), hex(b & 15)]).collect()
+    hex::encode(digest(&SHA256, shown.as_bytes()))
 }
 
 /// The part of a key that may be seen; `None` where this cannot be a key.
@@ -91,12 +91,70 @@ pub fn authenticate(
     let key = found
         .filter(|_| proved)
         .ok_or_else(|| Denied::new(Rule::UnknownKey, "this key is not known here"))?;
+    enter(directory, key, source, now)
+}
+
+/// Finds out whose certificate a client shows: `names` are those in it, with `uri:` or `dns:`
+/// before each. A key that names one of them exactly counts before one with a pattern.
+///
+/// # Errors
+/// No key is for this certificate, or several are; or the one that is may not come in.
+pub fn of_certificate(
+    directory: &Directory,
+    names: &[String],
+    source: Option<IpAddr>,
+    now: Millis,
+) -> Result<Principal, Denied> {
+    let living = || directory.certified().filter(|key| alive(key, now).is_ok());
+    let fitting = |exact: bool| {
+        let fits = move |wanted: &String| {
+            names.iter().any(|name| if exact { name == wanted } else { matches(wanted, name) })
+        };
+        living().filter(move |key| key.certificate.as_ref().is_some_and(fits)).take(2)
+    };
+    let mut found: Vec<_> = fitting(true).collect();
+    if found.is_empty() {
+        found = fitting(false).collect();
+    }
+    let [key] = found[..] else {
+        let why = if found.is_empty() { "no key is" } else { "several keys are" };
+        let message = format!("no key was shown, and {why} for this certificate");
+        return Err(Denied::new(Rule::UnknownKey, message));
+    };
+    enter(directory, key, source, now)
+}
+
+/// The principal of a key that was proved.
+fn enter(
+    directory: &Directory,
+    key: &Arc<Key>,
+    source: Option<IpAddr>,
+    now: Millis,
+) -> Result<Principal, Denied> {
     alive(key, now)?;
     let principal = directory.principal(key).ok_or_else(|| {
         let message = format!("what key {} belonged to was deleted", key.label);
         Denied::new(Rule::RevokedKey, message)
     })?;
     principal.enter(source, now)
+}
+
+/// Whether this can be the name of certificates in a key.
+///
+/// # Errors
+/// In words: it cannot.
+pub fn check_certificate(pattern: &str) -> Result<(), String> {
+    let name = pattern.strip_prefix("uri:").or_else(|| pattern.strip_prefix("dns:"));
+    let bounded =
+        pattern.len() <= pattern::BYTES_MAX && pattern.bytes().all(|b| b.is_ascii_graphic());
+    // Names of hosts are compared in small letters.
+    let fits = !pattern.starts_with("dns:") || !pattern.bytes().any(|b| b.is_ascii_uppercase());
+    if bounded && fits && name.is_some_and(|name| name.bytes().any(|b| b.is_ascii_alphanumeric())) {
+        return Ok(());
+    }
+    Err("write uri:spiffe://example.org/ci or dns:ci.example.org (in small letters); `*` stands \
+         for any letters, `?` for one"
+        .to_owned())
 }
 
 /// Whether a key's time is not over.
@@ -116,9 +174,13 @@ fn alive(key: &Key, now: Millis) -> Result<(), Denied> {
 /// is new: the new key allows what the old one did, and expires when it would have.
 ///
 /// # Errors
-/// The old key is revoked or expired: it has nothing to hand on.
+/// The old key is revoked or expired: it has nothing to hand on. Or it has no secret.
 pub fn rotate(old: &Key, overlap: Millis, now: Millis) -> Result<(Key, Key, Minted), Denied> {
     alive(old, now)?;
+    if old.certificate.is_some() {
+        let message = "A certificate opens this key: it has no secret that could be changed.";
+        return Err(Denied::new(Rule::Permission, message));
+    }
     let minted = Minted::new();
     let new = Key {
         id: Id::new(Key::KIND, now),

@@ -259,21 +259,42 @@ fn may_join(people: &People, email: &str) -> bool {
 
 /// Puts a person into the teams of their groups, with the roles of their groups.
 fn place(directory: &Directory, people: &People, claims: &Claims, user: &mut User) {
-    let groups: Vec<&str> = match claim(claims, &people.groups_claim) {
+    let mut groups: Vec<&str> = match claim(claims, &people.groups_claim) {
         Some(Value::Array(groups)) => {
             groups.iter().take(GROUPS_MAX).filter_map(Value::as_str).collect()
         }
         Some(Value::String(one)) => vec![one.as_str()],
         _ => Vec::new(),
     };
-    let home = Scope::Organisation(people.organisation.clone());
-    let (here, others): (Vec<_>, Vec<_>) =
-        people.groups.iter().partition(|rule| groups.contains(&rule.group.as_str()));
+    // What came by SCIM counts too, whether or not the token repeats it.
+    let kept = groups_of(directory, user);
+    groups.extend(kept.iter().map(String::as_str));
+    follow(directory, &people.organisation, &people.groups, &groups, user);
+}
+
+/// The names of the groups that SCIM has put somebody into.
+#[must_use]
+pub fn groups_of(directory: &Directory, user: &User) -> Vec<String> {
+    let ids = user.provisioned.iter().flat_map(|kept| &kept.groups);
+    ids.filter_map(|id| directory.group(id)).map(|group| group.name.clone()).collect()
+}
+
+/// Gives somebody what rules say of their groups, and takes what they say of others.
+pub fn follow(
+    directory: &Directory,
+    organisation: &Id,
+    rules: &[GroupRule],
+    groups: &[&str],
+    user: &mut User,
+) {
+    let home = Scope::Organisation(organisation.clone());
+    let (here, others): (Vec<&GroupRule>, Vec<&GroupRule>) =
+        rules.iter().partition(|rule| groups.contains(&rule.group.as_str()));
     user.teams.retain(|team| !others.iter().any(|rule| rule.team.as_ref() == Some(team)));
     user.grants.retain(|grant| !others.iter().any(|rule| rule.grant.as_ref() == Some(grant)));
     for rule in here {
         let teams = rule.team.iter().filter(|team| {
-            directory.team(team).is_some_and(|team| team.organisation == people.organisation)
+            directory.team(team).is_some_and(|team| team.organisation == *organisation)
         });
         for team in teams {
             if !user.teams.contains(team) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
+
 use crate::directory::Directory;
 use crate::entity::{Grant, Key, Organisation, Project, Team, User};
 use crate::policy::check::{self, Layer};
@@ -34,14 +36,29 @@ impl fmt::Debug for Principal {
 }
 
 impl Principal {
+    /// How the audit names who has done something, and from where.
+    #[must_use]
+    pub fn actor(&self, source: Option<&str>) -> Map<String, Value> {
+        let mut actor = Map::new();
+        if let Some(key) = &self.key {
+            actor.insert("key".to_owned(), json!(key.id));
+            actor.insert("key_prefix".to_owned(), json!(key.prefix));
+        }
+        if let Some(user) = &self.user {
+            actor.insert("user".to_owned(), json!(user.id));
+        }
+        if let Some(source) = source {
+            actor.insert("source".to_owned(), json!(source));
+        }
+        actor
+    }
+
     /// The rules that its requests pass, the widest layer first.
     #[must_use]
     pub fn layers(&self) -> Vec<Layer<'_>> {
         let mut layers = Vec::with_capacity(5);
         let Self { organisation, team, project, user, key, .. } = self;
-        let mut layer = |kind, name, policy| {
-            layers.push(Layer { name: format!("{kind} {name}"), policy });
-        };
+        let mut layer = |kind, name, policy| layers.push(Layer { kind, name, policy });
         layer("organisation", &organisation.name, &organisation.policy);
         if let Some(team) = team {
             layer("team", &team.name, &team.policy);

@@ -56,6 +56,31 @@ impl Outcome {
     }
 }
 
+/// How a request is served, under OpenAI's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ServiceTier {
+    /// As any.
+    #[default]
+    Default,
+    /// Behind all others, at the prices of a batch.
+    Flex,
+}
+
+impl ServiceTier {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Default, Self::Flex];
+
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Flex => "flex",
+        }
+    }
+}
+
 /// One line of the ledger. Texts are empty where there is nothing to say.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
@@ -105,4 +130,10 @@ pub struct Entry {
     pub first_token_ms: i64,
     /// From its arrival to its end, milliseconds.
     pub duration_ms: i64,
+    /// From its first step on the device to its end, microseconds; 0 where nobody measured it.
+    #[serde(default)]
+    pub device_us: u64,
+    /// How it was served.
+    #[serde(default)]
+    pub service_tier: ServiceTier,
 }

@@ -9,14 +9,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::writer::Job;
-use super::{Entry, Outcome, Tokens};
+use super::writer::{Job, Note};
+use super::{Entry, Outcome, ServiceTier, Tokens};
+use crate::bodies::Place;
 use crate::budget::{Hold, Payer};
-use crate::governor::Shared;
+use crate::governor::{Peers, Shared};
 use crate::journal::{SLOTS_MAX, Slot};
 use crate::limit::{Admitted, Standing};
+use crate::policy::Label;
 use crate::price::ModelPrice;
-use crate::{Millis, Money};
+use crate::{Id, Millis, Money};
 
 /// More is asked for when a choice is this near to what is paid for: more tokens than an engine
 /// has in flight.
@@ -28,7 +30,12 @@ const BEHIND: u32 = SLOTS_MAX / 4;
 /// An operation that was let in.
 pub struct Operation {
     pub(crate) shared: Arc<Shared>,
+    /// What is held by; and charged, where nothing else is said.
     pub(crate) price: Option<ModelPrice>,
+    /// The sheet's own, where only the answer tells how the request was served.
+    pub(crate) open: Option<ModelPrice>,
+    /// Only the answer tells.
+    pub(crate) told: bool,
     pub(crate) payer: Arc<Payer>,
     pub(crate) choices: u32,
     /// Most new tokens per choice, whatever the budget.
@@ -44,7 +51,8 @@ pub struct Operation {
 /// What changes while it runs.
 #[derive(Debug)]
 pub(crate) struct State {
-    pub(crate) entry: Entry,
+    /// Nobody else has it before it is settled, and nobody changes it after that.
+    pub(crate) entry: Arc<Entry>,
     pub(crate) hold: Hold,
     pub(crate) allowance: u32,
     pub(crate) slot: Option<Slot>,
@@ -52,6 +60,23 @@ pub(crate) struct State {
     /// Somebody computed something for it.
     pub(crate) ran: bool,
     pub(crate) settled: bool,
+    /// Room for what is said, where that is to be recorded.
+    pub(crate) place: Option<Place>,
+}
+
+/// What one attempt leaves to the next.
+pub(crate) struct Attempt {
+    pub(crate) operation: Id,
+    pub(crate) number: i64,
+    /// Counted once for all of them.
+    pub(crate) rates: Option<Admitted>,
+}
+
+impl Attempt {
+    /// The first one of an operation.
+    pub(crate) fn first(rates: Option<Admitted>, now: Millis) -> Self {
+        Self { operation: Id::new("op", now), number: 1, rates }
+    }
 }
 
 /// What an operation has cost, and the word that it is durable.
@@ -105,10 +130,17 @@ impl Operation {
             let output = u64::from(self.choices) * u64::from(per_choice);
             price.cost(&Tokens { output, ..price.dearest(entry.tokens.input) })
         };
-        let wanted = cost(self.max_output.min(allowance.saturating_add(self.step)));
+        // Somebody else may have made more than was asked for, and tells it all at once.
+        let so_far = longest.max(*allowance);
+        let wanted = cost(self.max_output.min(so_far.saturating_add(self.step)));
         let unit = cost(*allowance + 1).minus(hold.amount());
         let more = wanted.minus(hold.amount());
-        let granted = self.shared.books.extend(hold, self.shared.clock.now(), unit, more);
+        if self.shared.peers.as_ref().is_some_and(Peers::lapsed) {
+            return None;
+        }
+        let now = self.shared.clock.now();
+        let ask = |question| self.shared.ask(question);
+        let granted = self.shared.books.extend(hold, now, (unit, more), ask);
         if granted == Money::ZERO {
             return None;
         }
@@ -127,8 +159,9 @@ impl Operation {
             return;
         }
         *ran = true;
-        entry.tokens.output = entry.tokens.output.max(output);
-        entry.tokens.reasoning = reasoning;
+        let tokens = &mut Arc::make_mut(entry).tokens;
+        tokens.output = tokens.output.max(output);
+        tokens.reasoning = reasoning;
         if let Some(slot) = slot
             && let Err(error) =
                 self.shared.journal.progress(*slot, entry.operation.as_str(), entry.tokens)
@@ -144,10 +177,28 @@ impl Operation {
             return;
         }
         state.ran = true;
-        let reasoning = state.entry.tokens.reasoning;
-        state.entry.tokens = Tokens { reasoning, ..tokens };
-        state.entry.outcome = outcome;
-        state.entry.first_token_ms = first_token_ms;
+        let entry = Arc::make_mut(&mut state.entry);
+        let reasoning = entry.tokens.reasoning;
+        entry.tokens = Tokens { reasoning, ..tokens };
+        entry.outcome = outcome;
+        entry.first_token_ms = first_token_ms;
+    }
+
+    /// How long the device ran it, from its first step to its end; microseconds. Called before the
+    /// end is told to anybody.
+    pub fn ran_for(&self, device_us: u64) {
+        let mut state = self.state();
+        if !state.settled {
+            Arc::make_mut(&mut state.entry).device_us = device_us;
+        }
+    }
+
+    /// How it was served, by the word of whoever did. It counts where nobody knew before.
+    pub fn served(&self, tier: ServiceTier) {
+        let mut state = self.state();
+        if !state.settled && self.told {
+            Arc::make_mut(&mut state.entry).service_tier = tier;
+        }
     }
 
     /// It came to its own end, and this is what its answer says was made. An engine may have made
@@ -158,11 +209,50 @@ impl Operation {
             return;
         }
         state.ran = true;
-        state.entry.tokens.output = output;
-        state.entry.tokens.reasoning = reasoning;
-        if state.entry.outcome == Outcome::Cancelled {
-            state.entry.outcome = Outcome::Done;
+        let entry = Arc::make_mut(&mut state.entry);
+        entry.tokens.output = output;
+        entry.tokens.reasoning = reasoning;
+        if entry.outcome == Outcome::Cancelled {
+            entry.outcome = Outcome::Done;
         }
+    }
+
+    /// An attempt beside this one, which counts anew.
+    pub(crate) fn next_attempt(&self) -> Attempt {
+        let state = self.state();
+        let (operation, number) = (state.entry.operation.clone(), state.entry.attempt + 1);
+        Attempt { operation, number, rates: None }
+    }
+
+    /// Settles an attempt that came to nothing, and gives away what the next one goes on with.
+    pub(crate) fn hand_over(&self) -> Attempt {
+        let attempt = {
+            let mut state = self.state();
+            if !state.settled {
+                Arc::make_mut(&mut state.entry).outcome = Outcome::Failed;
+            }
+            // Nothing was answered: the next attempt has room of its own.
+            state.place = None;
+            Attempt {
+                operation: state.entry.operation.clone(),
+                number: state.entry.attempt + 1,
+                rates: state.rates.take(),
+            }
+        };
+        self.settle(None);
+        attempt
+    }
+
+    /// Tokens of its prompt, as it was let in with.
+    #[must_use]
+    pub fn input_tokens(&self) -> u64 {
+        self.state().entry.tokens.input
+    }
+
+    /// How secret it is.
+    #[must_use]
+    pub fn label(&self) -> Label {
+        self.state().entry.label
     }
 
     /// What the tightest hard budget has left; `None` where there is none.
@@ -202,9 +292,43 @@ impl Operation {
         headers
     }
 
+    /// Whether what is said has to be recorded, and is not yet.
+    #[must_use]
+    pub fn records(&self) -> bool {
+        self.state().place.is_some()
+    }
+
+    /// Records what was said, where a policy asks for it: the request as it came, and of the answer
+    /// what left. Once, at the end, however it ended; it never waits.
+    pub fn record(&self, request: &[u8], answer: &[u8]) {
+        let mut state = self.state();
+        if let Some(place) = state.place.take() {
+            let about = self.shared.about(&state.entry, self.shared.clock.now());
+            place.keep(about, request, answer);
+        }
+    }
+
     /// The budget, and nothing else, ended it.
     pub fn stopped_by_budget(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// What ran and was not recorded although it had to be leaves a line in the audit.
+    fn missing(&self) {
+        let mut state = self.state();
+        let State { entry, place, ran, .. } = &mut *state;
+        if place.take().is_none() || !*ran {
+            return;
+        }
+        let body = format!(r#"{{"operation":"{}","recorded":false}}"#, entry.operation);
+        let (kind, organisation) = ("body".to_owned(), entry.organisation.clone());
+        self.shared.push(Job::Note(Note { at: entry.settled_at, kind, organisation, body }));
+    }
+
+    /// Its name in the ledger.
+    #[must_use]
+    pub fn id(&self) -> Id {
+        self.state().entry.operation.clone()
     }
 
     /// When it was let in.
@@ -227,9 +351,10 @@ impl Operation {
             return (state.entry.cost, budget_stop);
         }
         state.settled = true;
-        let State { entry, hold, slot, rates, ran, .. } = &mut *state;
+        let State { entry: shared, hold, slot, rates, ran, .. } = &mut *state;
+        let entry = Arc::make_mut(shared);
         if !*ran {
-            entry.tokens = Tokens::default();
+            (entry.tokens, entry.device_us) = (Tokens::default(), 0);
         }
         let now = self.shared.clock.now();
         entry.settled_at = now;
@@ -237,17 +362,19 @@ impl Operation {
         if budget_stop && entry.outcome == Outcome::Done {
             entry.outcome = Outcome::BudgetStop;
         }
-        entry.cost = match (&self.price, entry.outcome) {
+        let open = self.open.as_ref().map(|price| price.of(entry.service_tier));
+        entry.cost = match (open.as_deref().or(self.price.as_ref()), entry.outcome) {
             // Nobody pays for our faults.
             (None, _) | (_, Outcome::Failed) => Money::ZERO,
-            (Some(price), _) => price.cost(&entry.tokens),
+            (Some(price), _) => price.billed(&entry.tokens, entry.device_us),
         };
         if let Some(mut rates) = rates.take() {
             let used = entry.tokens.input.saturating_add(entry.tokens.output);
             rates.settle(used, self.shared.clock.micros());
         }
         let (slot, mut done) = (slot.take(), done);
-        match slot.map(|slot| self.shared.journal.settled(slot, entry)) {
+        let json = serde_json::to_string(entry).unwrap_or_default();
+        match slot.map(|slot| self.shared.journal.settled(slot, entry, &json)) {
             // On this machine's disk is soon enough: the database has it a moment later. Where it
             // falls behind, answers wait for it, or the journal would be full.
             Some(Ok(())) if self.shared.journal.taken() < BEHIND => {
@@ -257,13 +384,15 @@ impl Operation {
             Some(Err(error)) => tracing::error!(%error, "the journal cannot be written"),
             None => {}
         }
-        let job = Job::Settle { entry: Box::new(entry.clone()), slot, done };
-        self.shared.learn(&entry.model, entry.tokens.output / u64::from(self.choices.max(1)));
-        let cost = entry.cost;
-        let alerts = self.shared.books.settle(hold, cost, || {
-            self.shared.push(job);
+        // What was refused, kept from before or made no tokens says nothing of a model's answers.
+        if entry.tokens.output > 0 {
+            self.shared.learn(&entry.model, entry.tokens.output / u64::from(self.choices.max(1)));
+        }
+        let (cost, line) = (entry.cost, Arc::clone(shared));
+        let alerts = self.shared.books.settle(hold, cost, |draws| {
+            self.shared.push(Job::Settle { entry: line, json, draws, slot, done });
         });
-        self.shared.alert(alerts);
+        self.shared.alert(&alerts);
         (cost, budget_stop)
     }
 }
@@ -271,5 +400,6 @@ impl Operation {
 impl Drop for Operation {
     fn drop(&mut self) {
         self.settle(None);
+        self.missing();
     }
 }

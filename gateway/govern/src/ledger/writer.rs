@@ -6,21 +6,24 @@
 //! journal. Edits by administrators are not kept waiting: they fail.
 
 use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::sync::oneshot;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Entry;
 use crate::Millis;
 use crate::audit::{Chain, Record};
 use crate::budget::Books;
-use crate::budget::books::Question;
+use crate::budget::books::{Draw, Keep, Question, SliceKey};
 use crate::journal::{Journal, SLOTS_MAX, Slot};
 use crate::store::batch::Batch;
+use crate::store::bodies::Rewrap;
 use crate::store::documents::Edit;
+use crate::store::slices::{Answer, Lost, Member, Wish};
 use crate::store::{Store, StoreError};
 
 /// Jobs looked at in one round; more wait for the next commit.
@@ -39,11 +42,20 @@ const LINGER: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 
+/// Longest wait for the last word.
+const LEAVE: Duration = Duration::from_secs(2);
+
 /// Something to be made durable.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// An operation's end.
-    Settle { entry: Box<Entry>, slot: Option<Slot>, done: Option<oneshot::Sender<()>> },
+    /// An operation's end, also as JSON, and what it has spent of slices.
+    Settle {
+        entry: Arc<Entry>,
+        json: String,
+        draws: Vec<Draw>,
+        slot: Option<Slot>,
+        done: Option<oneshot::Sender<()>>,
+    },
     /// A line of the audit.
     Note(Note),
     /// An administrator's change, with its line of the audit. Nothing is left of it where whoever
@@ -51,9 +63,21 @@ pub(crate) enum Job {
     Edit {
         edits: Arc<Mutex<Option<Vec<Edit>>>>,
         note: Note,
+        /// See [`Batch::rewrap`].
+        rewrap: Option<Rewrap>,
+        /// See [`Batch::revision`].
+        revision: Option<i64>,
         done: oneshot::Sender<Result<(), StoreError>>,
     },
-    /// Sums that an account lacks.
+    /// This gateway lives, and keeps these slices. `false`: it was taken for lost.
+    Renew {
+        revision: i64,
+        keeps: Vec<(SliceKey, Keep)>,
+        done: oneshot::Sender<Result<bool, StoreError>>,
+    },
+    /// Another gateway is lost.
+    Lost { lost: Lost, note: Note },
+    /// Sums that an account lacks, and money.
     Load { question: Question, done: Option<oneshot::Sender<Result<(), StoreError>>> },
     /// Everything before it is durable.
     Flush(oneshot::Sender<()>),
@@ -80,6 +104,23 @@ pub(crate) struct Writer {
     pub(crate) chain: Chain,
     /// The word that no other process writes: held until everything is written.
     pub(crate) _alone: Option<File>,
+    /// Who this gateway is among those that share the database.
+    pub(crate) peer: Option<Peer>,
+}
+
+/// This gateway among those that share the database.
+#[derive(Debug, Clone)]
+pub(crate) struct Peer {
+    /// Who it is.
+    pub(crate) member: Member,
+    /// Every change of the documents up to this one holds here.
+    pub(crate) revision: Arc<AtomicI64>,
+    /// Something was granted, or there may be more.
+    pub(crate) told: Arc<Notify>,
+    /// There is something to be looked at in the database.
+    pub(crate) look: Arc<Notify>,
+    /// Others wait for this one's word.
+    pub(crate) renew: Arc<AtomicBool>,
 }
 
 /// While nobody waits for any of the jobs, more of them may come: a commit costs a hundred times
@@ -102,8 +143,8 @@ impl Job {
     fn is_waited_for(&self) -> bool {
         match self {
             Self::Settle { done, .. } => done.is_some(),
-            Self::Note(_) => false,
-            Self::Edit { .. } | Self::Load { .. } | Self::Flush(_) => true,
+            Self::Note(_) | Self::Lost { .. } => false,
+            Self::Edit { .. } | Self::Load { .. } | Self::Renew { .. } | Self::Flush(_) => true,
         }
     }
 }
@@ -131,24 +172,42 @@ impl Writer {
             let mut round = Round::default();
             for job in jobs.drain(..) {
                 match job {
-                    Job::Settle { entry, slot, done } => {
-                        round.batch.records.push(self.record_of(&entry));
-                        round.batch.entries.push(*entry);
+                    Job::Settle { entry, json, draws, slot, done } => {
+                        let operation = || entry.operation.clone();
+                        let draws = draws.into_iter().map(|draw| (operation(), draw));
+                        round.batch.draws.extend(draws);
+                        round.batch.records.push(self.record_of(&entry, json));
+                        round.batch.entries.push(entry);
                         round.slots.extend(slot);
                         round.done.extend(done);
                     }
                     Job::Note(note) => round.batch.records.push(self.record(note)),
-                    Job::Edit { edits, note, done } => {
+                    Job::Edit { edits, note, rewrap, revision, done } => {
                         self.commit(std::mem::take(&mut round)).await;
                         let edits = edits.lock().unwrap_or_else(PoisonError::into_inner).take();
                         if let Some(edits) = edits {
-                            let _ = done.send(self.edit(edits, note).await);
+                            let batch = Batch { edits, rewrap, revision, ..Batch::default() };
+                            let _ = done.send(self.write(batch, note).await);
+                        }
+                    }
+                    Job::Renew { revision, keeps, done } => {
+                        self.commit(std::mem::take(&mut round)).await;
+                        let _ = done.send(self.renew(revision, &keeps).await);
+                    }
+                    Job::Lost { lost, note } => {
+                        self.commit(std::mem::take(&mut round)).await;
+                        let batch = Batch { lost: Some(lost), ..Batch::default() };
+                        match self.write(batch, note).await {
+                            // Another gateway was first, or it is back.
+                            Ok(()) | Err(StoreError::Moved) => {}
+                            Err(error) => tracing::error!(%error, "a lost gateway is not settled"),
                         }
                     }
                     Job::Load { question, done } => {
                         self.commit(std::mem::take(&mut round)).await;
                         let loaded = self.load(&question).await;
-                        if loaded.is_err() {
+                        if let Err(error) = &loaded {
+                            tracing::warn!(%error, "what may be spent is not known");
                             self.books.unanswered(&question);
                         }
                         if let Some(done) = done {
@@ -160,12 +219,11 @@ impl Writer {
             }
             self.commit(round).await;
         }
+        self.leave().await;
     }
 
-    fn record_of(&mut self, entry: &Entry) -> Record {
-        let body = serde_json::to_string(entry).unwrap_or_default();
-        let (at, organisation) = (entry.settled_at, entry.organisation.clone());
-        self.record(Note { at, kind: "request".to_owned(), organisation, body })
+    fn record_of(&mut self, entry: &Entry, body: String) -> Record {
+        self.chain.next(entry.settled_at, "request", &entry.organisation, body)
     }
 
     fn record(&mut self, note: Note) -> Record {
@@ -175,7 +233,8 @@ impl Writer {
 
     /// Commits, however long it takes.
     async fn commit(&mut self, round: Round) {
-        let Round { batch, slots, done } = round;
+        let Round { mut batch, slots, done } = round;
+        batch.member = self.peer.as_ref().map(|peer| peer.member.clone());
         let mut pause = PAUSE_MIN;
         if !(batch.entries.is_empty() && batch.records.is_empty()) {
             while let Err(error) = self.store.commit(&batch).await {
@@ -191,12 +250,14 @@ impl Writer {
         }
     }
 
-    async fn edit(&mut self, edits: Vec<Edit>, note: Note) -> Result<(), StoreError> {
+    /// Writes a batch with its line of the audit, or nothing.
+    async fn write(&mut self, mut batch: Batch, note: Note) -> Result<(), StoreError> {
         let mut chain = self.chain.clone();
         let Note { at, kind, organisation, body } = note;
         let record = chain.next(at, &kind, &organisation, body);
         let hash = record.hash.clone();
-        let batch = Batch { edits, records: vec![record], ..Batch::default() };
+        batch.records.push(record);
+        batch.member = self.peer.as_ref().map(|peer| peer.member.clone());
         match self.store.commit(&batch).await {
             Ok(()) => self.chain = chain,
             // The answer to a commit may be lost, and the commit not: the chain's end knows.
@@ -228,11 +289,64 @@ impl Writer {
     /// Everything settled before the question is committed by now, nothing after it is: what the
     /// database says is what the account lacks.
     async fn load(&self, question: &Question) -> Result<(), StoreError> {
+        // Before the account is looked at: it is as new as this says, or newer.
+        let revision = self.peer.as_ref().map(|peer| peer.revision.load(Ordering::Acquire));
         let Some((budget, windows)) = self.books.asked(question) else { return Ok(()) };
+        if let (Some(peer), Some(revision)) = (&self.peer, revision)
+            && !question.more.is_empty()
+        {
+            let wish = Wish {
+                budget: &budget,
+                now: question.at,
+                revision,
+                windows: &windows,
+                more: &question.more,
+            };
+            return self.lease(peer, question, &wish).await;
+        }
         for (limit, window) in windows {
             let sum = self.store.spent(&budget.scope, budget.model.as_deref(), window).await?;
-            self.books.load(question, limit, window.start, sum);
+            self.books.load(question, (limit, window.start), sum, None);
+        }
+        if let Some(peer) = &self.peer {
+            peer.told.notify_waiters();
         }
         Ok(())
+    }
+
+    async fn lease(
+        &self,
+        peer: &Peer,
+        question: &Question,
+        wish: &Wish<'_>,
+    ) -> Result<(), StoreError> {
+        match self.store.grant(&peer.member, wish).await? {
+            Answer::Granted(sums) => {
+                for ((limit, window), (sum, granted)) in wish.windows.iter().zip(sums) {
+                    self.books.load(question, (*limit, window.start), sum, granted);
+                }
+                peer.told.notify_waiters();
+            }
+            Answer::NotYet => self.books.unanswered(question),
+            Answer::Stale | Answer::Lost => {
+                self.books.unanswered(question);
+                peer.look.notify_one();
+            }
+        }
+        Ok(())
+    }
+
+    async fn renew(&self, revision: i64, keeps: &[(SliceKey, Keep)]) -> Result<bool, StoreError> {
+        let Some(peer) = &self.peer else { return Ok(true) };
+        self.store.renew(&peer.member, revision, keeps).await
+    }
+
+    /// Everything is written, and nothing held: what this gateway has leased is free for others.
+    async fn leave(&self) {
+        let Some(peer) = &self.peer else { return };
+        let left = timeout(LEAVE, self.store.leave(&peer.member)).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::warn!("the database does not know that this gateway ends: its leases run out");
+        }
     }
 }

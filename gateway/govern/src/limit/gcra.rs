@@ -45,6 +45,13 @@ impl Gcra {
         Self { debt: 0, drained_us: now_us, rate }
     }
 
+    /// A bucket that has drained after so many microseconds, and so many parts of one more; a
+    /// microsecond has as many parts as the rate says.
+    pub(super) fn with_debt(rate: u32, us: i64, parts: i64) -> Self {
+        let debt = i128::from(us) * i128::from(rate) + i128::from(parts);
+        Self { debt, drained_us: 0, rate }
+    }
+
     /// Lets `cost` in, if it fits. Another rate than before keeps the share of the bucket that is
     /// used. While a clock shows a time before the latest that was seen, nothing drains.
     ///

@@ -10,12 +10,21 @@ use super::{Label, Policy, Rates, pattern};
 use crate::{Ask, Denied, Millis, Rule};
 
 /// One layer of the tree and what it says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
-    /// For people: `team research`.
-    pub name: String,
+    /// What it is a layer of: `team`.
+    pub kind: &'static str,
+    /// What people call it: `research`.
+    pub name: &'a str,
     /// Its rules.
     pub policy: &'a Policy,
+}
+
+/// `team research`
+impl Display for Layer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
 }
 
 /// What a request may have.
@@ -25,6 +34,8 @@ pub struct Allowed {
     pub max_output: u32,
     /// How secret the request is: the highest label of all layers and of the request itself.
     pub label: Label,
+    /// What is said is recorded.
+    pub record: bool,
 }
 
 /// What one rule of one layer says about a request.
@@ -71,7 +82,7 @@ pub fn explain(
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut say = |layer: &Layer<'_>, rule: Rule, passed: bool, text: Arguments<'_>| {
-        let (layer, rule, text) = (layer.name.clone(), field(rule), text.to_string());
+        let (layer, rule, text) = (layer.to_string(), field(rule), text.to_string());
         findings.push(Finding { layer, rule, passed, text });
         Ok(())
     };
@@ -80,7 +91,7 @@ pub fn explain(
     assert!(door.is_ok() && request.is_ok(), "a listener that never refuses ends no walk");
     for layer in layers {
         for rates in &layer.policy.rates {
-            let (layer, text) = (layer.name.clone(), Bounds(rates).to_string());
+            let (layer, text) = (layer.to_string(), Bounds(rates).to_string());
             findings.push(Finding { layer, rule: "rates", passed: true, text });
         }
     }
@@ -91,7 +102,7 @@ fn refuse(layer: &Layer<'_>, rule: Rule, passed: bool, text: Arguments<'_>) -> R
     if passed {
         return Ok(());
     }
-    Err(Denied::new(rule, format!("{}, {}: {text}", layer.name, field(rule))))
+    Err(Denied::new(rule, format!("{layer}, {}: {text}", field(rule))))
 }
 
 /// The policy's field that a rule stands in.
@@ -155,7 +166,9 @@ fn judge_request(layers: &[Layer<'_>], ask: &Ask, say: &mut Say<'_>) -> Result<A
             say(layer, Rule::Label, true, text)?;
         }
     }
-    Ok(Allowed { max_output: output, label: label.unwrap_or_default() })
+    let label = label.unwrap_or_default();
+    let record = layers.iter().any(|layer| layer.policy.records(label));
+    Ok(Allowed { max_output: output, label, record })
 }
 
 /// New tokens of all choices together.
@@ -330,9 +343,10 @@ mod tests {
     /// Layers `org`, `team`, `key` of these policies.
     fn judge(policies: &[&str], ask: &Ask) -> Result<Allowed, Denied> {
         let policies: Vec<Policy> = policies.iter().map(|json| policy(json)).collect();
-        let names = ["org acme", "team research", "key ci"].map(str::to_owned);
+        let names = [("org", "acme"), ("team", "research"), ("key", "ci")];
         let layers = names.into_iter().zip(&policies);
-        let layers: Vec<Layer<'_>> = layers.map(|(name, policy)| Layer { name, policy }).collect();
+        let layer = |((kind, name), policy)| Layer { kind, name, policy };
+        let layers: Vec<Layer<'_>> = layers.map(layer).collect();
         request(&layers, ask)
     }
 
@@ -434,7 +448,7 @@ mod tests {
             r#"{"networks": ["10.0.0.0/8", "::1"],
                 "hours": [{"days": [1], "from": "09:00", "to": "17:00", "time_zone": "UTC"}]}"#,
         );
-        let layers = [Layer { name: "key ci".to_owned(), policy: &policy }];
+        let layers = [Layer { kind: "key", name: "ci", policy: &policy }];
         // 2026-03-09 is a Monday.
         let at = |text: &str| text.parse::<Timestamp>().expect(text).as_millisecond();
         let work = at("2026-03-09T12:00:00Z");
@@ -459,7 +473,7 @@ mod tests {
     fn sentences_stay_short() {
         let patterns = vec!["x".repeat(256); 1000];
         let long = Policy { models: Some(patterns), ..Policy::default() };
-        let layers = [Layer { name: "org".to_owned(), policy: &long }];
+        let layers = [Layer { kind: "org", name: "acme", policy: &long }];
         let denied = request(&layers, &Ask { model: "m\n".repeat(9999), ..ask() }).unwrap_err();
         assert!(denied.message.len() < 3000 && denied.message.ends_with("and 992 more"));
         assert!(!denied.message.contains('\n'));

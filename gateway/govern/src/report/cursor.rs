@@ -18,6 +18,13 @@ pub struct Cursor {
     pub(super) number: i64,
 }
 
+impl Cursor {
+    /// A line's place.
+    pub(crate) fn of(time: Millis, name: &str, number: i64) -> Self {
+        Self { time, name: name.to_owned(), number }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = format!("{} {} {}", self.time, self.number, self.name);

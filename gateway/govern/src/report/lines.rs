@@ -7,8 +7,9 @@ use sqlx::any::AnyRow;
 
 use super::{Cursor, Dimension, LIMIT_MAX, ReportError, Sql};
 use crate::audit::Record;
-use crate::ledger::{Entry, Outcome, Tokens};
-use crate::store::batch::{LEDGER, record};
+use crate::ledger::{Entry, Outcome, ServiceTier, Tokens};
+use crate::store::batch::record;
+use crate::store::columns::{AUDIT, LEDGER};
 use crate::store::{Store, StoreError};
 use crate::{Id, Millis, Money};
 
@@ -80,7 +81,7 @@ pub async fn records(
     store: &Store,
     query: &RecordQuery,
 ) -> Result<(Vec<Record>, Option<Cursor>), ReportError> {
-    let mut sql = Sql::of(format!("SELECT {AUDIT} FROM audit"));
+    let mut sql = Sql::of(format!("SELECT {} FROM audit", AUDIT.join(", ")));
     range(&mut sql, "at", query.from, query.to);
     sql.filters(query.organisation.as_ref(), &[])?;
     if let Some(kind) = &query.kind {
@@ -95,8 +96,6 @@ pub async fn records(
         number: last.number,
     }))
 }
-
-const AUDIT: &str = "chain, number, at, kind, organisation, body, previous, hash";
 
 /// The chains that there are: one for each gateway that ever wrote.
 ///
@@ -120,8 +119,8 @@ pub async fn stream_chain<B>(
     mut take: impl FnMut(Record) -> ControlFlow<B>,
 ) -> Result<Option<B>, StoreError> {
     let sql = format!(
-        "SELECT {AUDIT} FROM audit WHERE chain = $1 AND number > $2 ORDER BY number \
-         LIMIT {CHAIN_PAGE}"
+        "SELECT {} FROM audit WHERE chain = $1 AND number > $2 ORDER BY number LIMIT {CHAIN_PAGE}",
+        AUDIT.join(", ")
     );
     // Numbers begin at 1, but whoever forges a record may write others.
     let mut last = i64::MIN;
@@ -147,7 +146,7 @@ fn range(sql: &mut Sql, time: &str, from: Millis, to: Millis) {
 }
 
 /// One line more than the page holds, to know whether there is another page.
-fn page(
+pub(crate) fn page(
     sql: &mut Sql,
     order: [&str; 3],
     after: Option<&Cursor>,
@@ -165,7 +164,11 @@ fn page(
     Ok(())
 }
 
-fn cut<T>(mut all: Vec<T>, limit: u32, cursor: impl Fn(&T) -> Cursor) -> (Vec<T>, Option<Cursor>) {
+pub(crate) fn cut<T>(
+    mut all: Vec<T>,
+    limit: u32,
+    cursor: impl Fn(&T) -> Cursor,
+) -> (Vec<T>, Option<Cursor>) {
     let limit = limit as usize;
     let more = all.len() > limit;
     all.truncate(limit);
@@ -182,6 +185,8 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
     };
     let (operation, label, outcome) = (text("operation")?, text("label")?, text("outcome")?);
     let known = Outcome::ALL.into_iter().find(|known| known.name() == outcome);
+    let tier = text("service_tier")?;
+    let served = ServiceTier::ALL.into_iter().find(|served| served.name() == tier);
     Ok(Entry {
         operation: Id::of(&operation).ok_or_else(|| wrong(format!("operation {operation:?}")))?,
         attempt: row.try_get("attempt")?,
@@ -211,5 +216,7 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
         source: text("source")?,
         first_token_ms: row.try_get("first_token_ms")?,
         duration_ms: row.try_get("duration_ms")?,
+        device_us: count("device_us")?,
+        service_tier: served.ok_or_else(|| wrong(format!("service tier {tier:?}")))?,
     })
 }

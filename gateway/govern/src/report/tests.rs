@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use hearth_tests::services::postgres;
 use jiff::civil::Weekday;
@@ -19,7 +20,7 @@ use super::{
     chains, entries, records, stream_chain, usage,
 };
 use crate::audit::{Chain, Record};
-use crate::ledger::{Entry, Outcome, Tokens};
+use crate::ledger::{Entry, Outcome, ServiceTier, Tokens};
 use crate::policy::Label;
 use crate::store::Store;
 use crate::store::batch::{Batch, QUARTER_MS};
@@ -97,6 +98,8 @@ fn some_entry() -> impl Strategy<Value = Entry> {
             source: "127.0.0.1".to_owned(),
             first_token_ms: time / 2,
             duration_ms: time,
+            device_us: output,
+            service_tier: ServiceTier::ALL[model % 2],
         }
     })
 }
@@ -117,7 +120,8 @@ fn some_entries(count: usize) -> Vec<Entry> {
 }
 
 async fn write(store: &Store, entries: Vec<Entry>, records: Vec<Record>) {
-    let batch = Batch { entries, records, ..Batch::default() };
+    let batch =
+        Batch { entries: entries.into_iter().map(Arc::new).collect(), records, ..Batch::default() };
     store.commit(&batch).await.expect("written");
     // Again, as after an answer that was lost.
     store.commit(&batch).await.expect("written");

@@ -6,7 +6,8 @@ use std::collections::HashSet;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::buckets::stretches;
+use super::buckets::{Stretch, stretches};
+use super::pieces::{Piece, Pieces};
 use super::{Bucket, Dimension, ROWS_MAX, ReportError, Sql};
 use crate::budget::window::zone;
 use crate::store::Store;
@@ -77,6 +78,48 @@ pub async fn usage(store: &Store, query: &Query) -> Result<Vec<Row>, ReportError
 /// `None`: the range is empty. Stretches go into the statement, so that the database hands out a
 /// row for each sum instead of one for each quarter.
 fn statement(query: &Query) -> Result<Option<Sql>, ReportError> {
+    check(query)?;
+    let zone = zone(&query.time_zone).map_err(ReportError::Zone)?;
+    let stretches = match query.bucket {
+        Some(bucket) => stretches(bucket, query.from, query.to, &zone)?,
+        None => vec![Stretch { start: query.from, from: query.from, to: query.to }],
+    };
+    let Pieces { days, quarters } = Pieces::of(&stretches);
+    let tables = [("days", "day", days), ("quarters", "quarter", quarters)];
+    let tables = tables.into_iter().filter(|(_, _, pieces)| !pieces.is_empty());
+    let tables: Vec<(&str, &str, Vec<Piece>)> = tables.collect();
+    if tables.is_empty() {
+        return Ok(None);
+    }
+    let mut columns: Vec<&str> = query.group_by.iter().map(|by| by.column()).collect();
+    columns.extend(query.bucket.map(|_| "start_at"));
+    let mut sql = Sql::default();
+    let mut word = "WITH ";
+    for (table, _, pieces) in &tables {
+        sql.push(word).push(table).push("_pieces (start_at, from_at, to_at, sign) AS (VALUES ");
+        sql.push(&pieces.iter().map(value).collect::<Vec<_>>().join(", ")).push(")");
+        word = ", ";
+    }
+    select(&mut sql, &columns, "");
+    word = " FROM (";
+    for (table, time, _) in &tables {
+        sql.push(word);
+        select(&mut sql, &columns, " * sign");
+        // SQLite takes the tables of a cross join in their order: sums are found by piece.
+        sql.push(&format!(" FROM {table}_pieces CROSS JOIN {table}"));
+        sql.push(&format!(" WHERE {time} >= from_at AND {time} < to_at"));
+        sql.filters(query.organisation.as_ref(), &query.filters)?;
+        group(&mut sql, &columns);
+        word = " UNION ALL ";
+    }
+    sql.push(") AS parts");
+    group(&mut sql, &columns);
+    // Where all of a sum was taken off again there was nothing, and a sum over nothing is a row.
+    sql.push(&format!(" HAVING SUM(requests) > 0 LIMIT {}", ROWS_MAX + 1));
+    Ok(Some(sql))
+}
+
+fn check(query: &Query) -> Result<(), ReportError> {
     for (name, time) in [("from", query.from), ("to", query.to)] {
         if time.rem_euclid(QUARTER_MS) != 0 {
             return Err(ReportError::Quarter(name));
@@ -86,48 +129,36 @@ fn statement(query: &Query) -> Result<Option<Sql>, ReportError> {
         return Err(ReportError::Range);
     }
     let mut seen = HashSet::new();
-    if let Some(twice) = query.group_by.iter().find(|dimension| !seen.insert(**dimension)) {
-        return Err(ReportError::Twice(*twice));
+    match query.group_by.iter().find(|dimension| !seen.insert(**dimension)) {
+        Some(twice) => Err(ReportError::Twice(*twice)),
+        None => Ok(()),
     }
-    let zone = zone(&query.time_zone).map_err(ReportError::Zone)?;
-    let mut columns: Vec<&str> = query.group_by.iter().map(|by| by.column()).collect();
-    let mut sql = Sql::default();
-    let mut tables = "quarters";
-    if let Some(bucket) = query.bucket {
-        let all = stretches(bucket, query.from, query.to, &zone)?;
-        let value = |part: &super::buckets::Stretch| {
-            format!("({}, {}, {})", part.start, part.from, part.to)
+}
+
+fn value(Piece { start, from, to, sign }: &Piece) -> String {
+    format!("({start}, {from}, {to}, {sign})")
+}
+
+const NUMBERS: [&str; 5] =
+    ["requests", "input_tokens", "cache_read_tokens", "output_tokens", "cost_nano_usd"];
+
+/// The columns, and the sums of the numbers times something.
+fn select(sql: &mut Sql, columns: &[&str], times: &str) {
+    sql.push(" SELECT ");
+    for column in columns {
+        match *column {
+            "start_at" => sql.push("CAST(start_at AS BIGINT) AS start_at, "),
+            other => sql.push(other).push(", "),
         };
-        let values: Vec<String> = all.iter().map(value).collect();
-        sql.push("WITH stretches (start_at, from_at, to_at) AS (VALUES ");
-        sql.push(&values.join(", ")).push(") ");
-        // SQLite takes the tables of a cross join in their order: quarters are found by stretch.
-        tables = "stretches CROSS JOIN quarters";
-        columns.push("CAST(start_at AS BIGINT)");
     }
-    if query.from == query.to {
-        return Ok(None);
-    }
-    sql.push("SELECT ");
-    for column in &columns {
-        sql.push(column).push(", ");
-    }
-    let sums = ["requests", "input_tokens", "cache_read_tokens", "output_tokens", "cost_nano_usd"]
-        .map(|number| format!("CAST(SUM({number}) AS BIGINT)"));
-    sql.push(&sums.join(", ")).push(" FROM ").push(tables);
-    if query.bucket.is_some() {
-        sql.push(" WHERE quarter >= from_at AND quarter < to_at");
-    } else {
-        sql.push(" WHERE quarter >= ").number(query.from);
-        sql.push(" AND quarter < ").number(query.to);
-    }
-    sql.filters(query.organisation.as_ref(), &query.filters)?;
+    let sums = NUMBERS.map(|name| format!("CAST(SUM({name}{times}) AS BIGINT) AS {name}"));
+    sql.push(&sums.join(", "));
+}
+
+fn group(sql: &mut Sql, columns: &[&str]) {
     if !columns.is_empty() {
         sql.push(" GROUP BY ").push(&columns.join(", "));
     }
-    // A sum over nothing would be a row.
-    sql.push(&format!(" HAVING COUNT(*) > 0 LIMIT {}", ROWS_MAX + 1));
-    Ok(Some(sql))
 }
 
 fn read(row: &AnyRow, dimensions: usize, has_start: bool) -> Result<Row, sqlx::Error> {

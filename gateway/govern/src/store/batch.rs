@@ -2,20 +2,27 @@
 //! Writing a batch twice writes it once, so a commit whose answer was lost is simply tried again.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AnyConnection, AssertSqlSafe, Row};
 
-use super::{Kind, Store, StoreError, documents};
+use super::columns::{AUDIT, DAYS, LEDGER, QUARTERS, QUARTERS_ABOUT};
+use super::slices::{self, Lost, Member};
+use super::{Kind, Store, StoreError, bodies, documents};
 use crate::Scope;
 use crate::audit::Record;
+use crate::budget::books::Draw;
 use crate::budget::window::Window;
 use crate::ledger::Entry;
 use crate::{Id, Millis, Money};
 
 /// Milliseconds of a quarter of an hour.
 pub const QUARTER_MS: i64 = 15 * 60 * 1000;
+
+/// Milliseconds of a day of UTC.
+pub const DAY_MS: i64 = 96 * QUARTER_MS;
 
 /// Rows in one statement: SQLite takes 32,766 parameters, PostgreSQL twice that.
 const ROWS_MAX: usize = 512;
@@ -25,28 +32,73 @@ type Bound<'q> = Query<'q, Any, AnyArguments>;
 /// What is written together.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
-    pub(crate) entries: Vec<Entry>,
+    pub(crate) entries: Vec<Arc<Entry>>,
     pub(crate) records: Vec<Record>,
     pub(crate) edits: Vec<documents::Edit>,
+    /// The revision that the edits were judged on, where another gateway may edit too.
+    pub(crate) revision: Option<i64>,
+    /// What entries have spent of slices.
+    pub(crate) draws: Vec<(Id, Draw)>,
+    /// Who writes, where gateways share the database.
+    pub(crate) member: Option<Member>,
+    /// A gateway that is taken for lost.
+    pub(crate) lost: Option<Lost>,
+    /// Another master key, for all keys of recorded texts.
+    pub(crate) rewrap: Option<bodies::Rewrap>,
 }
 
 impl Store {
     /// Writes a batch, all of it or nothing.
     pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
+        // As a rule all entries are new, and to be told which are costs half of what adding does.
+        if !self.try_commit(batch, Entries::New).await? {
+            self.try_commit(batch, Entries::Told).await?;
+        }
+        Ok(())
+    }
+
+    /// `false`: not all entries are new, and nothing was written.
+    async fn try_commit(&self, batch: &Batch, are: Entries) -> Result<bool, StoreError> {
         let mut transaction = self.write().begin().await?;
-        documents::write(&mut transaction, &batch.edits).await?;
+        if let Some(member) = &batch.member {
+            slices::fence(&mut transaction, member).await?;
+        }
+        documents::write(&mut transaction, &batch.edits, batch.revision).await?;
+        if batch.revision.is_some() {
+            slices::notify(&mut transaction).await?;
+        }
+        if let Some(lost) = &batch.lost
+            && !slices::settle_lost(&mut transaction, lost).await?
+        {
+            return Err(StoreError::Moved);
+        }
+        if let Some(rewrap) = &batch.rewrap {
+            bodies::rewrap(&mut transaction, rewrap).await?;
+        }
         let mut new = Vec::with_capacity(batch.entries.len());
         for entries in pieces(&batch.entries) {
-            new.extend(insert_entries(&mut transaction, self.kind(), entries).await?);
+            match insert_entries(&mut transaction, self.kind(), entries, are).await? {
+                Some(found) => new.extend(found),
+                None => return Ok(false),
+            }
         }
-        let sums: Vec<_> = sums(&new).into_iter().collect();
-        for sums in pieces(&sums) {
-            insert_sums(&mut transaction, self.kind(), sums).await?;
+        if let Some(member) = batch.member.as_ref().filter(|_| !batch.draws.is_empty()) {
+            let new: HashSet<&Id> = new.iter().map(|entry| &entry.operation).collect();
+            let draws = batch.draws.iter().filter(|(operation, _)| new.contains(operation));
+            let draws = draws.map(|(_, draw)| draw);
+            slices::draw(&mut transaction, member, draws).await?;
+        }
+        for (table, columns, stretch_ms) in SUMS {
+            let sums: Vec<_> = sums(&new, stretch_ms).into_iter().collect();
+            for sums in pieces(&sums) {
+                insert_sums(&mut transaction, self.kind(), (table, columns), sums).await?;
+            }
         }
         for records in pieces(&batch.records) {
             insert_records(&mut transaction, self.kind(), records).await?;
         }
-        transaction.commit().await.map_err(StoreError::Unsure)
+        transaction.commit().await.map_err(StoreError::Unsure)?;
+        Ok(true)
     }
 
     /// What was spent in a scope on models of a pattern in a window.
@@ -59,29 +111,8 @@ impl Store {
         model: Option<&str>,
         window: Window,
     ) -> Result<Money, StoreError> {
-        let (column, id) = match scope {
-            Scope::Everything => ("''", ""),
-            Scope::Organisation(id) => ("organisation", id.as_str()),
-            Scope::Team(id) => ("team", id.as_str()),
-            Scope::Project(id) => ("project", id.as_str()),
-            Scope::User(id) => ("user_id", id.as_str()),
-            Scope::Key(id) => ("key_id", id.as_str()),
-        };
-        let sql = format!(
-            "SELECT model, CAST(SUM(cost_nano_usd) AS BIGINT) AS cost FROM quarters \
-             WHERE {column} = $1 AND quarter >= $2 AND quarter < $3 GROUP BY model"
-        );
-        let end = window.end.unwrap_or(i64::MAX);
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(window.start).bind(end);
-        let rows = query.fetch_all(self.write()).await?;
-        let mut sum = Money::ZERO;
-        for row in &rows {
-            let name: String = row.try_get("model")?;
-            if model.is_none_or(|pattern| crate::policy::pattern::matches(pattern, &name)) {
-                sum = sum.plus(Money(row.try_get("cost")?));
-            }
-        }
-        Ok(sum)
+        let mut connection = self.write().acquire().await?;
+        spent_of(&mut connection, scope, model, window).await
     }
 
     /// The latest quarter of an hour that anything was booked in; `i64::MIN` where nothing was.
@@ -115,15 +146,47 @@ impl Store {
     /// # Errors
     /// The database fails.
     pub async fn last_record(&self, chain: &str) -> Result<Option<Record>, StoreError> {
-        let sql = "SELECT chain, number, at, kind, organisation, body, previous, hash FROM audit \
-                   WHERE chain = $1 ORDER BY number DESC LIMIT 1";
-        let row = sqlx::query(sql).bind(chain).fetch_optional(self.write()).await?;
+        let columns = AUDIT.join(", ");
+        let sql =
+            format!("SELECT {columns} FROM audit WHERE chain = $1 ORDER BY number DESC LIMIT 1");
+        let row = sqlx::query(AssertSqlSafe(sql)).bind(chain).fetch_optional(self.write()).await?;
         row.as_ref().map(record).transpose()
     }
 }
 
+/// See [`Store::spent`].
+pub(super) async fn spent_of(
+    connection: &mut AnyConnection,
+    scope: &Scope,
+    model: Option<&str>,
+    window: Window,
+) -> Result<Money, StoreError> {
+    let (column, id) = match scope {
+        Scope::Everything => ("''", ""),
+        Scope::Organisation(id) => ("organisation", id.as_str()),
+        Scope::Team(id) => ("team", id.as_str()),
+        Scope::Project(id) => ("project", id.as_str()),
+        Scope::User(id) => ("user_id", id.as_str()),
+        Scope::Key(id) => ("key_id", id.as_str()),
+    };
+    let sql = format!(
+        "SELECT model, CAST(SUM(cost_nano_usd) AS BIGINT) AS cost FROM quarters \
+         WHERE {column} = $1 AND quarter >= $2 AND quarter < $3 GROUP BY model"
+    );
+    let end = window.end.unwrap_or(i64::MAX);
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(id).bind(window.start).bind(end);
+    let mut sum = Money::ZERO;
+    for row in &query.fetch_all(connection).await? {
+        let name: String = row.try_get("model")?;
+        if model.is_none_or(|pattern| crate::policy::pattern::matches(pattern, &name)) {
+            sum = sum.plus(Money(row.try_get("cost")?));
+        }
+    }
+    Ok(sum)
+}
+
 /// Rows in lots of 512, 256, 128 ... 1: so few statements differ that all of them stay prepared.
-fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+pub(super) fn pieces<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
         let most = rows.len().checked_ilog2()?;
         let (piece, rest) = rows.split_at((1 << most).min(ROWS_MAX));
@@ -146,36 +209,7 @@ pub(crate) fn record(row: &AnyRow) -> Result<Record, StoreError> {
     })
 }
 
-/// Columns of the ledger, in the order of [`bind_entry`].
-pub(crate) const LEDGER: &[&str] = &[
-    "operation",
-    "attempt",
-    "gateway",
-    "admitted_at",
-    "settled_at",
-    "organisation",
-    "team",
-    "project",
-    "user_id",
-    "key_id",
-    "model",
-    "backend",
-    "surface",
-    "label",
-    "price",
-    "input_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "reasoning_tokens",
-    "cost_nano_usd",
-    "outcome",
-    "request_id",
-    "source",
-    "first_token_ms",
-    "duration_ms",
-];
-
+/// In the order of [`LEDGER`].
 fn bind_entry<'q>(query: Bound<'q>, entry: &'q Entry) -> Bound<'q> {
     let count = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX);
     query
@@ -205,37 +239,63 @@ fn bind_entry<'q>(query: Bound<'q>, entry: &'q Entry) -> Bound<'q> {
         .bind(&entry.source)
         .bind(entry.first_token_ms)
         .bind(entry.duration_ms)
+        .bind(count(entry.device_us))
+        .bind(entry.service_tier.name())
 }
 
-/// Adds what is not there yet, and says what that was.
+/// What is known of entries that are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Entries {
+    /// They are not there yet.
+    New,
+    /// Some may be: the database tells which are not.
+    Told,
+}
+
+/// Adds what is not there yet, and says what that was; `None` where not all is new though it is
+/// meant to be.
 async fn insert_entries<'e>(
     connection: &mut AnyConnection,
     kind: Kind,
-    entries: &'e [Entry],
-) -> Result<Vec<&'e Entry>, StoreError> {
+    entries: &'e [Arc<Entry>],
+    are: Entries,
+) -> Result<Option<Vec<&'e Entry>>, StoreError> {
+    let returning = match are {
+        Entries::New => "",
+        Entries::Told => "RETURNING operation, attempt",
+    };
     let sql = format!(
-        "INSERT INTO ledger ({}) VALUES {} ON CONFLICT (operation, attempt) DO NOTHING \
-         RETURNING operation, attempt",
+        "INSERT INTO ledger ({}) VALUES {} ON CONFLICT (operation, attempt) DO NOTHING {returning}",
         LEDGER.join(", "),
         kind.rows(entries.len(), LEDGER.len())
     );
-    let query = entries.iter().fold(sqlx::query(AssertSqlSafe(sql)), bind_entry);
+    let query =
+        entries.iter().fold(sqlx::query(AssertSqlSafe(sql)), |q, entry| bind_entry(q, entry));
+    if are == Entries::New {
+        let added = query.execute(connection).await?.rows_affected();
+        let all = usize::try_from(added) == Ok(entries.len());
+        return Ok(all.then(|| entries.iter().map(Arc::as_ref).collect()));
+    }
     let mut new = HashSet::with_capacity(entries.len());
     for row in query.fetch_all(connection).await? {
         new.insert((row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?));
     }
     // Taken out, so that a line that stands twice in a batch is counted once.
     let mut is_new = |entry: &&Entry| new.remove(&(entry.operation.to_string(), entry.attempt));
-    Ok(entries.iter().filter(|entry| is_new(entry)).collect())
+    Ok(Some(entries.iter().map(Arc::as_ref).filter(|entry| is_new(entry)).collect()))
 }
 
-/// What a row of the sums is about: a quarter of an hour, and whose spending.
+/// The tables of sums, and the stretches that they sum over.
+const SUMS: [(&str, &[&str], i64); 2] =
+    [("quarters", QUARTERS, QUARTER_MS), ("days", DAYS, DAY_MS)];
+
+/// What a row of the sums is about: the start of a stretch, and whose spending.
 type About<'e> = (i64, [&'e str; 7]);
 
-fn sums<'e>(entries: &[&'e Entry]) -> BTreeMap<About<'e>, [i64; 5]> {
+fn sums<'e>(entries: &[&'e Entry], stretch_ms: i64) -> BTreeMap<About<'e>, [i64; 5]> {
     let mut sums = BTreeMap::<_, [i64; 5]>::new();
     for entry in entries {
-        let quarter = entry.admitted_at.div_euclid(QUARTER_MS) * QUARTER_MS;
+        let start = entry.admitted_at.div_euclid(stretch_ms) * stretch_ms;
         let about = [
             entry.organisation.as_str(),
             &entry.team,
@@ -249,7 +309,7 @@ fn sums<'e>(entries: &[&'e Entry]) -> BTreeMap<About<'e>, [i64; 5]> {
         let tokens = entry.tokens;
         let numbers =
             [1, count(tokens.input), count(tokens.cache_read), count(tokens.output), entry.cost.0];
-        let sum = sums.entry((quarter, about)).or_default();
+        let sum = sums.entry((start, about)).or_default();
         for (sum, number) in sum.iter_mut().zip(numbers) {
             *sum = sum.saturating_add(number);
         }
@@ -260,22 +320,21 @@ fn sums<'e>(entries: &[&'e Entry]) -> BTreeMap<About<'e>, [i64; 5]> {
 async fn insert_sums(
     connection: &mut AnyConnection,
     kind: Kind,
+    (table, columns): (&str, &[&str]),
     sums: &[(About<'_>, [i64; 5])],
 ) -> Result<(), StoreError> {
-    let numbers =
-        ["requests", "input_tokens", "cache_read_tokens", "output_tokens", "cost_nano_usd"];
-    let add = numbers.map(|name| format!("{name} = quarters.{name} + excluded.{name}"));
+    let (about, numbers) = columns.split_at(QUARTERS_ABOUT);
+    let add = |name: &&str| format!("{name} = {table}.{name} + excluded.{name}");
     let sql = format!(
-        "INSERT INTO quarters (quarter, organisation, team, project, user_id, key_id, model, \
-         label, {}) VALUES {} ON CONFLICT (quarter, organisation, team, project, user_id, \
-         key_id, model, label) DO UPDATE SET {}",
-        numbers.join(", "),
-        kind.rows(sums.len(), 13),
-        add.join(", ")
+        "INSERT INTO {table} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
+        columns.join(", "),
+        kind.rows(sums.len(), columns.len()),
+        about.join(", "),
+        numbers.iter().map(add).collect::<Vec<_>>().join(", ")
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
-    for ((quarter, about), numbers) in sums {
-        query = query.bind(*quarter);
+    for ((start, about), numbers) in sums {
+        query = query.bind(*start);
         query = about.iter().fold(query, |query, text| query.bind(*text));
         query = numbers.iter().fold(query, |query, number| query.bind(*number));
     }
@@ -289,9 +348,9 @@ async fn insert_records(
     records: &[Record],
 ) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT INTO audit (chain, number, at, kind, organisation, body, previous, hash) \
-         VALUES {} ON CONFLICT (chain, number) DO NOTHING",
-        kind.rows(records.len(), 8)
+        "INSERT INTO audit ({}) VALUES {} ON CONFLICT (chain, number) DO NOTHING",
+        AUDIT.join(", "),
+        kind.rows(records.len(), AUDIT.len())
     );
     let mut query = sqlx::query(AssertSqlSafe(sql));
     for record in records {

@@ -3,7 +3,7 @@
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, Row};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, slices};
 use crate::Id;
 use crate::directory::Change;
 use crate::entity::Entity;
@@ -70,6 +70,12 @@ impl Store {
         let changes = rows.iter().map(change).collect::<Result<_, StoreError>>()?;
         Ok((changes, last.unwrap_or(revision)))
     }
+
+    /// The last revision that there is.
+    pub(crate) async fn revision(&self) -> Result<i64, StoreError> {
+        let sql = "SELECT value FROM counters WHERE name = 'revision'";
+        Ok(sqlx::query(sql).fetch_one(self.read()).await?.try_get(0)?)
+    }
 }
 
 fn change(row: &AnyRow) -> Result<Change, StoreError> {
@@ -84,18 +90,23 @@ fn change(row: &AnyRow) -> Result<Change, StoreError> {
 }
 
 /// Writes edits within a transaction. The counter's row is locked until its end, so revisions
-/// become visible in their order.
+/// become visible in their order. `after`: the revision that they were judged on, where another
+/// gateway may have made one since.
 pub(crate) async fn write(
     connection: &mut AnyConnection,
     edits: &[Edit],
+    after: Option<i64>,
 ) -> Result<(), StoreError> {
-    for edit in edits {
+    for (count, edit) in (1..).zip(edits) {
         let revision: i64 = sqlx::query(
             "UPDATE counters SET value = value + 1 WHERE name = 'revision' RETURNING value",
         )
         .fetch_one(&mut *connection)
         .await?
         .try_get(0)?;
+        if after.is_some_and(|after| revision != after + count) {
+            return Err(StoreError::Moved);
+        }
         let result = sqlx::query(
             "INSERT INTO documents (kind, id, parent, name, revision, deleted, body) \
              VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (kind, id) DO UPDATE SET \
@@ -118,6 +129,9 @@ pub(crate) async fn write(
             other => {
                 other?;
             }
+        }
+        if after.is_some() {
+            slices::shaped(connection, edit, revision).await?;
         }
     }
     Ok(())

@@ -136,6 +136,7 @@ pub(super) async fn open(folder: &Folder, url: &str) -> (Governor, Option<String
         journal: folder.file("journal").into(),
         gateway: "gateway-1".to_owned(),
         clock: Clock::System,
+        sharing: govern::Sharing::default(),
     };
     let until = Instant::now() + Duration::from_secs(20);
     loop {
@@ -154,7 +155,7 @@ pub(super) async fn open(folder: &Folder, url: &str) -> (Governor, Option<String
 /// Prices, so that something costs something.
 pub(super) async fn put_prices(governor: &Governor) {
     let rates = TokenPrices { input: 3000, output: 7000, ..TokenPrices::default() };
-    let price = ModelPrice { model: "*".to_owned(), rates, tiers: Vec::new() };
+    let price = ModelPrice { model: "*".to_owned(), rates, ..ModelPrice::default() };
     let sheet = govern::entity::PriceSheet::new("prices", vec![price], 0);
     let edits = vec![Edit::put(&sheet)];
     let made = governor.edit(|_, _| Ok::<_, EditError>((edits, Note::default(), ())));

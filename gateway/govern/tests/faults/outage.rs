@@ -29,6 +29,7 @@ struct Served {
 async fn serve(shop: Arc<Shop>, served: Arc<Served>) {
     while !served.stop.load(Ordering::SeqCst) {
         let begun = Instant::now();
+        shop.governor.stock_up(&shop.principal, &shop.ask("", 3, 40)).await;
         let operation = shop.admit(3, 40).expect("what is known is enough");
         let made = generate(&operation, 40);
         operation.answered(made.into(), 0);

@@ -25,7 +25,7 @@ fn a_key_is_found_with_all_that_it_belongs_to() {
         key.grants = vec![grant("monitor", "organisation:a")];
     });
     let principal = authenticate(&directory, Some(&shown), None, NOW).expect("let in");
-    let names: Vec<String> = principal.layers().into_iter().map(|layer| layer.name).collect();
+    let names: Vec<String> = principal.layers().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["organisation a", "team a1", "project a1p", "user ann", "key ci"]);
     let scopes: Vec<String> = principal.scopes().iter().map(ToString::to_string).collect();
     let expect = ["everything", "organisation:a", "team:a1", "project:a1p", "user:ann", "key:ci"];

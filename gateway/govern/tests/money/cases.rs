@@ -37,7 +37,7 @@ async fn money_for_so_many_tokens_makes_exactly_so_many() {
         [(0, 400), (0, 1), (3, 1), (1500, 70_001), (1, 999)].iter().enumerate()
     {
         let rates = TokenPrices { input: *input, output: *output, ..TokenPrices::default() };
-        let model = ModelPrice { model: "*".to_owned(), rates, tiers: Vec::new() };
+        let model = ModelPrice { model: "*".to_owned(), rates, ..ModelPrice::default() };
         let from = BEGIN - 1000 + i64::try_from(at).expect("few");
         let sheet = PriceSheet::new(&format!("sheet {at}"), vec![model.clone()], from);
         put(&shop.governor, vec![Edit::put(&sheet)]).await;

@@ -1,8 +1,10 @@
 //! What has to be true of any database, whatever happened to it.
 
 use govern::Governor;
-use govern::audit::{Record, verify};
+use govern::audit::verify;
 use sqlx::Row as _;
+
+use super::records::all_records;
 
 /// Sums of quarters are those of the ledger, one record of the audit is there for each line, and
 /// the chain is whole.
@@ -23,22 +25,7 @@ pub(super) async fn check_sums(governor: &Governor) {
         rows.iter().map(|row| (row.get(0), [1, 2, 3, 4, 5].map(|at| row.get(at)))).collect()
     };
     assert_eq!(read(sums("quarters", "requests")).await, read(sums("ledger", "1")).await);
-    let records = sqlx::query(
-        "SELECT chain, number, at, kind, organisation, body, previous, hash FROM audit \
-         ORDER BY chain, number",
-    );
-    let records = records.fetch_all(governor.store().read()).await.expect("the audit");
-    let records = records.iter().map(|row| Record {
-        chain: row.get(0),
-        number: row.get(1),
-        at: row.get(2),
-        kind: row.get(3),
-        organisation: row.get(4),
-        body: row.get(5),
-        previous: row.get(6),
-        hash: row.get(7),
-    });
-    let records: Vec<Record> = records.collect();
+    let records = all_records(governor.store()).await;
     verify(records.iter().cloned(), &[]).expect("a whole chain");
     let told = records.iter().filter(|record| record.kind == "request").count();
     let lines = sqlx::query("SELECT COUNT(*) FROM ledger").fetch_one(governor.store().read()).await;

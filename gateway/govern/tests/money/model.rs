@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use govern::budget::window::{Window, zone};
 use govern::entity::{Budget, PriceSheet};
-use govern::ledger::{Outcome, Tokens};
+use govern::ledger::{Outcome, ServiceTier, Tokens};
 use govern::policy::pattern;
-use govern::price::ModelPrice;
+use govern::price::{ModelPrice, TokenPrices};
 use govern::{Id, Money, Scope};
 
 /// Who pays, for which model, and when it was let in.
@@ -26,6 +26,57 @@ pub(super) struct Row {
     pub(super) cost: i64,
     pub(super) outcome: Outcome,
     pub(super) price: String,
+    pub(super) served: ServiceTier,
+}
+
+/// How a request is sold: what is held by, and what is charged, served as a batch or not.
+#[derive(Debug, Clone)]
+pub(super) struct Sold {
+    pub(super) held: ModelPrice,
+    pub(super) usual: ModelPrice,
+    pub(super) flex: ModelPrice,
+}
+
+impl Sold {
+    /// `local`: it is known before that it is served as it was asked for.
+    pub(super) fn of(price: &ModelPrice, asked: ServiceTier, local: bool) -> Self {
+        let usual = with(price, |rates, _| rates);
+        let flex = with(price, |rates, batch| batch.unwrap_or(rates));
+        let held = match (asked, local) {
+            (ServiceTier::Default, _) => usual.clone(),
+            (ServiceTier::Flex, true) => flex.clone(),
+            (ServiceTier::Flex, false) => with(price, |a, batch| {
+                let b = batch.unwrap_or(a);
+                let cache = |of: fn(&TokenPrices) -> Option<u64>| {
+                    Some(of(&a).unwrap_or(a.input).max(of(&b).unwrap_or(b.input)))
+                };
+                TokenPrices {
+                    input: a.input.max(b.input),
+                    output: a.output.max(b.output),
+                    cache_read: cache(|rates| rates.cache_read),
+                    cache_write: cache(|rates| rates.cache_write),
+                }
+            }),
+        };
+        Self { held, usual, flex }
+    }
+
+    pub(super) fn charged(&self, served: ServiceTier) -> &ModelPrice {
+        match served {
+            ServiceTier::Default => &self.usual,
+            ServiceTier::Flex => &self.flex,
+        }
+    }
+}
+
+fn with(
+    price: &ModelPrice,
+    rates: impl Fn(TokenPrices, Option<TokenPrices>) -> TokenPrices,
+) -> ModelPrice {
+    let mut made = price.clone();
+    made.rates = rates(price.rates, price.batch);
+    made.tiers.iter_mut().for_each(|tier| tier.rates = rates(tier.rates, tier.batch));
+    made
 }
 
 /// All that counts.

@@ -44,6 +44,7 @@ pub(super) fn settings(folder: &Path, url: Option<String>, clock: Clock) -> Sett
         journal: folder.join("journal"),
         gateway: "gateway-1".to_owned(),
         clock,
+        sharing: govern::Sharing::default(),
     }
 }
 
@@ -94,7 +95,7 @@ pub(super) fn key(organisation: &Id, project: &Id, user: Option<Id>) -> Key {
 pub(super) fn price(input: u64, output: u64) -> ModelPrice {
     let rates =
         TokenPrices { input: input * 1000, output: output * 1000, ..TokenPrices::default() };
-    ModelPrice { model: "*".to_owned(), rates, tiers: Vec::new() }
+    ModelPrice { model: "*".to_owned(), rates, ..ModelPrice::default() }
 }
 
 pub(super) struct Shop {
@@ -171,7 +172,12 @@ impl Shop {
         input: u64,
         max_output: u32,
     ) -> Result<Arc<Operation>, Denied> {
-        let ask = Ask {
+        let ask = self.ask(request, input, max_output);
+        self.governor.admit(&self.principal, &ask)
+    }
+
+    pub(super) fn ask(&self, request: &str, input: u64, max_output: u32) -> Ask {
+        Ask {
             model: "model".to_owned(),
             surface: "chat",
             input_tokens: input,
@@ -179,8 +185,7 @@ impl Shop {
             room: max_output,
             request_id: request.to_owned(),
             ..Ask::default()
-        };
-        self.governor.admit(&self.principal, &ask)
+        }
     }
 
     /// Spent and held of a budget's first limit.

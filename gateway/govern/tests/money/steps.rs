@@ -3,11 +3,10 @@
 
 use std::sync::Arc;
 
-use govern::ledger::{Outcome, Tokens};
-use govern::price::ModelPrice;
+use govern::ledger::{Outcome, ServiceTier, Tokens};
 use govern::{Ask, Operation, Rule};
 
-use super::model::{Payer, Row, cost, money, most, paid};
+use super::model::{Payer, Row, Sold, cost, money, most, paid};
 use super::world::{MODELS, World};
 
 /// A request that runs.
@@ -17,7 +16,10 @@ pub(super) struct Running {
     payer: Payer,
     sheet: String,
     /// `None`: it costs nothing.
-    price: Option<ModelPrice>,
+    price: Option<Sold>,
+    /// How it asks to be served, and whether that is sure.
+    asked: ServiceTier,
+    local: bool,
     input: u64,
     /// Tokens of each choice.
     made: Vec<u32>,
@@ -35,6 +37,15 @@ impl Running {
         self.made.iter().copied().map(u64::from).sum()
     }
 
+    /// How it counts as served, where somebody says this of it.
+    fn served(&self, says: Option<ServiceTier>) -> ServiceTier {
+        match (self.local, self.asked) {
+            (true, asked) => asked,
+            (false, ServiceTier::Flex) => says.unwrap_or_default(),
+            (false, ServiceTier::Default) => ServiceTier::Default,
+        }
+    }
+
     fn longest(&self) -> u32 {
         self.made.iter().copied().max().unwrap_or(0)
     }
@@ -49,7 +60,11 @@ impl World {
     fn ask(&mut self) -> Ask {
         self.serial += 1;
         let random = &mut self.random;
+        let flex = random.permille(400);
+        let elsewhere = random.permille(500);
         Ask {
+            backend: if elsewhere { "a provider".to_owned() } else { String::new() },
+            service_tier: if flex { ServiceTier::Flex } else { ServiceTier::Default },
             model: random.pick(&MODELS).to_owned(),
             surface: "chat",
             input_tokens: random.pick(&[0, 1, 7, 100, 999, 1000, 1001, 4000]),
@@ -70,6 +85,7 @@ impl World {
         let payer = Payer { scopes, model, at: self.now() };
         let (sheet, price) = self.model.price(&ask.model, payer.at);
         let before = self.held();
+        self.governor.stock_up(&principal, &ask).await;
         let mut result = self.governor.admit(&principal, &ask);
         // Behind a clock that was set, each of its budgets may have to be summed up.
         for _ in 0..self.model.budgets.len() {
@@ -79,6 +95,7 @@ impl World {
             }
             self.tally.summed_up += 1;
             self.governor.flush().await;
+            self.governor.stock_up(&principal, &ask).await;
             result = self.governor.admit(&principal, &ask);
         }
         let left = self.model.left(&payer, payer.at);
@@ -91,12 +108,14 @@ impl World {
             }
             return self.admitted(result.ok(), (ask, payer, sheet, None), 0, running);
         };
-        if price.is_free() {
+        let sold = Sold::of(&price, ask.service_tier, ask.is_local());
+        if sold.held.is_free() {
             let operation = result.expect("nobody pays for it");
             return self.admitted(Some(operation), (ask, payer, sheet, None), 0, running);
         }
         let bound = ask.max_output.unwrap_or(u32::MAX).min(ask.room);
-        let cost = |output: u32| i128::from(most(&price, ask.input_tokens, ask.choices, output));
+        let price = &sold.held;
+        let cost = |output: u32| i128::from(most(price, ask.input_tokens, ask.choices, output));
         let granted = self.held() - before;
         match result {
             Ok(operation) => {
@@ -105,10 +124,9 @@ impl World {
                 let all = left.map_or(enough, |left| enough.min(left));
                 assert!(granted >= all, "{about}: only {granted} granted");
                 assert!(granted <= cost(bound), "{about}: {granted} granted, for nothing");
-                let allowance =
-                    paid(&price, ask.input_tokens, ask.choices, money(granted).0, bound);
+                let allowance = paid(price, ask.input_tokens, ask.choices, money(granted).0, bound);
                 assert_eq!(operation.allowance(), allowance, "{about}");
-                let about = (ask, payer, sheet, Some(price));
+                let about = (ask, payer, sheet, Some(sold));
                 self.admitted(Some(operation), about, granted, running);
             }
             Err(denied) => {
@@ -123,7 +141,7 @@ impl World {
     fn admitted(
         &mut self,
         operation: Option<Arc<Operation>>,
-        (ask, payer, sheet, price): (Ask, Payer, String, Option<ModelPrice>),
+        (ask, payer, sheet, price): (Ask, Payer, String, Option<Sold>),
         granted: i128,
         running: &mut Vec<Running>,
     ) {
@@ -136,10 +154,12 @@ impl World {
         running.push(Running {
             allowance: operation.allowance(),
             operation,
-            request: ask.request_id,
             payer,
             sheet,
             price,
+            asked: ask.service_tier,
+            local: ask.is_local(),
+            request: ask.request_id,
             input: ask.input_tokens,
             made: vec![0; ask.choices as usize],
             handed: (0, 0),
@@ -148,7 +168,7 @@ impl World {
 
     /// The engine makes some tokens for one choice of a request. `true`: that choice can have no
     /// more.
-    pub(super) fn make(&mut self, running: &mut Running) -> bool {
+    pub(super) async fn make(&mut self, running: &mut Running) -> bool {
         let choice = self.random.index(running.made.len());
         let burst = self.random.between(1, 12) as u32;
         let room = running.allowance.min(running.operation.max_output()) - running.made[choice];
@@ -156,10 +176,15 @@ impl World {
         let longest = running.longest();
         let before = self.held();
         let left = self.model.left(&running.payer, self.now());
-        let grown = running.operation.made(longest);
+        let mut grown = running.operation.made(longest);
+        if grown.is_none() && self.shares {
+            // More was leased, if there is any; an engine asks again at the next token.
+            self.governor.flush().await;
+            grown = running.operation.made(longest);
+        }
         let granted = self.held() - before;
         let bound = running.operation.max_output();
-        if let Some(price) = &running.price {
+        if let Some(Sold { held: price, .. }) = &running.price {
             let held = self.model.holds.get_mut(&running.request).expect("it runs");
             assert!(left.is_none_or(|left| granted <= left.max(0)), "{granted} of {left:?}");
             held.1 += money(granted).0;
@@ -205,6 +230,10 @@ impl World {
             reasoning: 0,
         };
         let (operation, handed) = (&running.operation, running.handed);
+        // A provider may say that it served it as any other, or nothing at all.
+        let says = random.pick(&[None, Some(ServiceTier::Default), Some(ServiceTier::Flex)]);
+        says.into_iter().for_each(|tier| operation.served(tier));
+        let served = running.served(says);
         let bound = operation.max_output();
         let stopped = running.longest() >= running.allowance && running.allowance < bound;
         let thoughts = Tokens { reasoning: handed.1, ..used };
@@ -223,6 +252,7 @@ impl World {
                 assert_eq!(receipt.budget_stop, stopped);
                 // Whoever is late changes nothing, and pays nothing again.
                 operation.used(Tokens::default(), Outcome::Failed, 0);
+                operation.served(ServiceTier::Flex);
                 operation.hands_out(output + 9, 0);
                 assert_eq!(operation.made(running.allowance), None);
                 assert_eq!(operation.finish().cost, receipt.cost);
@@ -249,10 +279,10 @@ impl World {
             }
         };
         let price = running.price.as_ref().filter(|_| outcome != Outcome::Failed);
-        let cost = price.map_or(0, |price| cost(price, &tokens));
+        let cost = price.map_or(0, |price| cost(price.charged(served), &tokens));
         let (_, held) = self.model.holds.remove(&running.request).expect("it ran");
         assert!(cost <= held, "{cost} was spent of {held}");
         let Running { request, payer, sheet: price, .. } = running;
-        self.model.rows.insert(request, Row { payer, tokens, cost, outcome, price });
+        self.model.rows.insert(request, Row { payer, tokens, cost, outcome, price, served });
     }
 }

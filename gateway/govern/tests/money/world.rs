@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) watcher: Id,
     pub(super) serial: u64,
     pub(super) tally: Tally,
+    /// Other gateways may come to the database.
+    pub(super) shares: bool,
     scopes: Vec<Scope>,
     organisations: Vec<Organisation>,
 }
@@ -54,6 +56,7 @@ pub(super) struct World {
 impl World {
     pub(super) async fn new(seed: u64, folder: &Path, url: Option<String>) -> Self {
         let clock = Arc::new(AtomicI64::new(BEGIN));
+        let shares = url.is_some();
         let settings = settings(folder, url, Clock::Set(Arc::clone(&clock)));
         let governor = open(&settings).await;
         let mut world = Self {
@@ -66,6 +69,7 @@ impl World {
             watcher: Id::default(),
             serial: 0,
             tally: Tally::default(),
+            shares,
             scopes: vec![Scope::Everything],
             organisations: Vec::new(),
         };
@@ -254,16 +258,24 @@ impl World {
             rates.output += 1;
             let mut tiers = Vec::new();
             if self.random.permille(500) {
-                tiers.push(Tier { above_input_tokens: 1000, rates: self.rates() });
+                let batch = self.random.permille(500).then(|| self.rates());
+                tiers.push(Tier { above_input_tokens: 1000, rates: self.rates(), batch });
             }
-            models.push(ModelPrice { model: (*name).to_owned(), rates, tiers });
+            let batch = self.random.permille(500).then(|| self.rates());
+            models.push(ModelPrice {
+                model: (*name).to_owned(),
+                rates,
+                tiers,
+                batch,
+                device: None,
+            });
         }
         models.push(ModelPrice { model: "free*".to_owned(), ..ModelPrice::default() });
         if self.random.permille(500) {
             models.push(ModelPrice {
                 model: "new*".to_owned(),
                 rates: self.rates(),
-                tiers: vec![],
+                ..ModelPrice::default()
             });
         }
         self.serial += 1;
@@ -309,8 +321,8 @@ impl World {
         assert_eq!(self.governor.open_operations(), self.model.holds.len() as u32);
         let rows = sqlx::query(
             "SELECT request_id, input_tokens, cache_read_tokens, cache_write_tokens, \
-             output_tokens, reasoning_tokens, cost_nano_usd, outcome, price, admitted_at \
-             FROM ledger ORDER BY request_id",
+             output_tokens, reasoning_tokens, cost_nano_usd, outcome, price, admitted_at, \
+             service_tier FROM ledger ORDER BY request_id",
         );
         let rows = rows.fetch_all(self.governor.store().read()).await.expect("the ledger");
         let number = |count: u64| i64::try_from(count).expect("few tokens");
@@ -335,6 +347,7 @@ impl World {
                     row.outcome.name().to_owned(),
                     row.price.clone(),
                     row.payer.at,
+                    row.served.name().to_owned(),
                 )
             })
             .collect();
@@ -349,6 +362,7 @@ impl World {
                     row.get::<String, _>(7),
                     row.get::<String, _>(8),
                     row.get::<i64, _>(9),
+                    row.get::<String, _>(10),
                 )
             })
             .collect();

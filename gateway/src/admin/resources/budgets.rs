@@ -216,8 +216,8 @@ fn limits(wanted: &[LimitNew], old: &[Limit]) -> Result<Vec<Limit>, Refusal> {
 /// How each limit stands; what is left of a limit that only warns may be nothing.
 pub(in crate::admin) fn standing_of(budget: &Budget, standing: &[Standing]) -> Value {
     let each = budget.limits.iter().zip(standing).map(|(limit, standing)| {
-        let Standing { window, allowed, spent, held, known } = standing;
-        let left = allowed.minus(*spent).minus(*held).max(Money::ZERO);
+        let Standing { window, allowed, spent, held, others, known } = standing;
+        let left = allowed.minus(*spent).minus(*held).minus(*others).max(Money::ZERO);
         json!({
             "period": limit.period,
             "soft": limit.soft,
@@ -228,6 +228,7 @@ pub(in crate::admin) fn standing_of(budget: &Budget, standing: &[Standing]) -> V
             "allowed_nano_usd": allowed,
             "spent_nano_usd": spent,
             "held_nano_usd": held,
+            "set_aside_for_other_gateways_nano_usd": others,
             "left_nano_usd": left,
             "known": known,
         })

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use govern::directory::Directory;
 use govern::entity::{Entity, Grant, Key};
-use govern::identity::key::{Minted, rotate};
+use govern::identity::key::{Minted, check_certificate, rotate};
 use govern::policy::Policy;
 use govern::role::Permission;
 use govern::store::documents::Edit;
@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::tree::organisation_or_own;
+use super::tree::{is_over, named_key, organisation_or_own};
 use crate::admin::answer::Answer;
 use crate::admin::asked::Asked;
 use crate::admin::caller::Caller;
@@ -46,6 +46,10 @@ pub(in crate::admin) struct KeyNew {
     #[serde(default)]
     #[schema(value_type = Option<String>)]
     user: Option<Id>,
+    /// The name in clients' certificates that opens it in place of a secret: `uri:` or `dns:` and a
+    /// pattern. Needs `keys.write` on everything: the authority is the deployment's.
+    #[serde(default)]
+    certificate: Option<String>,
     /// What it may administer; no wider than what the caller may.
     #[serde(default)]
     grants: Vec<Grant>,
@@ -162,13 +166,18 @@ impl Resource for Key {
         if let Some(at) = new.expires_at {
             check::future("expires_at", at, caller.now)?;
         }
-        let KeyNew { label, project, user, grants, policy, expires_at, metadata, .. } = new;
+        if let Some(pattern) = &new.certificate {
+            may_certify(pattern, caller)?;
+        }
+        let KeyNew { label, project, user, certificate, .. } = new;
+        let KeyNew { grants, policy, expires_at, metadata, .. } = new;
         checked(Self {
             id: Id::new(Self::KIND, caller.now),
             organisation: organisation.clone(),
             project,
             user,
             label,
+            certificate,
             grants,
             policy,
             expires_at,
@@ -200,6 +209,25 @@ impl Changeable for Key {
             made.grants = grants;
         }
         checked(made)
+    }
+}
+
+/// Whoever names certificates takes in what their owners send: that is for those alone who run the
+/// deployment, and no two keys name the same ones.
+fn may_certify(pattern: &str, caller: &Caller<'_>) -> Result<(), Refusal> {
+    if !caller.may(Permission::KeysWrite, &Scope::Everything) {
+        let why = "certificates are named by whoever may write keys on everything";
+        return Err(Refusal::wider("certificate", why));
+    }
+    let wrong = |why| Refusal::invalid("certificate", format!("'certificate': {why}."));
+    check_certificate(pattern).map_err(wrong)?;
+    let mut others = caller.directory.certified().filter(|key| !is_over(key, caller));
+    match others.find(|key| key.certificate.as_deref() == Some(pattern)) {
+        Some(other) => {
+            let message = format!("The {} is for these certificates already.", named_key(other));
+            Err(Refusal::conflict("certificate_taken", message))
+        }
+        None => Ok(()),
     }
 }
 
@@ -246,7 +274,10 @@ pub(super) async fn create(asked: Asked) -> Result<Answer, Refusal> {
 
 fn with_key(key: &Key, minted: &Minted) -> Value {
     let mut value = shown(key);
-    value["key"] = json!(minted.shown);
+    // The secret of one that a certificate opens is for nobody.
+    if key.certificate.is_none() {
+        value["key"] = json!(minted.shown);
+    }
     value
 }
 

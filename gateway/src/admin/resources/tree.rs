@@ -1,10 +1,12 @@
 //! Organisations, teams and projects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use govern::bodies::RETENTION_DAYS_MAX;
 use govern::directory::Directory;
 use govern::entity::{Entity, Key, Organisation, Project, Team};
-use govern::policy::Policy;
+use govern::policy::{Label, Policy};
 use govern::role::Permission;
 use govern::store::documents::Edit;
 use govern::{Id, Scope};
@@ -27,6 +29,10 @@ pub(in crate::admin) struct OrganisationNew {
     time_zone: Option<String>,
     #[serde(default)]
     policy: Policy,
+    /// Days that recorded texts are kept, by label.
+    #[serde(default)]
+    #[schema(value_type = BTreeMap<String, u32>)]
+    retention_days: BTreeMap<Label, u32>,
 }
 
 /// What of an organisation may change.
@@ -40,6 +46,11 @@ pub(in crate::admin) struct OrganisationChange {
     /// The whole policy, in the place of the old one.
     #[serde(default, deserialize_with = "given")]
     policy: Option<Policy>,
+    /// Days that recorded texts are kept, by label, in the place of the old ones. Those that are
+    /// there keep the time that they have.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<BTreeMap<String, u32>>)]
+    retention_days: Option<BTreeMap<Label, u32>>,
 }
 
 impl Resource for Organisation {
@@ -76,7 +87,7 @@ impl Resource for Organisation {
         if let Some(zone) = new.time_zone {
             made.time_zone = zone;
         }
-        made.policy = new.policy;
+        (made.policy, made.retention_days) = (new.policy, new.retention_days);
         checked_organisation(made)
     }
 }
@@ -89,6 +100,7 @@ impl Changeable for Organisation {
         made.name = change.name.unwrap_or(made.name);
         made.time_zone = change.time_zone.unwrap_or(made.time_zone);
         made.policy = change.policy.unwrap_or(made.policy);
+        made.retention_days = change.retention_days.unwrap_or(made.retention_days);
         checked_organisation(made)
     }
 }
@@ -119,6 +131,10 @@ fn checked_organisation(made: Organisation) -> Result<Organisation, Refusal> {
     check::name("name", &made.name)?;
     check::zone("time_zone", &made.time_zone)?;
     check::policy(&made.policy)?;
+    if made.retention_days.values().any(|days| !(1..=RETENTION_DAYS_MAX).contains(days)) {
+        let why = format!("'retention_days' are 1 to {RETENTION_DAYS_MAX} days.");
+        return Err(Refusal::invalid("retention_days", why));
+    }
     Ok(made)
 }
 
@@ -145,6 +161,19 @@ pub(in crate::admin) struct LayerChange {
     /// The whole policy, in the place of the old one.
     #[serde(default, deserialize_with = "given")]
     policy: Option<Policy>,
+}
+
+impl LayerChange {
+    fn apply(self, name: &mut String, policy: &mut Policy) -> Result<(), Refusal> {
+        if let Some(wanted) = self.name {
+            *name = wanted;
+        }
+        if let Some(wanted) = self.policy {
+            *policy = wanted;
+        }
+        check::name("name", name)?;
+        check::policy(policy)
+    }
 }
 
 impl Resource for Team {
@@ -198,10 +227,7 @@ impl Changeable for Team {
 
     fn change(&self, change: LayerChange, _caller: &Caller<'_>) -> Result<Self, Refusal> {
         let mut made = self.clone();
-        made.name = change.name.unwrap_or(made.name);
-        made.policy = change.policy.unwrap_or(made.policy);
-        check::name("name", &made.name)?;
-        check::policy(&made.policy)?;
+        change.apply(&mut made.name, &mut made.policy)?;
         Ok(made)
     }
 }
@@ -274,10 +300,7 @@ impl Changeable for Project {
 
     fn change(&self, change: LayerChange, _caller: &Caller<'_>) -> Result<Self, Refusal> {
         let mut made = self.clone();
-        made.name = change.name.unwrap_or(made.name);
-        made.policy = change.policy.unwrap_or(made.policy);
-        check::name("name", &made.name)?;
-        check::policy(&made.policy)?;
+        change.apply(&mut made.name, &mut made.policy)?;
         Ok(made)
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use govern::directory::Directory;
 use govern::entity::{Entity, Grant, User};
+use govern::identity::session::Sessions;
 use govern::policy::Policy;
 use govern::role::Permission;
 use govern::store::documents::Edit;
@@ -15,10 +16,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::tree::{budgets_of, is_over, named_key, organisation_or_own, without};
+use crate::admin::answer::Answer;
+use crate::admin::asked::Asked;
 use crate::admin::caller::Caller;
 use crate::admin::check::{self, given};
 use crate::admin::refusal::Refusal;
-use crate::admin::resource::{Changeable, Deletable, Filter, Resource};
+use crate::admin::resource::{Changeable, Deletable, Filter, Resource, replace, shown, to_do};
+use crate::admin::table::Route;
 
 const TEAMS_MAX: usize = 256;
 
@@ -148,6 +152,14 @@ impl Changeable for User {
         }
         checked(made, caller)
     }
+
+    /// Whoever is disabled is signed in nowhere any more, also after they are let in again.
+    async fn follow(&self, asked: &Asked) -> Result<(), Refusal> {
+        if self.disabled {
+            Sessions::of(asked.governor.store()).end_all(&self.id).await?;
+        }
+        Ok(())
+    }
 }
 
 impl Deletable for User {
@@ -162,6 +174,23 @@ impl Deletable for User {
     fn along(&self, caller: &Caller<'_>) -> Vec<Edit> {
         without(caller, |key| key.user.as_ref() == Some(&self.id))
     }
+}
+
+/// What only users have.
+pub(super) fn routes() -> Vec<Route> {
+    let summary = "Takes a lost second factor away: the next sign-in with the password enrols a new \
+                   one. Whatever was begun with the old one is over.";
+    vec![to_do::<User>("reset-totp", summary, |asked| Box::pin(reset(asked)))]
+}
+
+async fn reset(asked: Asked) -> Result<Answer, Refusal> {
+    let user = replace::<User>(&asked, "reset-totp", None, |old, caller| {
+        caller.may_give("id", &old.grants)?;
+        Ok(User { totp: None, ..old.clone() })
+    });
+    let user = user.await?;
+    Sessions::of(asked.governor.store()).end_all(&user.id).await?;
+    Ok(Answer::json(&shown(&user)))
 }
 
 fn checked(made: User, caller: &Caller<'_>) -> Result<User, Refusal> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, RecvTimeoutError};
 use scheduler::types::{Command, Engine, Event, Micros, Refusal, RequestId, Usage};
-use scheduler::{Progress, Scheduler, Stats};
+use scheduler::{PageChange, Progress, Scheduler, Stats};
 use tokio::sync::mpsc::error::TrySendError;
 
 use super::adapter::Adapts;
@@ -26,6 +26,9 @@ pub(super) struct Driver<E: Engine> {
     inbox: VecDeque<Command>,
     outbox: Vec<Event>,
     reported: Stats,
+    /// Somebody watches the pages, and the scheduler knows.
+    watching: bool,
+    page_changes: Vec<PageChange>,
     /// Time worked since a request last ended.
     busy: Duration,
 }
@@ -46,6 +49,8 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
             inbox: VecDeque::new(),
             outbox: Vec::new(),
             reported: Stats::default(),
+            watching: false,
+            page_changes: Vec::new(),
             busy: Duration::ZERO,
         }
     }
@@ -85,6 +90,9 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
             let now = self.shared.micros(start);
             let progress = self.scheduler.tick(now, &mut self.inbox, &mut self.outbox);
             self.deliver(start);
+            if self.shared.pages.is_on() {
+                self.note_pages();
+            }
             if let Some(why) = self.scheduler.engine().dead() {
                 return Err(format!("the device is gone: {why}"));
             }
@@ -118,18 +126,12 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
     /// when some reader asked for it.
     fn heed_cancels(&mut self) {
         for (id, open) in &self.open {
-            if open.control.cancelled.load(Ordering::SeqCst) {
+            if open.wishes.is_cancelled() {
                 self.inbox.push_back(Command::Cancel(*id));
                 continue;
             }
-            for (word, bits) in (0_u32..).zip(&open.control.choices) {
-                let mut bits = bits.swap(0, Ordering::SeqCst);
-                while bits != 0 {
-                    let choice = word * 64 + bits.trailing_zeros();
-                    self.inbox.push_back(Command::CancelChoice(*id, choice));
-                    bits &= bits - 1;
-                }
-            }
+            let inbox = &mut self.inbox;
+            open.wishes.take_choices(|choice| inbox.push_back(Command::CancelChoice(*id, choice)));
         }
     }
 
@@ -156,7 +158,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 // More events than a request can have is a bug of ours. It costs this request
                 // its answer (its reader sees the channel close), not all others theirs.
                 tracing::error!(id = id.0, "more events than the request can cause");
-                open.control.cancelled.store(true, Ordering::SeqCst);
+                open.wishes.cancel();
                 self.shared.attention.store(true, Ordering::SeqCst);
             }
             if last {
@@ -187,6 +189,20 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
             let mean = if before == 0 { each } else { (before * 7 + each) / 8 };
             self.shared.us_per_request.store(mean, Ordering::Relaxed);
             self.busy = Duration::ZERO;
+        }
+    }
+
+    /// Notes which pages came and went in the step.
+    fn note_pages(&mut self) {
+        if !self.watching {
+            self.watching = true;
+            self.scheduler.watch_pages();
+        }
+        self.page_changes.clear();
+        if self.scheduler.drain_page_changes(&mut self.page_changes) {
+            self.shared.pages.note(&self.page_changes);
+        } else {
+            self.shared.pages.replace(self.scheduler.held_pages());
         }
     }
 

@@ -3,7 +3,7 @@
 use clap::{ArgGroup, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{BUDGET, Client, KEY, ORGANISATION, PROJECT, TEAM, USER};
+use super::client::{BUDGET, Client};
 use super::show::{self, Table};
 use super::tree::{delete, made};
 use crate::cli::exit::{self, Failure, Outcome};
@@ -148,18 +148,10 @@ impl Create {
     }
 
     async fn scope(&self, client: &Client) -> Result<String, Failure> {
-        for (word, kind, called) in [
-            ("organisation", &ORGANISATION, &self.organisation),
-            ("team", &TEAM, &self.team),
-            ("project", &PROJECT, &self.project),
-            ("user", &USER, &self.user),
-            ("key", &KEY, &self.of_key),
-        ] {
-            if let Some(called) = called {
-                return Ok(format!("{word}:{}", client.id(kind, called, Vec::new()).await?));
-            }
-        }
-        Ok("everything".to_owned())
+        let Self { organisation, team, project, user, of_key, .. } = self;
+        let found = client.tree([organisation, team, project, user, of_key]).await?;
+        let scope = found.first().map(|(kind, id)| format!("{kind}:{id}"));
+        Ok(scope.unwrap_or_else(|| "everything".to_owned()))
     }
 }
 

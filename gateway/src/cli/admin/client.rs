@@ -49,7 +49,9 @@ impl Client {
         query: &Query<'_>,
         body: Option<&Value>,
     ) -> Result<Response, Failure> {
-        let address = format!("{}/admin/v1{path}", self.url);
+        // Signing in has a path of its own.
+        let base = if path.starts_with("/signin/") { "" } else { "/admin/v1" };
+        let address = format!("{}{base}{path}", self.url);
         let wrong = |error| exit::usage(format!("--url {}: {error}", self.url));
         let address = match query.as_slice() {
             [] => Url::parse(&address),
@@ -57,8 +59,8 @@ impl Client {
         };
         let request = self.http.request(method, address.map_err(wrong)?).bearer_auth(&self.key);
         let request = match body {
-            Some(body) => request.json(body),
-            None => request,
+            Some(body) if !body.is_null() => request.json(body),
+            _ => request,
         };
         let answer = request.send().await.map_err(|error| self.not_there(&error))?;
         if answer.status().is_success() { Ok(answer) } else { Err(self.refused(answer).await) }
@@ -116,7 +118,15 @@ impl Client {
     }
 
     pub(super) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.value(self.send(Method::DELETE, path, &Vec::new(), None).await?).await
+        self.delete_where(path, &Vec::new()).await
+    }
+
+    pub(super) async fn delete_where(
+        &self,
+        path: &str,
+        query: &Query<'_>,
+    ) -> Result<Value, Failure> {
+        self.value(self.send(Method::DELETE, path, query, None).await?).await
     }
 
     /// Prints an answer as it comes.
@@ -202,6 +212,22 @@ impl Client {
                 )))
             }
         }
+    }
+
+    /// The kinds and ids of what is called of a tree: an organisation, a team, a project, a user
+    /// and a key, in this order.
+    pub(super) async fn tree(
+        &self,
+        called: [&Option<String>; 5],
+    ) -> Result<Vec<(&'static str, String)>, Failure> {
+        let kinds = [&ORGANISATION, &TEAM, &PROJECT, &USER, &KEY];
+        let mut found = Vec::new();
+        for (kind, called) in kinds.into_iter().zip(called) {
+            if let Some(called) = called {
+                found.push((kind.one, self.id(kind, called, Vec::new()).await?));
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -68,6 +68,10 @@ pub(super) struct Create {
     /// How many days it works
     #[arg(long, value_name = "DAYS")]
     days: Option<u32>,
+    /// The name in clients' certificates that opens it in place of a secret, such as
+    /// uri:spiffe://example.org/ci or dns:ci.example.org
+    #[arg(long, value_name = "NAME")]
+    certificate: Option<String>,
     /// What it may administer, such as admin@team:ID; once for each
     #[arg(long = "grant", value_name = "ROLE@SCOPE")]
     grants: Vec<String>,
@@ -128,6 +132,9 @@ impl Create {
             let now = jiff::Timestamp::now().as_millisecond();
             body["expires_at"] = json!(now + i64::from(days) * 86_400_000);
         }
+        if let Some(certificate) = &self.certificate {
+            body["certificate"] = json!(certificate);
+        }
         body["grants"] = self.grants.iter().map(|text| grant(text)).collect::<Result<_, _>>()?;
         made(client, &client.post("/keys", &body).await?)
     }
@@ -165,6 +172,9 @@ fn grant(text: &str) -> Result<Value, Failure> {
 fn made(client: &Client, key: &Value) -> Outcome {
     if show::json(client, key)? {
         return Ok(());
+    }
+    if !key["certificate"].is_null() {
+        return exit::print(&format!("{}\n", show::text(&key["id"])));
     }
     exit::print(&format!("{}\n", show::text(&key["key"])))?;
     eprintln!("This is the only time that the key is shown. Keep it where secrets are kept.");

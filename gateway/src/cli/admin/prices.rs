@@ -18,7 +18,13 @@ pub(super) enum Prices {
     /// Put a sheet in force
     #[command(after_help = "\
 The file is JSON; prices are micro-dollars per million tokens, the first match counts:\n  \
-{\"name\": \"2026-11\", \"models\": [{\"model\": \"small-*\", \"input\": 150000, \"output\": 600000}]}")]
+{\"name\": \"2026-11\", \"models\": [{\"model\": \"small-*\", \"input\": 150000, \"output\": 600000}]}\n\n\
+A local model may be sold by its device's time (nano-dollars per second and kilowatt-hour):\n  \
+{\"model\": \"own-*\", \"input\": 0, \"output\": 0, \"device\": {\"gpu_second\": 700000,\n   \
+\"kwh\": 250000000, \"watts\": 400, \"us_per_token_max\": 50000}}\n\n\
+Requests that may wait (`service_tier` \"flex\") cost what `batch` says, where it says something:\n  \
+{\"model\": \"small-*\", \"input\": 150000, \"output\": 600000,\n   \
+\"batch\": {\"input\": 75000, \"output\": 300000}}")]
     Set {
         /// The sheet
         file: PathBuf,
@@ -52,6 +58,8 @@ impl Prices {
                     "MODEL",
                     "#INPUT ($/M tokens)",
                     "#OUTPUT ($/M tokens)",
+                    "#AS A BATCH ($/M tokens)",
+                    "#DEVICE ($/h)",
                     "ID",
                 ]);
                 for sheet in show::things(&sheets) {
@@ -62,6 +70,8 @@ impl Prices {
                             show::text(&price["model"]),
                             per_million(&price["input"]),
                             per_million(&price["output"]),
+                            both(&price["batch"]),
+                            per_hour(&price["device"]),
                             show::text(&sheet["id"]),
                         ]);
                     }
@@ -70,6 +80,22 @@ impl Prices {
             }
         }
     }
+}
+
+/// Dollars for an hour of a device's time, its energy among it.
+fn per_hour(device: &Value) -> String {
+    let number = |name: &str| device[name].as_i64().unwrap_or_default();
+    let energy = number("kwh").checked_mul(number("watts")).map(|nano| nano / 1000);
+    let time = number("gpu_second").checked_mul(3600);
+    let nano = time.zip(energy).and_then(|(time, energy)| time.checked_add(energy));
+    let there = nano.filter(|_| device.is_object());
+    there.map(|nano| govern::Money(nano).to_string()).unwrap_or_default()
+}
+
+/// What a batch's prompts and answers cost.
+fn both(prices: &Value) -> String {
+    let [input, output] = ["input", "output"].map(|name| per_million(&prices[name]));
+    if prices.is_object() { format!("{input} / {output}") } else { String::new() }
 }
 
 /// Micro-dollars as dollars.

@@ -11,14 +11,14 @@ use crate::cli::exit::{self, Outcome};
 const CELL_MAX: usize = 60;
 
 /// A table: headings, and whether a column holds numbers.
-pub(super) struct Table {
+pub(in crate::cli) struct Table {
     heads: Vec<(&'static str, bool)>,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
     /// Headings; those that begin with `#` stand over numbers.
-    pub(super) fn new(heads: &[&'static str]) -> Self {
+    pub(in crate::cli) fn new(heads: &[&'static str]) -> Self {
         let head = |head: &&'static str| match head.strip_prefix('#') {
             Some(head) => (head, true),
             None => (*head, false),
@@ -26,12 +26,12 @@ impl Table {
         Self { heads: heads.iter().map(head).collect(), rows: Vec::new() }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(in crate::cli) fn row(&mut self, cells: Vec<String>) {
         assert_eq!(cells.len(), self.heads.len(), "a row has a cell for each heading");
         self.rows.push(cells.into_iter().map(plain).collect());
     }
 
-    pub(super) fn print(&self, nothing: &str) -> Outcome {
+    pub(in crate::cli) fn print(&self, nothing: &str) -> Outcome {
         if self.rows.is_empty() {
             return exit::print(&format!("{nothing}\n"));
         }
@@ -86,7 +86,7 @@ pub(super) fn things(answer: &Value) -> impl Iterator<Item = &Value> {
 }
 
 /// A text of an answer; empty where there is none.
-pub(super) fn text(value: &Value) -> String {
+pub(in crate::cli) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -95,7 +95,7 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// Nano-dollars as dollars.
-pub(super) fn money(value: &Value) -> String {
+pub(in crate::cli) fn money(value: &Value) -> String {
     value.as_i64().map(|nano| Money(nano).to_string()).unwrap_or_default()
 }
 

@@ -82,6 +82,16 @@ pub(super) enum Users {
         /// Their address or id
         user: String,
     },
+    /// Make a link by which somebody sets a password, once and within a day
+    Invite {
+        /// Their address or id
+        user: String,
+    },
+    /// Take a lost second factor away: the next sign-in enrols a new one
+    ResetTotp {
+        /// Their address or id
+        user: String,
+    },
 }
 
 impl Teams {
@@ -167,6 +177,23 @@ impl Users {
             }
             Self::Disable { user } => disable(client, user, true).await,
             Self::Enable { user } => disable(client, user, false).await,
+            Self::Invite { user } => {
+                let id = client.id(&USER, user, Vec::new()).await?;
+                let link = client.post("/signin/link", &json!({ "user": id })).await?;
+                if show::json(client, &link)? {
+                    return Ok(());
+                }
+                exit::print(&format!("{}\n", show::text(&link["url"])))
+            }
+            Self::ResetTotp { user } => {
+                let id = client.id(&USER, user, Vec::new()).await?;
+                let user = client.post(&format!("/users/{id}/reset-totp"), &Value::Null).await?;
+                if show::json(client, &user)? {
+                    return Ok(());
+                }
+                let who = show::text(&user["email"]);
+                exit::print(&format!("{who} has no second factor until the next sign-in\n"))
+            }
         }
     }
 }

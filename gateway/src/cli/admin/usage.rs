@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::client::{Client, KEY, ORGANISATION, PROJECT, TEAM, USER};
+use super::client::Client;
 use super::show::{self, Table};
 use crate::cli::exit::{Failure, Outcome};
 
@@ -71,17 +71,8 @@ impl Usage {
         ] {
             query.extend(value.as_ref().map(|value| (name, value.clone())));
         }
-        for (name, kind, called) in [
-            ("organisation", &ORGANISATION, &self.organisation),
-            ("team", &TEAM, &self.team),
-            ("project", &PROJECT, &self.project),
-            ("user", &USER, &self.user),
-            ("key", &KEY, &self.of_key),
-        ] {
-            if let Some(called) = called {
-                query.push((name, client.id(kind, called, Vec::new()).await?));
-            }
-        }
+        let Self { organisation, team, project, user, of_key, .. } = self;
+        query.extend(client.tree([organisation, team, project, user, of_key]).await?);
         Ok(query)
     }
 

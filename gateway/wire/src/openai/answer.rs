@@ -3,25 +3,17 @@
 
 use serde_json::{Value, json};
 
-use crate::answer::{Call, Choice, Finish, TokenLogprob, Usage};
+use crate::answer::{Call, Choice, Finish, Head, TokenLogprob, Usage};
 use crate::error::{ApiError, ErrorKind};
+use crate::json::{list, put};
+use crate::request::Thought;
 
 /// Stands for a probability of zero: JSON has no infinity, and OpenAI writes this.
 const LOGPROB_MIN: f32 = -9999.0;
 
-/// What all parts of one answer share.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
-    /// `chatcmpl-...` or `cmpl-...`.
-    pub id: String,
-    /// Seconds since 1970.
-    pub created: u64,
-    /// The model's name.
-    pub model: String,
-}
-
 impl Head {
-    /// `{"id":..,"object":..,"created":..,"model":..` and no closing brace.
+    /// `{"id":..,"object":..,"created":..,"model":..` and no closing brace; behind it the service tier,
+    /// where there is one to tell.
     pub(crate) fn open(&self, out: &mut Vec<u8>, object: &str) {
         out.extend_from_slice(b"{\"id\":");
         put(out, &self.id);
@@ -31,6 +23,10 @@ impl Head {
         put(out, &self.created);
         out.extend_from_slice(b",\"model\":");
         put(out, &self.model);
+        if let Some(tier) = self.service_tier {
+            out.extend_from_slice(b",\"service_tier\":");
+            put(out, tier);
+        }
     }
 }
 
@@ -65,12 +61,13 @@ pub fn chat(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
 
 /// The turn that a choice is. A turn that only calls tools has no content.
 fn message(out: &mut Vec<u8>, choice: &Choice) {
-    let silent = choice.text.is_empty() && !choice.tool_calls.is_empty();
+    let silent =
+        choice.text.is_empty() && (!choice.tool_calls.is_empty() || choice.refusal.is_some());
     out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
     put(out, &(!silent).then_some(&choice.text));
-    if let Some(reasoning) = &choice.reasoning {
+    if let Some(reasoning) = Thought::words(&choice.thoughts) {
         out.extend_from_slice(b",\"reasoning_content\":");
-        put(out, reasoning);
+        put(out, &reasoning);
     }
     if !choice.tool_calls.is_empty() {
         out.extend_from_slice(b",\"tool_calls\":");
@@ -81,7 +78,9 @@ fn message(out: &mut Vec<u8>, choice: &Choice) {
             out.extend_from_slice(b"}}");
         });
     }
-    out.extend_from_slice(b",\"refusal\":null}");
+    out.extend_from_slice(b",\"refusal\":");
+    put(out, &choice.refusal);
+    out.push(b'}');
 }
 
 /// `"id":..,"type":"function","function":{"name":..,"arguments":` and no arguments.
@@ -144,7 +143,10 @@ pub fn error(error: &ApiError) -> Vec<u8> {
     let kind = match error.kind {
         ErrorKind::Overloaded => "rate_limit_error",
         ErrorKind::Quota => "insufficient_quota",
-        ErrorKind::Unavailable | ErrorKind::Deadline | ErrorKind::Internal => "server_error",
+        ErrorKind::Unavailable
+        | ErrorKind::Deadline
+        | ErrorKind::Upstream
+        | ErrorKind::Internal => "server_error",
         _ => "invalid_request_error",
     };
     let body = json!({
@@ -163,24 +165,8 @@ pub fn finish_name(finish: Finish) -> &'static str {
         Finish::Stop => "stop",
         Finish::Length => "length",
         Finish::ToolCalls => "tool_calls",
+        Finish::Refused => "content_filter",
     }
-}
-
-/// Appends a value as JSON. Writing to memory cannot fail.
-pub(crate) fn put(out: &mut Vec<u8>, value: &(impl serde::Serialize + ?Sized)) {
-    let written = serde_json::to_writer(out, value);
-    debug_assert!(written.is_ok(), "strings and numbers can be written");
-}
-
-fn list<T>(out: &mut Vec<u8>, items: &[T], mut each: impl FnMut(&mut Vec<u8>, &T)) {
-    out.push(b'[');
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        each(out, item);
-    }
-    out.push(b']');
 }
 
 pub(crate) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
@@ -189,9 +175,14 @@ pub(crate) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     out.extend_from_slice(b",\"completion_tokens\":");
     put(out, &usage.completion_tokens);
     out.extend_from_slice(b",\"total_tokens\":");
-    put(out, &(usage.prompt_tokens + usage.completion_tokens));
+    put(out, &usage.prompt_tokens.saturating_add(usage.completion_tokens));
     out.extend_from_slice(b",\"prompt_tokens_details\":{\"cached_tokens\":");
     put(out, &usage.cached_tokens);
+    // Our own cache costs nothing to write to: only of a provider's is there something to say.
+    if usage.cache_write_tokens > 0 {
+        out.extend_from_slice(b",\"cache_write_tokens\":");
+        put(out, &usage.cache_write_tokens);
+    }
     out.extend_from_slice(b"},\"completion_tokens_details\":{\"reasoning_tokens\":");
     put(out, &usage.reasoning_tokens);
     out.extend_from_slice(b"}}");
@@ -217,6 +208,17 @@ fn put_logprob(out: &mut Vec<u8>, logprob: f32) {
 
 /// `{"content":[...],"refusal":null}` or `null`.
 pub(crate) fn chat_logprobs(out: &mut Vec<u8>, entries: Option<&[TokenLogprob]>) {
+    let Some(entries) = entries else {
+        out.extend_from_slice(b"null");
+        return;
+    };
+    out.extend_from_slice(b"{\"content\":");
+    list(out, entries, logprob_entry);
+    out.extend_from_slice(b",\"refusal\":null}");
+}
+
+/// One token of a chat's or a response's text.
+pub(crate) fn logprob_entry(out: &mut Vec<u8>, entry: &TokenLogprob) {
     fn token(out: &mut Vec<u8>, bytes: &[u8], logprob: f32) {
         out.extend_from_slice(b"{\"token\":");
         put_token(out, bytes);
@@ -225,21 +227,13 @@ pub(crate) fn chat_logprobs(out: &mut Vec<u8>, entries: Option<&[TokenLogprob]>)
         out.extend_from_slice(b",\"bytes\":");
         put(out, bytes);
     }
-    let Some(entries) = entries else {
-        out.extend_from_slice(b"null");
-        return;
-    };
-    out.extend_from_slice(b"{\"content\":");
-    list(out, entries, |out, entry| {
-        token(out, &entry.bytes, entry.logprob.unwrap_or(LOGPROB_MIN));
-        out.extend_from_slice(b",\"top_logprobs\":");
-        list(out, &entry.top, |out, top| {
-            token(out, &top.bytes, top.logprob);
-            out.push(b'}');
-        });
+    token(out, &entry.bytes, entry.logprob.unwrap_or(LOGPROB_MIN));
+    out.extend_from_slice(b",\"top_logprobs\":");
+    list(out, &entry.top, |out, top| {
+        token(out, &top.bytes, top.logprob);
         out.push(b'}');
     });
-    out.extend_from_slice(b",\"refusal\":null}");
+    out.push(b'}');
 }
 
 /// The legacy form: four lists side by side. `offset` is where the first token starts in the

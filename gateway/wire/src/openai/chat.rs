@@ -1,6 +1,9 @@
 //! `POST /v1/chat/completions`, from bytes to [`ChatRequest`].
 //! Source: OpenAI's API reference; extras as vLLM names them.
 
+use serde_json::{Map, Value};
+
+use super::policy::Rule;
 use super::{decoding, message, order, policy, reasoning, tools};
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
@@ -14,11 +17,26 @@ use crate::request::{ChatRequest, Content, Message, Template};
 /// The first field that is missing, unknown, wrong or cannot be honoured, by its path.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
     let value = json::parse(body)?;
-    Ok(read(Fields::of(&value)?, limits)?)
+    let fields = Fields::of(&value)?;
+    policy::apply(fields, TABLES)?;
+    Ok(read(fields, limits, Map::new())?)
 }
 
-fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<ChatRequest> {
-    policy::apply(fields, &[policy::COMMON, policy::CHAT])?;
+/// Parses a chat request that is to be passed on in another dialect: what cannot be honoured here
+/// may be there, so it is kept in [`ChatRequest::extra`] instead of refused.
+///
+/// # Errors
+/// The first field that is missing or wrong, by its path.
+pub fn parse_forward(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
+    let value = json::parse(body)?;
+    let fields = Fields::of(&value)?;
+    Ok(read(fields, limits, policy::beyond(fields, TABLES))?)
+}
+
+/// What a request may carry.
+const TABLES: &[&[(&str, Rule)]] = &[policy::COMMON, policy::CHAT];
+
+fn read(fields: Fields<'_>, limits: &Limits, extra: Map<String, Value>) -> Parsed<ChatRequest> {
     let model = fields.required_string("model")?.to_owned();
     let messages = message::parse_all(fields, limits)?;
     order::check(&messages)?;
@@ -38,6 +56,9 @@ fn read(fields: Fields<'_>, limits: &Limits) -> Parsed<ChatRequest> {
         reasoning: reasoning::parse(fields)?,
         template,
         decoding,
+        user: fields.string("user")?.or(fields.string("safety_identifier")?).map(str::to_owned),
+        metadata: fields.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        extra,
     })
 }
 

@@ -42,6 +42,7 @@ pub(crate) fn parse(fields: Fields<'_>, limits: &Limits) -> Parsed<Decoding> {
             .integer("priority", i64::from(i8::MIN)..=i64::from(i8::MAX))?
             .and_then(|p| i8::try_from(p).ok())
             .unwrap_or(0),
+        flex: flex(fields)?,
         cache_salt: salt(fields)?,
         structured: structured::parse(fields, limits)?,
         stream: stream(fields)?,
@@ -49,6 +50,9 @@ pub(crate) fn parse(fields: Fields<'_>, limits: &Limits) -> Parsed<Decoding> {
     if decoding.prompt_logprobs.is_some() && decoding.stream.is_some() {
         let why = "it cannot be combined with 'stream'";
         return Err(Fault::unsupported("prompt_logprobs", why));
+    }
+    if decoding.flex && decoding.priority != 0 {
+        return Err(Fault::unsupported("priority", "the service tier 'flex' comes last"));
     }
     if let Some(structured) = decoding.structured.as_ref().filter(|_| decoding.ignore_eos) {
         let why = format!("the shape in '{}' says where the answer ends", structured.field);
@@ -64,6 +68,19 @@ pub(crate) fn check_lengths(decoding: &Decoding) -> Parsed<()> {
             Err(Fault::value("min_tokens", format!("it is greater than the limit of {max} tokens")))
         }
         _ => Ok(()),
+    }
+}
+
+/// OpenAI's service tiers. Those that are sold dearer are not there, and nothing is served faster
+/// for their names.
+pub(crate) fn flex(fields: Fields<'_>) -> Parsed<bool> {
+    match fields.string("service_tier")? {
+        None | Some("auto" | "default") => Ok(false),
+        Some("flex") => Ok(true),
+        Some(_) => {
+            let why = "the service tiers are 'auto', 'default' and 'flex'";
+            Err(Fault::unsupported("service_tier", why))
+        }
     }
 }
 

@@ -5,12 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::answer::put;
 use super::completion::prompts;
 use super::policy;
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
-use crate::json;
+use crate::json::{self, put};
 use crate::limits::Limits;
 use crate::pooling::{EmbeddingRequest, Encoding, Instruction, Truncate};
 use crate::request::Prompt;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::tools;
 use crate::fields::{Fault, Fields, Parsed, short};
 use crate::limits::Limits;
-use crate::request::{Content, Detail, Image, Message, Part, Role};
+use crate::request::{Content, Detail, Image, Message, Part, Role, Thought};
 
 /// Fields that a client copies back from an answer or that only steer a provider's own cache.
 const KNOWN: &[&str] = &[
@@ -53,7 +53,11 @@ fn parse(fields: Fields<'_>) -> Parsed<Message> {
         name: fields.string("name")?.map(str::to_owned),
         tool_calls: fields.each("tool_calls", 1024, |call| tools::call(Fields::of(call)?))?,
         tool_call_id: fields.string("tool_call_id")?.map(str::to_owned),
-        reasoning: reasoning(fields)?,
+        thoughts: reasoning(fields)?
+            .filter(|words| !words.is_empty())
+            .map(Thought::of)
+            .into_iter()
+            .collect(),
     };
     check(&message)?;
     Ok(message)
@@ -74,7 +78,7 @@ fn check(message: &Message) -> Parsed<()> {
         if !message.tool_calls.is_empty() {
             return Err(Fault::value("tool_calls", "only an assistant's message has them"));
         }
-        if message.reasoning.is_some() {
+        if !message.thoughts.is_empty() {
             return Err(Fault::value("reasoning_content", "only an assistant's message has it"));
         }
     }
@@ -89,7 +93,7 @@ fn check(message: &Message) -> Parsed<()> {
         return Err(Fault::missing("name"));
     }
     let may_be_silent =
-        role == Role::Assistant && (!message.tool_calls.is_empty() || message.reasoning.is_some());
+        role == Role::Assistant && (!message.tool_calls.is_empty() || !message.thoughts.is_empty());
     if message.content == Content::Absent && !may_be_silent {
         return Err(Fault::missing("content"));
     }

@@ -6,13 +6,16 @@
 
 mod adapters;
 pub mod answer;
+mod calls;
 mod chat;
 mod completion;
 mod decoding;
 pub mod embeddings;
+mod forward;
 mod message;
 mod order;
 pub mod policy;
+mod read;
 mod reasoning;
 mod render;
 pub mod rerank;
@@ -22,9 +25,15 @@ mod tokenize;
 mod tools;
 
 pub use adapters::{AdapterRequest, parse_load_adapter, parse_unload_adapter};
-pub use chat::parse as parse_chat;
+pub use chat::{parse as parse_chat, parse_forward as parse_chat_forward};
 pub use completion::parse as parse_completion;
+pub(crate) use decoding::flex;
 pub use embeddings::parse as parse_embeddings;
+pub(crate) use forward::effort_of;
+pub(crate) use forward::is_closed;
+pub use forward::{Flavor, render};
+pub(crate) use read::logprob_entry as read_logprob;
+pub use read::{Reader, read_answer, read_error};
 pub use render::{chat_to_json, completion_to_json};
-pub use rerank::{parse_rerank, parse_score};
+pub use rerank::{parse_rerank, parse_score, render_rerank};
 pub use tokenize::{detokenize_answer, parse_detokenize, parse_tokenize, tokenize_answer};

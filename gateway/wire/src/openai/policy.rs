@@ -2,7 +2,7 @@
 //! change the answer, or refused by name. A field in no table is unknown and refused with the
 //! nearest name. These tables are the API's reference; nothing is silently ignored.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::fields::{Fault, Fields, Parsed, unknown};
 
@@ -33,7 +33,7 @@ const BACKENDS: &[&str] = &["\"auto\"", "\"guidance\""];
 const AS_TRAINED: &str = "vectors and scores come as the model's own files say";
 
 /// Fields that chat and plain completions share.
-pub static COMMON: &[(&str, Rule)] = &[
+pub const COMMON: &[(&str, Rule)] = &[
     ("model", Honoured),
     ("max_tokens", Honoured),
     ("min_tokens", Honoured),
@@ -68,7 +68,7 @@ pub static COMMON: &[(&str, Rule)] = &[
     ("prompt_cache_retention", Advisory),
     ("prompt_cache_options", Advisory),
     ("metadata", Advisory),
-    ("service_tier", Only(&["\"auto\"", "\"default\""], "there is one service tier, \"default\"")),
+    ("service_tier", Honoured),
     ("response_format", Honoured),
     ("structured_outputs", Honoured),
     ("guided_json", Honoured),
@@ -98,7 +98,7 @@ pub static COMMON: &[(&str, Rule)] = &[
 ];
 
 /// Fields of chat alone.
-pub static CHAT: &[(&str, Rule)] = &[
+pub const CHAT: &[(&str, Rule)] = &[
     ("messages", Honoured),
     ("tools", Honoured),
     ("tool_choice", Honoured),
@@ -208,8 +208,8 @@ pub static RERANK: &[(&str, Rule)] = &[
     ("return_documents", Honoured),
     ("top_k", Refused("use 'top_n'")),
     ("rank_fields", Refused("send documents as texts")),
-    ("max_chunks_per_doc", Refused("use 'truncate_prompt_tokens'")),
-    ("max_tokens_per_doc", Refused("use 'truncate_prompt_tokens'")),
+    ("max_chunks_per_doc", Refused("use 'max_tokens_per_doc'")),
+    ("max_tokens_per_doc", Honoured),
     ("truncation", Refused("use 'truncate_prompt_tokens'")),
     ("use_activation", Refused(AS_TRAINED)),
     ("raw_scores", Refused(AS_TRAINED)),
@@ -236,6 +236,15 @@ pub(crate) fn apply(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Parsed<()
         }
     }
     Ok(())
+}
+
+/// The fields that [`apply`] would refuse, as they were written.
+pub(crate) fn beyond(fields: Fields<'_>, tables: &[&[(&str, Rule)]]) -> Map<String, Value> {
+    let known = |name: &str| tables.iter().copied().flatten().find(|(known, _)| *known == name);
+    let refused = |(name, value): &(&str, &Value)| {
+        !value.is_null() && known(name).is_none_or(|(_, rule)| check(name, *rule, value).is_err())
+    };
+    fields.entries().filter(refused).map(|(name, value)| (name.to_owned(), value.clone())).collect()
 }
 
 fn check(name: &str, rule: Rule, value: &Value) -> Parsed<()> {

@@ -3,32 +3,37 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::json::set;
 use crate::request::{
     ChatRequest, CompletionRequest, Content, Decoding, Effort, Form, Message, Part, Prompt,
-    Reasoning, Structured, Tag, Template, ToolChoice,
+    Reasoning, Structured, Tag, Template, Thought, ToolChoice,
 };
 
 /// A chat request as JSON. Parsing it gives the same request.
 #[must_use]
 pub fn chat_to_json(request: &ChatRequest) -> Value {
     let mut out = Map::new();
-    put(&mut out, "model", &request.model);
+    set(&mut out, "model", &request.model);
     out.insert("messages".into(), request.messages.iter().map(message).collect());
     if !request.tools.is_empty() {
         let tools = request.tools.iter().map(|tool| tool.value.clone());
         out.insert("tools".into(), tools.collect());
     }
     out.insert("tool_choice".into(), tool_choice(&request.tool_choice));
-    put(&mut out, "parallel_tool_calls", request.parallel_tool_calls);
+    set(&mut out, "parallel_tool_calls", request.parallel_tool_calls);
     reasoning(&mut out, request.reasoning);
     template(&mut out, &request.template);
     decoding(&mut out, &request.decoding);
     if let Some(max) = request.decoding.max_tokens {
-        put(&mut out, "max_completion_tokens", max);
+        set(&mut out, "max_completion_tokens", max);
+    }
+    some(&mut out, "user", request.user.as_ref());
+    if !request.metadata.is_empty() {
+        set(&mut out, "metadata", &request.metadata);
     }
     if let Some(top) = request.decoding.logprobs {
-        put(&mut out, "logprobs", true);
-        put(&mut out, "top_logprobs", top);
+        set(&mut out, "logprobs", true);
+        set(&mut out, "top_logprobs", top);
     }
     Value::Object(out)
 }
@@ -41,43 +46,39 @@ pub fn completion_to_json(request: &CompletionRequest) -> Value {
         Prompt::Tokens(ids) => json!(ids),
     };
     let mut out = Map::new();
-    put(&mut out, "model", &request.model);
+    set(&mut out, "model", &request.model);
     let prompt = match &request.prompts[..] {
         [prompt] => one(prompt),
         prompts => prompts.iter().map(one).collect(),
     };
     out.insert("prompt".into(), prompt);
-    put(&mut out, "echo", request.echo);
-    put(&mut out, "add_special_tokens", request.add_special_tokens);
+    set(&mut out, "echo", request.echo);
+    set(&mut out, "add_special_tokens", request.add_special_tokens);
     decoding(&mut out, &request.decoding);
     some(&mut out, "max_tokens", request.decoding.max_tokens);
     some(&mut out, "logprobs", request.decoding.logprobs);
     Value::Object(out)
 }
 
-fn put(out: &mut Map<String, Value>, name: &str, value: impl serde::Serialize) {
-    out.insert(name.into(), json!(value));
-}
-
-fn some(out: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
+pub(super) fn some(out: &mut Map<String, Value>, name: &str, value: Option<impl serde::Serialize>) {
     if let Some(value) = value {
-        put(out, name, value);
+        set(out, name, value);
     }
 }
 
-fn message(message: &Message) -> Value {
+pub(super) fn message(message: &Message) -> Value {
     let mut out = Map::new();
-    put(&mut out, "role", message.role.name());
+    set(&mut out, "role", message.role.name());
     match &message.content {
         Content::Absent => {}
-        Content::Text(text) => put(&mut out, "content", text),
+        Content::Text(text) => set(&mut out, "content", text),
         Content::Parts(parts) => {
             out.insert("content".into(), parts.iter().map(part).collect());
         }
     }
     some(&mut out, "name", message.name.as_ref());
     some(&mut out, "tool_call_id", message.tool_call_id.as_ref());
-    some(&mut out, "reasoning_content", message.reasoning.as_ref());
+    some(&mut out, "reasoning_content", Thought::words(&message.thoughts));
     if !message.tool_calls.is_empty() {
         let calls = message.tool_calls.iter().map(|call| {
             let function = json!({"name": call.name, "arguments": call.arguments});
@@ -98,7 +99,7 @@ fn part(part: &Part) -> Value {
     }
 }
 
-fn tool_choice(choice: &ToolChoice) -> Value {
+pub(super) fn tool_choice(choice: &ToolChoice) -> Value {
     let named = |name: &String| json!({"type": "function", "function": {"name": name}});
     match choice {
         ToolChoice::Auto => "auto".into(),
@@ -116,11 +117,11 @@ fn tool_choice(choice: &ToolChoice) -> Value {
 fn reasoning(out: &mut Map<String, Value>, reasoning: Reasoning) {
     some(out, "reasoning_effort", reasoning.effort.map(Effort::name));
     some(out, "thinking_token_budget", reasoning.budget);
-    put(out, "include_reasoning", reasoning.include);
+    set(out, "include_reasoning", reasoning.include);
 }
 
 /// Into the field that it came from: errors about it name that field.
-fn structured(out: &mut Map<String, Value>, structured: &Structured) {
+pub(super) fn structured(out: &mut Map<String, Value>, structured: &Structured) {
     let value = match &structured.form {
         Form::JsonObject => json!(true),
         Form::JsonSchema(schema) => schema.clone(),
@@ -138,29 +139,29 @@ fn structured(out: &mut Map<String, Value>, structured: &Structured) {
             some(&mut inner, "name", structured.name.as_ref());
             some(&mut inner, "description", structured.description.as_ref());
             inner.insert("schema".into(), value);
-            put(out, "response_format", json!({"type": "json_schema", "json_schema": inner}));
+            set(out, "response_format", json!({"type": "json_schema", "json_schema": inner}));
         }
-        (Some((outer, inner)), _) => put(out, outer, json!({inner: value})),
-        (None, Form::JsonObject) => put(out, &structured.field, json!({"type": "json_object"})),
-        (None, _) => put(out, &structured.field, value),
+        (Some((outer, inner)), _) => set(out, outer, json!({inner: value})),
+        (None, Form::JsonObject) => set(out, &structured.field, json!({"type": "json_object"})),
+        (None, _) => set(out, &structured.field, value),
     }
 }
 
 fn template(out: &mut Map<String, Value>, template: &Template) {
     if !template.kwargs.is_empty() {
-        put(out, "chat_template_kwargs", &template.kwargs);
+        set(out, "chat_template_kwargs", &template.kwargs);
     }
     if !template.documents.is_empty() {
-        put(out, "documents", &template.documents);
+        set(out, "documents", &template.documents);
     }
-    put(out, "add_generation_prompt", template.add_generation_prompt);
-    put(out, "continue_final_message", template.continue_final_message);
-    put(out, "add_special_tokens", template.add_special_tokens);
+    set(out, "add_generation_prompt", template.add_generation_prompt);
+    set(out, "continue_final_message", template.continue_final_message);
+    set(out, "add_special_tokens", template.add_special_tokens);
 }
 
 fn decoding(out: &mut Map<String, Value>, decoding: &Decoding) {
-    put(out, "n", decoding.choices);
-    put(out, "min_tokens", decoding.min_tokens);
+    set(out, "n", decoding.choices);
+    set(out, "min_tokens", decoding.min_tokens);
     some(out, "temperature", decoding.temperature);
     some(out, "top_p", decoding.top_p);
     some(out, "top_k", decoding.top_k);
@@ -172,13 +173,14 @@ fn decoding(out: &mut Map<String, Value>, decoding: &Decoding) {
     some(out, "seed", decoding.seed);
     some(out, "prompt_logprobs", decoding.prompt_logprobs);
     some(out, "cache_salt", decoding.cache_salt.as_ref());
-    put(out, "stop", &decoding.stop);
-    put(out, "stop_token_ids", &decoding.stop_token_ids);
-    put(out, "include_stop_str_in_output", decoding.include_stop);
-    put(out, "skip_special_tokens", decoding.skip_special_tokens);
-    put(out, "ignore_eos", decoding.ignore_eos);
-    put(out, "return_token_ids", decoding.return_token_ids);
-    put(out, "priority", decoding.priority);
+    set(out, "stop", &decoding.stop);
+    set(out, "stop_token_ids", &decoding.stop_token_ids);
+    set(out, "include_stop_str_in_output", decoding.include_stop);
+    set(out, "skip_special_tokens", decoding.skip_special_tokens);
+    set(out, "ignore_eos", decoding.ignore_eos);
+    set(out, "return_token_ids", decoding.return_token_ids);
+    set(out, "priority", decoding.priority);
+    some(out, "service_tier", decoding.flex.then_some("flex"));
     if !decoding.logit_bias.is_empty() {
         let map = decoding.logit_bias.iter().map(|(id, bias)| (id.to_string(), json!(bias)));
         out.insert("logit_bias".into(), Value::Object(map.collect()));
@@ -187,7 +189,7 @@ fn decoding(out: &mut Map<String, Value>, decoding: &Decoding) {
         structured(out, shape);
     }
     if let Some(stream) = decoding.stream {
-        put(out, "stream", true);
+        set(out, "stream", true);
         let options = json!({
             "include_usage": stream.include_usage,
             "continuous_usage_stats": stream.continuous_usage,

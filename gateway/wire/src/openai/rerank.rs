@@ -1,23 +1,24 @@
-//! `POST /v1/rerank` in the shape that Jina and Cohere share, and `POST /v1/score` in vLLM's.
-//! Sources: their API references.
+//! `POST /v1/rerank` in the shape that Jina and the first version of Cohere's share, and
+//! `POST /v1/score` in vLLM's. Sources: their API references.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::answer::{Head, put};
 use super::embeddings::{truncate, usage};
 use super::policy;
+use crate::answer::Head;
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed, bound};
-use crate::json;
+use crate::json::put;
 use crate::limits::Limits;
-use crate::pooling::{RerankRequest, ScoreRequest};
+use crate::lost::Lost;
+use crate::pooling::{RerankRequest, ScoreRequest, Truncate};
 
 /// Parses a request to rank documents.
 ///
 /// # Errors
 /// The first field that is missing, unknown, wrong or cannot be honoured, by its path.
 pub fn parse_rerank(body: &[u8], limits: &Limits) -> Result<RerankRequest, ApiError> {
-    let value = json::parse(body)?;
+    let value = crate::json::parse(body)?;
     Ok(rerank(Fields::of(&value)?, limits)?)
 }
 
@@ -26,7 +27,7 @@ pub fn parse_rerank(body: &[u8], limits: &Limits) -> Result<RerankRequest, ApiEr
 /// # Errors
 /// As [`parse_rerank`].
 pub fn parse_score(body: &[u8], limits: &Limits) -> Result<ScoreRequest, ApiError> {
-    let value = json::parse(body)?;
+    let value = crate::json::parse(body)?;
     Ok(score(Fields::of(&value)?, limits)?)
 }
 
@@ -34,6 +35,19 @@ fn rerank(fields: Fields<'_>, limits: &Limits) -> Parsed<RerankRequest> {
     policy::apply(fields, &[policy::POOLING, policy::RERANK])?;
     let model = fields.required_string("model")?.to_owned();
     let query = fields.required_string("query")?.to_owned();
+    Ok(RerankRequest {
+        model,
+        query,
+        documents: documents(fields, limits)?,
+        top_n: top_n(fields)?,
+        return_documents: fields.boolean("return_documents", true)?,
+        document_tokens: document_tokens(fields)?,
+        truncate: truncate(fields)?,
+    })
+}
+
+/// What is ranked: one document at least.
+pub(crate) fn documents(fields: Fields<'_>, limits: &Limits) -> Parsed<Vec<String>> {
     if fields.get("documents").is_none() {
         return Err(Fault::missing("documents"));
     }
@@ -41,15 +55,51 @@ fn rerank(fields: Fields<'_>, limits: &Limits) -> Parsed<RerankRequest> {
     if documents.is_empty() {
         return Err(Fault::range("documents", "expected at least one document", "empty_array"));
     }
-    let top_n = fields.natural("top_n", 1..=u32::MAX)?;
-    Ok(RerankRequest {
-        model,
-        query,
-        documents,
-        top_n: top_n.and_then(|n| usize::try_from(n).ok()),
-        return_documents: fields.boolean("return_documents", true)?,
-        truncate: truncate(fields)?,
-    })
+    Ok(documents)
+}
+
+/// Tokens that are read of each document.
+pub(crate) fn document_tokens(fields: Fields<'_>) -> Parsed<Option<usize>> {
+    let most = fields.natural("max_tokens_per_doc", 1..=u32::MAX)?;
+    Ok(most.and_then(|n| usize::try_from(n).ok()))
+}
+
+/// Only so many of the best.
+pub(crate) fn top_n(fields: Fields<'_>) -> Parsed<Option<usize>> {
+    let most = fields.natural("top_n", 1..=u32::MAX)?;
+    Ok(most.and_then(|n| usize::try_from(n).ok()))
+}
+
+/// The request for a provider that speaks this dialect. `extended`: it knows what engines have
+/// added to it. The documents need not come back: whoever asked has them.
+#[must_use]
+pub fn render_rerank(request: &RerankRequest, extended: bool, lost: &mut Lost) -> Value {
+    let mut out = json!({
+        "model": request.model,
+        "query": request.query,
+        "documents": request.documents,
+        "return_documents": false,
+    });
+    if let Some(most) = request.top_n {
+        out["top_n"] = most.into();
+    }
+    let cut = match request.truncate {
+        Truncate::Never => None,
+        Truncate::ToModel => Some(-1),
+        Truncate::To(tokens) => Some(i64::try_from(tokens).unwrap_or(i64::MAX)),
+    };
+    match (request.document_tokens, extended) {
+        (Some(tokens), true) => out["max_tokens_per_doc"] = tokens.into(),
+        (Some(_), false) => lost.field("max_tokens_per_doc"),
+        (None, _) => {}
+    }
+    match (cut, extended) {
+        (Some(tokens), true) => out["truncate_prompt_tokens"] = tokens.into(),
+        // Who knows no word for it cuts or refuses as it is used to.
+        (None | Some(-1), _) => {}
+        (Some(_), false) => lost.field("truncate_prompt_tokens"),
+    }
+    out
 }
 
 /// A string, or an object of a text and nothing else: which field of others counts is a guess.

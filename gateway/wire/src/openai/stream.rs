@@ -6,83 +6,17 @@
 //! that broke ends with an `error` event and without `[DONE]`; a call's id and name come once,
 //! then only its index with more of its arguments.
 
-use serde::Serialize;
-
-use super::answer::{
-    self, Head, call_head, chat_logprobs, finish_name, legacy_logprobs, put, token_ids,
-};
-use crate::answer::{Finish, TokenLogprob, Usage};
+use super::answer::{self, call_head, chat_logprobs, finish_name, legacy_logprobs, token_ids};
+use crate::answer::{Head, Usage};
 use crate::error::ApiError;
+use crate::json::put;
+use crate::piece::{self, Delta, Piece, Remark};
 use crate::request::StreamOptions;
 
 /// Keeps proxies and clients from giving up while no token is there yet.
-pub const PING: &[u8] = b": ping\n\n";
+const PING: &[u8] = b": ping\n\n";
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
-
-/// What an event adds to a choice. Plain completions have content alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Delta<'a> {
-    /// Nothing: only what stands beside it.
-    #[default]
-    None,
-    /// Text.
-    Content(&'a str),
-    /// Thoughts.
-    Reasoning(&'a str),
-    /// A call begins. Its arguments follow.
-    CallStart {
-        /// Its number within the choice, from 0.
-        index: u32,
-        /// Its id.
-        id: &'a str,
-        /// Name of the function.
-        name: &'a str,
-    },
-    /// More of a call's arguments.
-    Arguments {
-        /// The call's number.
-        index: u32,
-        /// The next of the JSON text.
-        text: &'a str,
-    },
-}
-
-/// What one event says about one choice.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Piece<'a> {
-    /// The choice.
-    pub index: u32,
-    /// What is new.
-    pub delta: Delta<'a>,
-    /// One per new token, when asked for.
-    pub logprobs: Option<&'a [TokenLogprob]>,
-    /// The new tokens, when asked for.
-    pub token_ids: Option<&'a [u32]>,
-    /// The prompt's tokens, when asked for and in a choice's first event.
-    pub prompt_token_ids: Option<&'a [u32]>,
-    /// Set in a choice's last event.
-    pub finish: Option<Finish>,
-    /// Tokens so far, for callers that want them in every event.
-    pub usage: Option<Usage>,
-}
-
-/// What is said of a whole stream beside OpenAI's fields.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Remark<'a> {
-    /// What it has cost, in dollars.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cost_usd: Option<String>,
-    /// Why it ends where it does.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub notice: Option<&'a str>,
-}
-
-impl Remark<'_> {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
 
 /// Which of the two routes is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,31 +50,6 @@ impl Writer {
         head.open(&mut prefix, object);
         prefix.extend_from_slice(b",\"choices\":[");
         Self { kind, prefix, options, offsets: vec![0; choices] }
-    }
-
-    /// A choice's first event: the role and no text yet. Plain completions have none.
-    pub fn start(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
-        if self.kind == Kind::Chat {
-            self.chat_head(out, piece);
-            out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}");
-            self.chat_tail(out, piece);
-        }
-    }
-
-    /// Something new or the end of a choice.
-    ///
-    /// # Panics
-    /// Thoughts or a call in a plain completion.
-    pub fn piece(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
-        match self.kind {
-            Kind::Completion => self.completion(out, piece),
-            Kind::Chat => {
-                // Written in place: the text is copied once, from the token to the socket.
-                self.chat_head(out, piece);
-                chat_delta(out, piece.delta);
-                self.chat_tail(out, piece);
-            }
-        }
     }
 
     fn chat_head(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
@@ -187,17 +96,47 @@ impl Writer {
     }
 
     fn usage_so_far(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
-        if let Some(usage) = &piece.usage {
+        if let Some(usage) = piece.usage.as_ref().filter(|_| self.options.continuous_usage) {
             out.extend_from_slice(b",\"usage\":");
             answer::write_usage(out, usage);
         } else if self.options.include_usage {
             out.extend_from_slice(b",\"usage\":null");
         }
     }
+}
 
-    /// The stream came to its natural end. A remark stands beside the usage where that is asked
-    /// for, else in a comment, which every client skips.
-    pub fn end(&self, out: &mut Vec<u8>, usage: &Usage, remark: &Remark<'_>) {
+impl piece::Writer for Writer {
+    /// The role and no text yet. Plain completions have no such event.
+    fn start(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        if self.kind == Kind::Chat {
+            self.chat_head(out, piece);
+            out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}");
+            self.chat_tail(out, piece);
+        }
+    }
+
+    fn piece(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+        // A provider may answer more than it was asked for.
+        if usize::try_from(piece.index).is_ok_and(|at| at >= self.offsets.len()) {
+            return;
+        }
+        // OpenAI's chat has no word for a seal, and plain completions have content alone.
+        match (self.kind, piece.delta) {
+            (_, Delta::Seal(_)) => {}
+            (Kind::Completion, Delta::None | Delta::Content(_)) => self.completion(out, piece),
+            (Kind::Completion, _) => {}
+            (Kind::Chat, delta) => {
+                // Written in place: the text is copied once, from the token to the socket.
+                self.chat_head(out, piece);
+                chat_delta(out, delta);
+                self.chat_tail(out, piece);
+            }
+        }
+    }
+
+    /// A remark stands beside the usage where that is asked for, else in a comment, which every
+    /// client skips.
+    fn end(&mut self, out: &mut Vec<u8>, usage: &Usage, remark: &Remark<'_>) {
         if self.options.include_usage {
             out.extend_from_slice(&self.prefix);
             out.extend_from_slice(b"],\"usage\":");
@@ -207,12 +146,21 @@ impl Writer {
                 put(out, remark);
             }
             out.extend_from_slice(b"}\n\n");
-        } else if !remark.is_empty() {
-            out.extend_from_slice(b": hearth ");
-            put(out, remark);
-            out.extend_from_slice(b"\n\n");
+        } else {
+            remark.comment(out);
         }
         out.extend_from_slice(DONE);
+    }
+
+    /// Nothing follows, no `[DONE]` either.
+    fn error(&mut self, out: &mut Vec<u8>, error: &ApiError) {
+        out.extend_from_slice(b"data: ");
+        out.extend_from_slice(&answer::error(error));
+        out.extend_from_slice(b"\n\n");
+    }
+
+    fn ping(&mut self, out: &mut Vec<u8>) {
+        out.extend_from_slice(PING);
     }
 }
 
@@ -228,7 +176,8 @@ fn chat_delta(out: &mut Vec<u8>, delta: Delta<'_>) {
         out.push(b',');
     };
     match delta {
-        Delta::None => out.extend_from_slice(b"{}"),
+        Delta::None | Delta::Seal(_) => out.extend_from_slice(b"{}"),
+        Delta::Refusal(new) => text(out, b"{\"refusal\":", new, b"}"),
         Delta::Content(new) => text(out, b"{\"content\":", new, b"}"),
         Delta::Reasoning(new) => text(out, b"{\"reasoning_content\":", new, b"}"),
         Delta::CallStart { index, id, name } => {
@@ -246,11 +195,4 @@ fn chat_delta(out: &mut Vec<u8>, delta: Delta<'_>) {
 fn finish(out: &mut Vec<u8>, piece: &Piece<'_>) {
     out.extend_from_slice(b",\"finish_reason\":");
     put(out, &piece.finish.map(finish_name));
-}
-
-/// The stream broke. Nothing follows, so that no client takes it for a whole answer.
-pub fn error(out: &mut Vec<u8>, error: &ApiError) {
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(&answer::error(error));
-    out.extend_from_slice(b"\n\n");
 }

@@ -1,4 +1,43 @@
-//! How much a model thinks before it answers, and whether the caller sees it.
+//! How much a model thinks before it answers, whether the caller sees it, and what it thought.
+
+/// Thoughts of one turn, or a part of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Thought {
+    /// In words; empty where the provider shows none.
+    pub text: String,
+    /// What the provider seals them with and wants back unchanged.
+    pub seal: Option<Seal>,
+}
+
+/// A provider's proof that thoughts are its own. Of no meaning to anybody else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seal {
+    /// A signature of the words: Anthropic's thinking blocks, Gemini's thought signatures.
+    Signature(String),
+    /// The thoughts themselves, unreadable, in place of words: Anthropic's redacted thinking.
+    Redacted(String),
+    /// The thoughts themselves, unreadable, beside a summary: items of Responses.
+    Encrypted {
+        /// The item's id.
+        id: String,
+        /// Its content.
+        content: String,
+    },
+}
+
+impl Thought {
+    /// Thoughts in words alone.
+    pub fn of(text: impl Into<String>) -> Self {
+        Self { text: text.into(), seal: None }
+    }
+
+    /// The words of all of them; `None` where there are none.
+    #[must_use]
+    pub fn words(thoughts: &[Self]) -> Option<String> {
+        let words: String = thoughts.iter().map(|thought| &*thought.text).collect();
+        (!words.is_empty()).then_some(words)
+    }
+}
 
 /// How hard a model thinks. What that means is the model family's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

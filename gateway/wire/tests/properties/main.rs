@@ -1,18 +1,19 @@
 //! Properties over many inputs: parsing loses nothing, a stream's bytes are serde_json's, and no
 //! bytes make a parser panic.
 
+mod fuzz;
 mod requests;
+mod rest;
 
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use requests::{chat, decoding, name, prompts, text};
 use serde_json::{Value, json};
-use wire::openai::answer::Head;
-use wire::openai::stream::{Delta, Kind, Piece, Writer};
+use wire::openai::stream::{Kind, Writer};
 use wire::{
-    Call, CompletionRequest, Decoding, Finish, Limits, StreamOptions, TokenLogprob, TopLogprob,
-    Usage, openai,
+    Call, Choice, CompletionRequest, Decoding, Delta, Finish, Head, Limits, Piece, StreamOptions,
+    Thought, TokenLogprob, TopLogprob, Usage, Writer as _, openai,
 };
 
 fn entry() -> impl Strategy<Value = TokenLogprob> {
@@ -37,11 +38,12 @@ fn delta<'a>(kind: usize, index: u32, id: &'a str, text: &'a str) -> Delta<'a> {
         1 => Delta::Content(text),
         2 => Delta::Reasoning(text),
         3 => Delta::CallStart { index, id, name: text },
+        4 => Delta::Refusal(text),
         _ => Delta::Arguments { index, text },
     }
 }
 
-const ENDS: [Finish; 3] = [Finish::Stop, Finish::Length, Finish::ToolCalls];
+const ENDS: [Finish; 4] = [Finish::Stop, Finish::Length, Finish::ToolCalls, Finish::Refused];
 
 /// The chunk as a tree: what the writer must equal.
 fn chunk(head: &Head, piece: &Piece<'_>, include_usage: bool) -> Value {
@@ -67,11 +69,14 @@ fn chunk(head: &Head, piece: &Piece<'_>, include_usage: bool) -> Value {
         Finish::Stop => "stop",
         Finish::Length => "length",
         Finish::ToolCalls => "tool_calls",
+        Finish::Refused => "content_filter",
     });
     let delta = match piece.delta {
         Delta::None => json!({}),
         Delta::Content(text) => json!({"content": text}),
         Delta::Reasoning(text) => json!({"reasoning_content": text}),
+        Delta::Refusal(text) => json!({"refusal": text}),
+        Delta::Seal(_) => unreachable!("this dialect has none"),
         Delta::CallStart { index, id, name } => {
             let function = json!({"name": name, "arguments": ""});
             json!({"tool_calls":
@@ -120,12 +125,12 @@ proptest! {
     fn stream_bytes_are_serde_jsons(
         text in text(), model in text(), index in 0..200_u32,
         entries in option::of(vec(entry(), 0..3)), ids in option::of(vec(any::<u32>(), 0..4)),
-        include_usage in any::<bool>(), end in option::of(0..3_usize),
-        (kind, call, id) in (0..5_usize, any::<u32>(), text()),
+        include_usage in any::<bool>(), end in option::of(0..4_usize),
+        (kind, call, id) in (0..6_usize, any::<u32>(), text()),
     ) {
-        let head = Head { id: "chatcmpl-1".into(), created: 7, model };
+        let head = Head { id: "chatcmpl-1".into(), created: 7, model, service_tier: None };
         let options = StreamOptions { include_usage, continuous_usage: false };
-        let mut writer = Writer::new(Kind::Chat, &head, options, 1);
+        let mut writer = Writer::new(Kind::Chat, &head, options, 200);
         let piece = Piece {
             index, delta: delta(kind, call, &id, &text), logprobs: entries.as_deref(),
             token_ids: ids.as_deref(), finish: end.map(|end| ENDS[end]), ..Piece::default()
@@ -141,7 +146,7 @@ proptest! {
         text in text(), entries in vec(entry(), 0..3), reasoning in option::of(text()),
         calls in vec((text(), text(), text()), 0..3),
     ) {
-        let head = Head { id: "x".into(), created: 7, model: "m\"".into() };
+        let head = Head { id: "x".into(), created: 7, model: "m\"".into(), service_tier: None };
         let tool_calls: Vec<Call> = calls
             .into_iter()
             .map(|(id, name, arguments)| Call { id, name, arguments })
@@ -150,7 +155,7 @@ proptest! {
         if text.is_empty() && !tool_calls.is_empty() {
             message["content"] = Value::Null;
         }
-        if let Some(reasoning) = &reasoning {
+        if let Some(reasoning) = reasoning.as_ref().filter(|words| !words.is_empty()) {
             message["reasoning_content"] = json!(reasoning);
         }
         let call = |Call { id, name, arguments }: &Call| {
@@ -161,13 +166,15 @@ proptest! {
             message["tool_calls"] = tool_calls.iter().map(call).collect();
         }
         message["refusal"] = Value::Null;
-        let choice = wire::Choice {
-            index: 0, text, reasoning, tool_calls, finish: Finish::Stop,
+        let choice = Choice {
+            thoughts: reasoning.map(Thought::of).into_iter().collect(), tool_calls,
             logprobs: Some(entries.clone()), token_ids: Some(vec![1, 2]),
             prompt_token_ids: Some(vec![3]), prompt_logprobs: Some(entries),
+            ..Choice::text(0, text, Finish::Stop)
         };
         let usage = Usage {
             prompt_tokens: 2, cached_tokens: 1, completion_tokens: 3, reasoning_tokens: 2,
+            ..Usage::default()
         };
         let expect = json!({"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5,
             "prompt_tokens_details": {"cached_tokens": 1},
@@ -180,93 +187,5 @@ proptest! {
         let plain = read(&openai::answer::completion(&head, &[choice], &usage));
         prop_assert_eq!(plain["usage"].to_string(), expect.to_string());
         prop_assert!(plain["choices"][0]["text"].is_string());
-    }
-}
-
-/// A small generator, so that a failing round is named by its number alone.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 11).unwrap_or(0) % sides
-    }
-}
-
-const SEEDS: [&str; 9] = [
-    r#"{"model":"m","messages":[{"role":"system","content":[{"type":"text","text":"\u00e9"}]},{"role":"assistant","content":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"x"}],"tools":[{"type":"function","function":{"name":"f","parameters":{}}}],"stop":["a"],"logit_bias":{"1":-1.5},"stream":true,"stream_options":{"include_usage":true}}"#,
-    r#"{"model":"m","messages":[{"role":"user","content":"x"}],"tools":[{"type":"function","function":{"name":"f","strict":true}}],"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"f"}}]}},"response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"object"}}},"reasoning":{"effort":"low","max_tokens":5}}"#,
-    r#"{"model":"m","prompt":"x","structured_outputs":{"structural_tag":"{\"structures\":[{\"begin\":\"<a>\",\"schema\":{},\"end\":\"</a>\"}],\"triggers\":[\"<\"]}"},"ignore_eos":false}"#,
-    r#"{"model":"m","prompt":[[1,2],[3]],"n":2,"logprobs":3,"echo":true,"seed":-9,"max_tokens":5}"#,
-    r#"{"messages":[{"role":"user","content":"x"}],"chat_template_kwargs":{"a":[{}]}}"#,
-    r#"{"tokens":[1,2,3],"model":null}"#,
-    r#"{"model":"m","input":["a",[1,2]],"encoding_format":"base64","dimensions":3,"truncate_prompt_tokens":-1}"#,
-    r#"{"model":"m","query":"q","documents":["a",{"text":"b"}],"top_n":1,"return_documents":false}"#,
-    r#"{"model":"m","text_1":["a"],"text_2":["b","c"],"truncate_prompt_tokens":8}"#,
-];
-
-const PIECES: [&str; 16] = [
-    "[",
-    "]",
-    "{",
-    "}",
-    "null",
-    "-1",
-    "1e400",
-    "5.0",
-    "\"\"",
-    "\\ud800",
-    ",",
-    ":",
-    "true",
-    "18446744073709551616",
-    "\"type\"",
-    "\u{fffd}",
-];
-
-#[test]
-fn no_bytes_panic_a_parser() {
-    let limits = Limits::default();
-    let rounds = std::env::var("WIRE_FUZZ_ROUNDS").ok().and_then(|n| n.parse().ok());
-    for round in 1..rounds.unwrap_or(20_000_u64) {
-        let mut dice = Dice(round.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        let mut body = SEEDS[dice.roll(SEEDS.len())].as_bytes().to_vec();
-        for _ in 0..=dice.roll(6) {
-            let at = dice.roll(body.len().max(1)).min(body.len());
-            match dice.roll(5) {
-                0 => body.truncate(at),
-                1 if at < body.len() => body[at] = u8::try_from(dice.roll(256)).unwrap_or(0),
-                2 => {
-                    let piece = PIECES[dice.roll(PIECES.len())].repeat(1 + dice.roll(3));
-                    body.splice(at..at, piece.bytes());
-                }
-                3 => {
-                    let end = (at + dice.roll(20)).min(body.len());
-                    body.drain(at..end);
-                }
-                _ => {
-                    let end = (at + dice.roll(30)).min(body.len());
-                    let copy = body[at..end].to_vec();
-                    body.splice(at..at, copy);
-                }
-            }
-        }
-        let errors = [
-            openai::parse_chat(&body, &limits).err(),
-            openai::parse_completion(&body, &limits).err(),
-            openai::parse_tokenize(&body, &limits).err(),
-            openai::parse_detokenize(&body).err(),
-            openai::parse_embeddings(&body, &limits).err(),
-            openai::parse_rerank(&body, &limits).err(),
-            openai::parse_score(&body, &limits).err(),
-        ];
-        for error in errors.into_iter().flatten() {
-            assert!(!error.message.is_empty() && error.message.len() < 2000, "round {round}");
-            let shape: Value =
-                serde_json::from_slice(&openai::answer::error(&error)).expect("JSON");
-            assert!(shape["error"]["type"].is_string());
-        }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use wire::{
     ChatRequest, Content, Decoding, Detail, Effort, Form, Image, Message, Part, Prompt, Reasoning,
-    Role, StreamOptions, Structured, Tag, Template, Tool, ToolCall, ToolChoice,
+    Role, StreamOptions, Structured, Tag, Template, Thought, Tool, ToolCall, ToolChoice,
 };
 
 pub(super) fn text() -> impl Strategy<Value = String> {
@@ -45,7 +45,8 @@ fn turn() -> impl Strategy<Value = Vec<Message>> {
                     ToolCall { id: format!("{id}{at}"), name, arguments }
                 });
                 said.tool_calls = numbered.collect();
-                said.reasoning = reasoning;
+                let words = reasoning.filter(|words| !words.is_empty());
+                said.thoughts = words.map(Thought::of).into_iter().collect();
                 if !said.tool_calls.is_empty() {
                     said.content = Content::Absent;
                 }
@@ -199,7 +200,9 @@ pub(super) fn decoding() -> impl Strategy<Value = Decoding> {
             logprobs,
             prompt_logprobs: prompt_logprobs.filter(|_| stream.is_none()),
             return_token_ids,
-            priority,
+            // What comes last has no other place.
+            priority: if choices % 4 == 0 { 0 } else { priority },
+            flex: choices % 4 == 0,
             cache_salt,
             structured,
             stream: stream.map(|(include_usage, continuous_usage)| StreamOptions {
@@ -223,6 +226,8 @@ pub(super) fn chat() -> impl Strategy<Value = ChatRequest> {
                 && messages.last().is_some_and(|m| m.content != Content::Absent),
             ..Template::default()
         };
+        let user = kwarg.clone();
+        let metadata = user.iter().map(|text| ("key".to_owned(), json!(text))).collect();
         if let Some(value) = kwarg {
             template.documents.push(json!({"text": value}));
             template.kwargs.insert("key".into(), json!([value, null, 1]));
@@ -236,6 +241,9 @@ pub(super) fn chat() -> impl Strategy<Value = ChatRequest> {
             reasoning,
             template,
             decoding,
+            user,
+            metadata,
+            extra: Map::new(),
         }
     })
 }

@@ -6,7 +6,9 @@ mod structured;
 mod tools;
 
 use serde_json::{Value, json};
-use wire::{ApiError, ChatRequest, Content, Limits, Part, Prompt, Role, ToolChoice, openai};
+use wire::{
+    ApiError, ChatRequest, Content, Limits, Part, Prompt, Role, Thought, ToolChoice, openai,
+};
 
 fn chat(extra: &Value) -> Result<ChatRequest, ApiError> {
     let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
@@ -28,7 +30,7 @@ fn completion(extra: &Value) -> Result<wire::CompletionRequest, ApiError> {
 fn check<T: std::fmt::Debug>(got: Result<T, ApiError>, param: &str, code: &str) {
     let error = got.expect_err(param);
     assert_eq!(error.param.as_deref(), Some(param), "{error}");
-    assert_eq!(error.code, Some(code), "{error}");
+    assert_eq!(error.code.as_deref(), Some(code), "{error}");
     assert!(error.message.contains(&format!("'{param}'")), "{error}");
 }
 
@@ -174,6 +176,14 @@ fn neutral_and_advisory_fields_pass() {
         "suffix_is_unknown_but": null
     });
     check(chat(&extra), "suffix_is_unknown_but", "unknown_parameter");
+    for tier in ["priority", "scale", "Flex", ""] {
+        check(chat(&json!({"service_tier": tier})), "service_tier", "unsupported_parameter");
+    }
+    let both = json!({"service_tier": "flex", "priority": 3});
+    check(chat(&both), "priority", "unsupported_parameter");
+    let flex = json!({"service_tier": "flex", "priority": 0});
+    assert!(chat(&flex).expect("accepted").decoding.flex);
+    assert!(completion(&flex).expect("accepted").decoding.flex);
     let mut extra = extra;
     extra.as_object_mut().expect("an object").shift_remove("suffix_is_unknown_but");
     let request = chat(&extra).expect("accepted");
@@ -206,7 +216,7 @@ fn a_replayed_answer_is_accepted() {
         Content::Parts(["a", "b"].map(|text| Part::Text(text.into())).to_vec())
     );
     assert_eq!(request.messages[2].role, Role::Assistant);
-    assert_eq!(request.messages[2].reasoning.as_deref(), Some("hm"));
+    assert_eq!(Thought::words(&request.messages[2].thoughts).as_deref(), Some("hm"));
     assert_eq!(request.messages[2].tool_calls[0].arguments, "{");
     assert_eq!(request.messages[4].content, Content::Text("no".into()));
     let kept = request.tools[0].parameters().map(Value::to_string);
@@ -233,7 +243,7 @@ fn the_four_kinds_of_prompt() {
 fn bytes_that_are_no_request() {
     let check = |body: &[u8], code: &str, says: &str| {
         let error = openai::parse_chat(body, &Limits::default()).expect_err(says);
-        assert_eq!(error.code, Some(code), "{error}");
+        assert_eq!(error.code.as_deref(), Some(code), "{error}");
         assert!(error.message.contains(says), "{error}");
         assert_eq!(error.param, None);
     };

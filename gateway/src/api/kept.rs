@@ -1,0 +1,387 @@
+//! Responses and conversations that are kept, so that a later request can go on with them.
+//!
+//! They lie in the governor's database, sealed, for as long as the configuration or the
+//! organisation says; where nobody governs they lie in this process's memory for an hour. They are
+//! known to whoever shares the books with the one who made them (a project, or a fixed key), and
+//! to nobody else. What is made of one is no less secret than it.
+
+mod memory;
+mod responses;
+mod shelf;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use govern::kept::{KeptError, Kind, Range, Sheet};
+use govern::policy::Label;
+use govern::secret::Secret;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+use wire::responses::Request;
+use wire::{ApiError, ErrorKind};
+
+use super::App;
+use super::envelope::Caller;
+use super::error::Failure;
+use super::surface::Page;
+
+pub(super) use responses::{Listing, cancel, delete, get, include, items};
+pub(super) use shelf::{Owner, Shelf};
+
+/// Items of a conversation that a request can go on with.
+pub(super) const ITEMS_MAX: usize = 10_000;
+
+/// Longest wait of an answer's last byte for what it leaves behind.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What an answer says that could not be kept.
+pub(super) const MISSED: &str = "This response could not be kept.";
+
+/// What a request goes on with.
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    /// Items of earlier requests and responses, or of a conversation.
+    history: Vec<Value>,
+    /// How secret they are.
+    pub(super) label: Option<Label>,
+    /// Where the conversation goes on.
+    next: i64,
+}
+
+/// What a response leaves behind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Kept {
+    /// Items of its own request.
+    input: Vec<Value>,
+    response: Value,
+    /// The conversation that it belongs to, and where it stood then.
+    conversation: Option<(String, i64)>,
+}
+
+/// What a request says that it goes on with.
+#[derive(Deserialize)]
+struct GoesOn {
+    previous_response_id: Option<Value>,
+    conversation: Option<Value>,
+}
+
+/// Looks up what a request goes on with; `None`: it begins anew, or says what makes no sense, which
+/// its parser will find.
+pub(super) async fn look_up(
+    app: &App,
+    caller: &Caller,
+    body: &[u8],
+) -> Option<Result<Arc<Past>, Failure>> {
+    let GoesOn { previous_response_id, conversation } = serde_json::from_slice(body).ok()?;
+    let owner = Owner::of(caller);
+    let found = match (previous_response_id, conversation) {
+        (Some(Value::String(id)), None | Some(Value::Null)) => before(app, &owner, &id).await,
+        (None | Some(Value::Null), Some(said)) => {
+            let id = said.as_str().or_else(|| said.get("id")?.as_str())?;
+            within(app, &owner, id).await
+        }
+        _ => return None,
+    };
+    Some(found.map(Arc::new))
+}
+
+/// All that stands before a response that goes on with this one.
+async fn before(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
+    let refuse = |error| match error {
+        KeptError::Missing(id) => {
+            let error = unknown("response", &id).error;
+            let code = "previous_response_not_found";
+            let error = ApiError::new(ErrorKind::Invalid, code, error.message);
+            error.with_param("previous_response_id").into()
+        }
+        other => trouble(&other),
+    };
+    let mut past = Past::default();
+    for sheet in app.kept.chain(owner, id).await.map_err(refuse)? {
+        if sheet.lost_at != 0 {
+            let message = "The response is still being made; wait until it is completed.";
+            let error = ApiError::new(ErrorKind::Invalid, "response_not_completed", message);
+            return Err(error.with_param("previous_response_id").into());
+        }
+        past.label = past.label.max(Some(sheet.label));
+        let kept: Kept = read(&sheet)?;
+        if let Some((conversation, next)) = kept.conversation {
+            let earlier = app.kept.items(owner, &conversation, ALL).await.map_err(refuse)?;
+            for item in earlier.iter().filter(|item| item.place < next) {
+                past.history.push(read(item)?);
+            }
+        }
+        past.history.extend(kept.input);
+        past.history.extend(outputs(&kept.response).cloned());
+    }
+    Ok(past)
+}
+
+/// One more than there may be.
+const ALL: Range = Range { after: None, ascending: true, limit: ITEMS_MAX + 1 };
+
+/// All that a conversation holds.
+async fn within(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
+    let whole = app.kept.kept(owner, (Kind::Conversation, "", id)).await;
+    let whole = whole.map_err(|error| failed("conversation", &error));
+    let whole = whole.map_err(|mut failure| {
+        failure.error.param = Some("conversation".to_owned());
+        failure
+    })?;
+    let items = app.kept.items(owner, id, ALL).await.map_err(|error| trouble(&error))?;
+    if items.len() > ITEMS_MAX {
+        let message = format!("The conversation has more than {ITEMS_MAX} items.");
+        let error = ApiError::new(ErrorKind::Invalid, "conversation_too_long", message);
+        return Err(error.with_param("conversation").into());
+    }
+    let label = items.iter().map(|item| item.label).max().max(Some(whole.label));
+    let history = items.iter().map(read).collect::<Result<_, _>>()?;
+    Ok(Past { history, label, next: whole.place })
+}
+
+fn outputs(response: &Value) -> impl Iterator<Item = &Value> {
+    response.get("output").and_then(Value::as_array).into_iter().flatten()
+}
+
+/// What a sheet says.
+pub(super) fn read<T: for<'a> Deserialize<'a>>(sheet: &Sheet) -> Result<T, Failure> {
+    serde_json::from_slice(sheet.content.expose()).map_err(|_| damaged())
+}
+
+/// A sheet that says this, made now.
+pub(super) fn sheet(kind: Kind, id: &str, label: Label, content: &Value) -> Sheet {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Sheet {
+        kind,
+        id: id.to_owned(),
+        parent: String::new(),
+        place: 0,
+        label,
+        at: i64::try_from(now.as_millis()).unwrap_or(i64::MAX),
+        lost_at: 0,
+        content: Secret::new(content.to_string().into_bytes()),
+    }
+}
+
+/// The id of an item, as far as it has one.
+pub(super) fn id_of(item: &Value) -> &str {
+    item.get("id").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// How secret is what a caller says, by the policies above it and by what it goes on with.
+pub(super) fn label(caller: &Caller) -> Label {
+    let past = caller.past_label();
+    let layers = caller.who.as_ref().map(|who| who.principal.layers()).unwrap_or_default();
+    let own = layers.iter().filter_map(|layer| layer.policy.label).max();
+    past.max(own).unwrap_or_default()
+}
+
+pub(super) fn unknown(what: &str, id: &str) -> Failure {
+    let short: String = id.chars().take(64).collect();
+    let code = match what {
+        "response" => "response_not_found",
+        "conversation" => "conversation_not_found",
+        _ => "item_not_found",
+    };
+    let message = format!("The {what} '{short}' is not kept here, or not any more.");
+    Failure::new(ErrorKind::NotFound, code, message)
+}
+
+/// Why something that is named cannot be had.
+pub(super) fn failed(what: &str, error: &KeptError) -> Failure {
+    match error {
+        KeptError::Missing(id) => unknown(what, id),
+        other => trouble(other),
+    }
+}
+
+fn damaged() -> Failure {
+    Failure::new(ErrorKind::Internal, "damaged", "What is kept under this name cannot be read.")
+}
+
+fn trouble(error: &KeptError) -> Failure {
+    match error {
+        KeptError::Missing(id) => unknown("item", id),
+        KeptError::Twice(id) => {
+            let message = format!("The conversation has an item '{id}' already.");
+            Failure::new(ErrorKind::Invalid, "item_exists", message)
+        }
+        KeptError::TooLong => Failure::new(ErrorKind::TooLarge, "too_long", error.to_string()),
+        KeptError::Store(_) | KeptError::NoKey => {
+            tracing::error!(%error, "what is kept cannot be reached");
+            let message = "What is kept cannot be reached at the moment; try again.";
+            Failure::new(ErrorKind::Unavailable, "unavailable", message)
+        }
+        KeptError::Sealed(_) | KeptError::Erased => {
+            tracing::error!(%error, "something that is kept cannot be read");
+            damaged()
+        }
+    }
+}
+
+/// Says at the end of a stream that it could not be kept, in a comment, which every client skips.
+pub(super) fn missed(out: &mut Vec<u8>) {
+    out.extend_from_slice(format!(": hearth {}\n\n", json!({ "notice": MISSED })).as_bytes());
+}
+
+/// How a response that is under way will be kept.
+pub(super) struct Keep {
+    shelf: Arc<Shelf>,
+    owner: Owner,
+    label: Label,
+    /// The response that it goes on with; else empty.
+    previous: String,
+    input: Vec<Value>,
+    /// Its conversation, and where that stood.
+    conversation: Option<(String, i64)>,
+    /// Ids of inputs that were in the conversation already.
+    referred: Vec<String>,
+    /// Something lies there under its name already.
+    begun: AtomicBool,
+    /// The whole of it does.
+    kept: AtomicBool,
+}
+
+impl std::fmt::Debug for Keep {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keep").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+impl Keep {
+    fn response(&self, response: &Value) -> Sheet {
+        let content = json!({ "input": self.input, "response": response,
+            "conversation": self.conversation });
+        let made = sheet(Kind::Response, id_of(response), self.label, &content);
+        Sheet { parent: self.previous.clone(), ..made }
+    }
+
+    fn items(&self, response: &Value) -> Vec<Sheet> {
+        let Some((conversation, _)) = &self.conversation else { return Vec::new() };
+        let own =
+            self.input.iter().filter(|item| !self.referred.iter().any(|id| id == id_of(item)));
+        let item = |item: &Value| Sheet {
+            parent: conversation.clone(),
+            ..sheet(Kind::Item, id_of(item), self.label, item)
+        };
+        own.chain(outputs(response)).map(item).collect()
+    }
+
+    /// Keeps a response that is whole.
+    async fn keep(self: Arc<Self>, response: Value) -> Result<(), KeptError> {
+        let Self { shelf, owner, .. } = &*self;
+        let into = self.conversation.as_ref().map(|(id, _)| &**id);
+        let (whole, mut items) = (self.response(&response), self.items(&response));
+        if self.begun.load(Ordering::Relaxed) {
+            shelf.keep_over(owner, whole).await?;
+        } else {
+            items.push(whole);
+        }
+        if !items.is_empty() {
+            shelf.keep(owner, items, into).await?;
+        }
+        self.kept.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Keeps a response that is being made, by somebody who is lost at that time.
+    pub(super) async fn begin(&self, response: &Value, lost_at: i64) -> Result<(), KeptError> {
+        let begun = Sheet { lost_at, ..self.response(response) };
+        self.shelf.keep(&self.owner, vec![begun], None).await?;
+        self.begun.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Keeps one over what was begun that came to no end of its own.
+    pub(super) async fn over(&self, response: &Value) -> Result<(), KeptError> {
+        self.shelf.keep_over(&self.owner, self.response(response)).await
+    }
+
+    /// The whole of it is kept.
+    pub(super) fn is_kept(&self) -> bool {
+        self.kept.load(Ordering::Acquire)
+    }
+}
+
+/// Keeps a response that is whole, before its last byte leaves. `false`: it could not be kept.
+pub(super) async fn keep(keep: &Arc<Keep>, response: Value) -> bool {
+    // On its own feet: a caller who leaves now finds it later all the same.
+    let kept = tokio::spawn(Arc::clone(keep).keep(response));
+    match timeout(PATIENCE, kept).await {
+        Ok(Ok(Ok(()))) => return true,
+        Ok(Ok(Err(error))) => tracing::error!(%error, "a response was not kept"),
+        Ok(Err(error)) => tracing::error!(%error, "a response was not kept"),
+        Err(_) => tracing::error!("a response is kept too slowly"),
+    }
+    false
+}
+
+/// Puts the past in front of a request, and items where they are referred to; their ids.
+fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
+    let history = &past.history;
+    let referred: Vec<String> =
+        wire::responses::references(&request.input).into_iter().map(str::to_owned).collect();
+    let new = |item: &Value| !referred.iter().any(|id| id == id_of(item));
+    let there = |id: &str| history.iter().any(|item| id_of(item) == id);
+    let twice = request.input.iter().find(|item| new(item) && there(id_of(item)));
+    if let Some(item) = twice.filter(|_| request.conversation.is_some()) {
+        return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
+    }
+    let find = |id: &str| history.iter().find(|item| id_of(item) == id).cloned();
+    wire::responses::resolve(&mut request.input, &mut { find })?;
+    request.join(history)?;
+    Ok(referred)
+}
+
+/// Makes a request whole: what it goes on with is put in front of it, and its page knows how the
+/// response is kept.
+///
+/// # Errors
+/// What it goes on with is not known, or asks for what is not kept here.
+pub(super) fn open(
+    app: &App,
+    caller: &Caller,
+    request: &mut Request,
+    page: &mut Page,
+) -> Result<(), Failure> {
+    let invalid = |field: &str, why: &str| {
+        let message = format!("Invalid value for '{field}': {why}.");
+        Failure::from(ApiError::new(ErrorKind::Invalid, "invalid_value", message).with_param(field))
+    };
+    if request.conversation.is_some() && !request.store {
+        return Err(invalid(
+            "conversation",
+            "a conversation keeps its items: it needs 'store': true",
+        ));
+    }
+    if request.background != caller.background {
+        return Err(invalid("background", "a field stands twice in the request"));
+    }
+    let goes_on = request.previous.is_some() || request.conversation.is_some();
+    let nothing = Past::default();
+    let past = match &caller.past {
+        Some(past) if goes_on => past.as_ref().map_err(Failure::clone)?,
+        None if goes_on => {
+            return Err(invalid("previous_response_id", "a field stands twice in the request"));
+        }
+        _ => &nothing,
+    };
+    let referred = if request.is_open() { join(request, past)? } else { Vec::new() };
+    if request.store {
+        page.keep = Some(Arc::new(Keep {
+            shelf: Arc::clone(&app.kept),
+            owner: Owner::of(caller),
+            label: label(caller),
+            previous: request.previous.clone().unwrap_or_default(),
+            input: request.input.clone(),
+            conversation: request.conversation.clone().map(|id| (id, past.next)),
+            referred,
+            begun: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
+        }));
+    }
+    Ok(())
+}

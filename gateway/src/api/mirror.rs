@@ -1,0 +1,75 @@
+//! Copies of some requests for a target that nobody hears of: a new model or provider is tried with
+//! what people really ask. A copy is made in the name of a key of its own, which pays for it, and
+//! never keeps the request waiting that it is a copy of.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use govern::Principal;
+use http_body_util::BodyExt;
+
+use super::envelope::Caller;
+use super::forward::Inbound;
+use super::turn::Turn;
+use super::{App, bill};
+use crate::config::Secret;
+use crate::route::{Asked, Mirror, Pool};
+use crate::upstream::Trouble;
+
+/// Sends a copy, where the pool has a mirror and the request's draw is for it.
+pub(super) fn copy(
+    app: &Arc<App>,
+    caller: &Caller,
+    inbound: &Inbound,
+    pool: &Arc<Pool>,
+    asked: &Asked,
+) {
+    let Some(mirror) = pool.mirror.as_ref().filter(|mirror| mirror.takes(asked)) else { return };
+    let Ok(place) = Arc::clone(&mirror.room).try_acquire_owned() else { return };
+    let caller = match name(app, caller, mirror) {
+        Ok(caller) => caller,
+        Err(why) => {
+            tracing::warn!(pool = pool.name, why, "no copy of a request was made");
+            return;
+        }
+    };
+    let (app, inbound, pool) = (Arc::clone(app), inbound.clone(), Arc::clone(pool));
+    let least = asked.label;
+    tokio::spawn(async move {
+        let _place = place;
+        let Some(mirror) = &pool.mirror else { return };
+        // Its own key may make it more secret than it was.
+        let label = bill::label(&app, &caller, || inbound.ask(None)).map(|label| label.max(least));
+        if label.is_ok_and(|label| label > mirror.target.max_label) {
+            return;
+        }
+        let (app, caller, inbound, pool) = (&app, &caller, &inbound, &pool);
+        let turn = Turn { app, caller, inbound, pool, is_read: false };
+        let result = turn.copy(&mirror.target).await;
+        let (id, target) = (&*caller.request_id, &mirror.target.name);
+        match result {
+            Ok(response) => {
+                let code = response.status().as_u16();
+                let mut body = response.into_body();
+                while let Some(Ok(_)) = body.frame().await {}
+                let ms = caller.arrived.elapsed().as_millis();
+                tracing::info!(id, target, code, ms, "a copy was answered");
+            }
+            Err(Trouble { failure, about }) => {
+                tracing::info!(id, target, ?about, why = failure.error.message, "a copy failed");
+            }
+        }
+    });
+}
+
+/// In whose name it is made. The request's id says what it is a copy of.
+fn name(app: &App, caller: &Caller, mirror: &Mirror) -> Result<Caller, String> {
+    let copy = format!("{}-copy", caller.request_id);
+    let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else {
+        return Ok(Caller { arrived: Instant::now(), request_id: copy.into(), ..caller.clone() });
+    };
+    let key = mirror.key.as_ref().map(Secret::reveal);
+    let principal: Principal =
+        governor.authenticate(key, who.peer()).map_err(|denied| denied.message)?;
+    Ok(Caller::known(Arc::new(principal), copy, who.peer(), Instant::now()))
+}

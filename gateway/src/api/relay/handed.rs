@@ -1,0 +1,285 @@
+//! What a caller has been handed of an answer, as far as somebody else could go on with it. Pieces
+//! say it where a stream is translated; where it is passed on, what leaves is read beside it.
+
+use serde::Deserialize;
+use wire::openai::stream::{Kind, Writer as OpenAi};
+use wire::{
+    Broken, Delta, Dialect, Head, Piece, Reader, Said, StreamOptions, Writer, messages, openai, sse,
+};
+
+use super::EVENT_BYTES_MAX;
+
+/// Bytes of text that are kept: far more than what models make in one answer.
+const TEXT_BYTES_MAX: usize = 1 << 20;
+
+/// What was handed out.
+#[derive(Debug, Default)]
+pub(super) struct Handed {
+    text: String,
+    /// The last of it were thoughts, which nobody can go on with but who had them.
+    thinks: bool,
+    /// There is something that nobody can go on with.
+    lost: bool,
+}
+
+impl Handed {
+    /// Takes note of a piece that is handed out.
+    pub(super) fn piece(&mut self, piece: &Piece<'_>) {
+        match piece.delta {
+            Delta::None => {}
+            Delta::Content(text) => {
+                self.thinks = false;
+                self.text.push_str(text);
+            }
+            Delta::Reasoning(_) | Delta::Seal(_) => self.thinks = true,
+            Delta::Refusal(_) | Delta::CallStart { .. } | Delta::Arguments { .. } => self.lose(),
+        }
+        if piece.finish.is_some() || piece.index != 0 || self.text.len() > TEXT_BYTES_MAX {
+            self.lose();
+        }
+    }
+
+    fn lose(&mut self) {
+        (self.lost, self.text) = (true, String::new());
+    }
+
+    /// The text, where somebody could go on with it.
+    pub(super) fn text(&self) -> Option<&str> {
+        (!self.lost && !self.thinks).then_some(&*self.text)
+    }
+}
+
+/// Reads a stream that is passed on.
+pub(super) struct Listener {
+    events: sse::Events,
+    reader: Box<dyn Reader>,
+    handed: Handed,
+    place: Place,
+}
+
+/// What the next event of a stream must know of those before it.
+#[derive(Debug)]
+pub(super) enum Spot {
+    /// What all chunks share.
+    Chat(Head),
+    /// Blocks so far, and whether the last one is under way.
+    Messages(u32, bool),
+}
+
+/// Where a stream stands.
+enum Place {
+    /// What all chunks share; `None`: none has come.
+    Chat(Option<Head>),
+    /// Blocks so far, and what is under way; `None`: the message has not begun.
+    Messages(Option<(u32, Open)>),
+}
+
+/// A block under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Nothing,
+    Text,
+    /// One that somebody else cannot end.
+    Thoughts,
+}
+
+impl Listener {
+    /// Of a dialect whose streams can be gone on with in the middle.
+    pub(super) fn new(dialect: Dialect) -> Option<Self> {
+        let (reader, place): (Box<dyn Reader>, _) = match dialect {
+            Dialect::Chat => (Box::new(openai::Reader::new()), Place::Chat(None)),
+            Dialect::Messages => (Box::new(messages::Reader::default()), Place::Messages(None)),
+            _ => return None,
+        };
+        let events = sse::Events::new(EVENT_BYTES_MAX);
+        Some(Self { events, reader, handed: Handed::default(), place })
+    }
+
+    /// Takes what leaves.
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
+        let Self { events, reader, handed, place } = self;
+        if handed.lost {
+            return;
+        }
+        let heard = events.push(bytes, &mut |name, data| {
+            place.event(data)?;
+            reader.event(name, data, &mut |said| match said {
+                Said::Piece(piece) => handed.piece(&piece),
+                Said::Failed(_) | Said::Done => handed.lose(),
+                Said::Begun { .. } | Said::Usage(_) => {}
+            })
+        });
+        if heard.is_err() {
+            handed.lose();
+        }
+    }
+
+    /// What was handed out, and what the next event must know; `None`: nobody can go on with it.
+    pub(super) fn told(&self) -> Option<(&str, Spot)> {
+        let spot = match &self.place {
+            Place::Chat(head) => Spot::Chat(head.clone()?),
+            Place::Messages(place) => match (*place)? {
+                (_, Open::Thoughts) => return None,
+                (blocks, open) => Spot::Messages(blocks, open == Open::Text),
+            },
+        };
+        self.handed.text().map(|text| (text, spot))
+    }
+}
+
+/// The fields of a chunk that all chunks share.
+#[derive(Deserialize)]
+struct Chunk {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    created: u64,
+    #[serde(default)]
+    model: String,
+}
+
+/// The fields that say how blocks follow each other.
+#[derive(Deserialize)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: String,
+    index: Option<u32>,
+    content_block: Option<Content>,
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(rename = "type")]
+    kind: String,
+}
+
+impl Place {
+    /// Takes note of an event.
+    fn event(&mut self, data: &str) -> Result<(), Broken> {
+        let broken = |_| Broken("an event that says nothing".to_owned());
+        match self {
+            // Azure begins with a chunk of its own, without an id.
+            Self::Chat(Some(head)) if !head.id.is_empty() => {}
+            Self::Chat(head) => {
+                let Chunk { id, created, model } = serde_json::from_str(data).map_err(broken)?;
+                *head = Some(Head { id, created, model, service_tier: None });
+            }
+            // Nearly all of them.
+            Self::Messages(_) if data.contains("\"content_block_delta\"") => {}
+            Self::Messages(place) => {
+                let block: Block = serde_json::from_str(data).map_err(broken)?;
+                match (&*block.kind, block.index, place) {
+                    ("message_start", _, place) => *place = Some((0, Open::Nothing)),
+                    ("content_block_start", Some(index), Some(place)) => {
+                        let kind = block.content_block.map(|content| content.kind);
+                        let open = match kind.as_deref() {
+                            Some("text") => Open::Text,
+                            Some("thinking" | "redacted_thinking") => Open::Thoughts,
+                            _ => return Err(Broken("a block that is not known".to_owned())),
+                        };
+                        *place = (index.saturating_add(1), open);
+                    }
+                    ("content_block_stop", _, Some((_, open))) => *open = Open::Nothing,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Spot {
+    /// Writes the rest of the stream.
+    pub(super) fn writer(self, options: StreamOptions, request_id: &str) -> Box<dyn Writer> {
+        match self {
+            Self::Chat(head) => Box::new(OpenAi::new(Kind::Chat, &head, options, 1)),
+            Self::Messages(blocks, open) => {
+                Box::new(messages::Writer::rest(blocks, open, request_id))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(dialect: Dialect, events: &[&str]) -> Option<String> {
+        let mut listener = Listener::new(dialect).expect("a dialect that can be gone on with");
+        for event in events {
+            // In any pieces.
+            for half in [&event[..event.len() / 2], &event[event.len() / 2..], "\n\n"] {
+                listener.hear(half.as_bytes());
+            }
+        }
+        listener.told().map(|(text, spot)| format!("{text} {spot:?}"))
+    }
+
+    const START: &str = r#"data: {"type":"message_start","message":{"id":"m"}}"#;
+    const TEXT: &str = r#"data: {"type":"content_block_start","index":1,"content_block":{"type":"text","text":"a"}}"#;
+    const MORE: &str = r#"data: {"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"b"}}"#;
+
+    #[test]
+    fn text_is_gone_on_with_where_it_stands() {
+        let chunk = |delta: &str| {
+            format!(r#"data: {{"id":"c","created":7,"model":"m","choices":[{{"delta":{delta}}}]}}"#)
+        };
+        let role = chunk(r#"{"role":"assistant","content":""}"#);
+        let said = told(Dialect::Chat, &[": ping", &role, &chunk(r#"{"content":"Hi"}"#)]);
+        assert!(said.expect("text").starts_with("Hi Chat(Head { id: \"c\", created: 7"));
+        assert!(told(Dialect::Chat, &[": ping"]).is_none(), "no chunk, no head");
+
+        let said = |events: &[&str]| told(Dialect::Messages, events);
+        assert_eq!(said(&[START]).as_deref(), Some(" Messages(0, false)"));
+        assert_eq!(said(&[START, TEXT, MORE]).as_deref(), Some("ab Messages(2, true)"));
+        let stop = r#"data: {"type":"content_block_stop","index":1}"#;
+        let stopped = said(&[START, TEXT, stop]);
+        assert_eq!(stopped.as_deref(), Some("a Messages(2, false)"));
+    }
+
+    #[test]
+    fn what_is_not_text_is_not_gone_on_with() {
+        for delta in [
+            r#""delta":{"tool_calls":[{"index":0,"id":"x","function":{"name":"f"}}]}"#,
+            r#""delta":{"refusal":"no"}"#,
+            r#""delta":{"reasoning_content":"hm"}"#,
+            r#""delta":{},"finish_reason":"stop""#,
+            r#""index":1,"delta":{"content":"b"}"#,
+        ] {
+            let chunk = format!(r#"data: {{"id":"c","choices":[{{{delta}}}]}}"#);
+            assert!(told(Dialect::Chat, &[&chunk]).is_none(), "{delta}");
+        }
+        for kind in ["tool_use", "server_tool_use", "of_tomorrow"] {
+            let block = format!(
+                r#"data: {{"type":"content_block_start","index":2,"content_block":{{"type":"{kind}"}}}}"#
+            );
+            assert!(told(Dialect::Messages, &[START, TEXT, MORE, &block]).is_none(), "{kind}");
+        }
+        let thinks = |words: &str| {
+            let block = format!(r#"{{"type":"thinking","thinking":"{words}"}}"#);
+            format!(r#"data: {{"type":"content_block_start","index":0,"content_block":{block}}}"#)
+        };
+        assert!(told(Dialect::Messages, &[START, &thinks("")]).is_none());
+        let thinks = thinks("hm");
+        assert!(told(Dialect::Messages, &[START, &thinks]).is_none());
+        // Behind thoughts that are over, the text says all.
+        let said = told(Dialect::Messages, &[START, &thinks, TEXT]);
+        assert_eq!(said.as_deref(), Some("a Messages(2, true)"));
+        let end = r#"data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#;
+        assert!(told(Dialect::Messages, &[START, TEXT, end]).is_none());
+        assert!(told(Dialect::Chat, &["data: {oops"]).is_none());
+    }
+
+    #[test]
+    fn bounded() {
+        let mut handed = Handed::default();
+        let text = "x".repeat(TEXT_BYTES_MAX);
+        handed.piece(&Piece { delta: Delta::Content(&text), ..Piece::default() });
+        assert_eq!(handed.text().map(str::len), Some(TEXT_BYTES_MAX));
+        handed.piece(&Piece { delta: Delta::Content("x"), ..Piece::default() });
+        assert!(handed.text().is_none() && handed.text.capacity() == 0);
+        for other in [Dialect::Completions, Dialect::Responses, Dialect::Gemini] {
+            assert!(Listener::new(other).is_none(), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What a provider is sent: the caller's own bytes where both speak one dialect, else the request
+//! written anew. What cannot be said there is refused by name, or dropped and named.
+
+use axum::http::HeaderValue;
+use wire::glance::Most;
+use wire::openai::Flavor;
+use wire::{
+    ApiError, Dialect, ErrorKind, Lost, Message, StreamOptions, converse, gemini, messages, openai,
+    responses,
+};
+
+use super::super::App;
+use super::super::background;
+use super::super::bill::Bill;
+use super::super::envelope::Caller;
+use super::super::error::Failure;
+use super::super::forward::{Inbound, ROOM};
+use super::super::kept;
+use super::super::surface::{Page, Parsed};
+use crate::config::routing::LostFields;
+use crate::upstream::Provider;
+
+/// New tokens that Anthropic's dialect must be told, where the caller says nothing.
+const MESSAGES_MAX_TOKENS: u32 = 8192;
+
+/// What is sent, and how the answer is to be read.
+pub(super) struct Outgoing {
+    pub(super) dialect: Dialect,
+    pub(super) body: Vec<u8>,
+    /// How the answer is written; `None`: as it comes.
+    pub(super) page: Option<Page>,
+    pub(super) stream: bool,
+    pub(super) dropped: Option<HeaderValue>,
+    pub(super) options: StreamOptions,
+}
+
+/// The request as this provider gets it.
+pub(super) fn outgoing(
+    app: &App,
+    caller: &Caller,
+    inbound: &Inbound,
+    (provider, model): (&Provider, &str),
+    bill: Option<&Bill>,
+) -> Result<Outgoing, Failure> {
+    let own = inbound.surface.dialect();
+    // What policy and context allow, where that is less than what the caller asks for.
+    let most = bill.map(Bill::max_output);
+    if provider.kind.path(own).is_some() {
+        if caller.background {
+            return Err(background::elsewhere());
+        }
+        return Ok(as_it_is(inbound, (provider, model), most));
+    }
+    if own == Dialect::Completions {
+        let message = format!(
+            "The provider '{}' does not continue plain prompts; use /v1/chat/completions.",
+            provider.name
+        );
+        return Err(Failure::new(ErrorKind::Invalid, "wrong_endpoint", message));
+    }
+    if !provider.kind.chats() {
+        let message = format!("The provider '{}' serves no chats.", provider.name);
+        let error = ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
+        return Err(error.with_param("model").into());
+    }
+    let limits = &app.limits.request;
+    let parsed = inbound.surface.parse(&inbound.body, limits, true, &caller.request_id)?;
+    let Parsed { mut chat, mut page, responses: own } = parsed;
+    if let Some(mut request) = own {
+        kept::open(app, caller, &mut request, &mut page)?;
+        chat = request.chat;
+    }
+    chat.model = model.to_owned();
+    let most = most.filter(|most| *most < ROOM);
+    chat.decoding.max_tokens = match (chat.decoding.max_tokens, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    };
+    let options = chat.decoding.stream.unwrap_or_default();
+    let stream = chat.decoding.stream.is_some();
+    let dialect = provider.kind.main();
+    if dialect != Dialect::Gemini {
+        without_seals(&mut chat.messages);
+    }
+    let mut lost = Lost::default();
+    let value = match dialect {
+        Dialect::Messages => messages::render(&chat, MESSAGES_MAX_TOKENS, &mut lost),
+        Dialect::Gemini => gemini::render(&chat, &mut lost),
+        Dialect::Converse => converse::render(&chat, &mut lost),
+        Dialect::Responses => responses::render(&chat, true, &mut lost),
+        _ => openai::render(&chat, provider.kind.flavor, &mut lost),
+    };
+    let dropped = dropped(provider, &lost)?;
+    let body = value.to_string().into_bytes();
+    Ok(Outgoing { dialect, body, page: Some(page), stream, dropped, options })
+}
+
+/// The names of what a provider's dialect has no words for; or the request is refused for them.
+pub(super) fn dropped(provider: &Provider, lost: &Lost) -> Result<Option<HeaderValue>, Failure> {
+    let names: Vec<&str> = lost.names().collect();
+    // Thoughts of earlier turns mean something to nobody but who had them.
+    let only_thoughts = names.iter().all(|name| name.ends_with("reasoning_content"));
+    match (names.first(), provider.lost_fields) {
+        (None, _) => Ok(None),
+        (Some(_), _) if only_thoughts => Ok(HeaderValue::from_str(&names.join(", ")).ok()),
+        (Some(_), LostFields::Drop) => Ok(HeaderValue::from_str(&names.join(", ")).ok()),
+        (Some(first), LostFields::Refuse) => {
+            let message = format!(
+                "Unsupported parameter: '{}': {} has no words for it.",
+                names.join("', '"),
+                provider.kind.title
+            );
+            let error = ApiError::new(ErrorKind::Invalid, "unsupported_parameter", message);
+            Err(error.with_param(*first).into())
+        }
+    }
+}
+
+/// The same request, for the provider's own name of the model.
+fn as_it_is(
+    inbound: &Inbound,
+    (provider, model): (&Provider, &str),
+    most: Option<u32>,
+) -> Outgoing {
+    let glance = &inbound.glance;
+    let own = inbound.surface.dialect();
+    let cap = most.filter(|most| glance.max_tokens.is_none_or(|asked| asked > *most));
+    let cap = cap.filter(|most| glance.max_tokens.is_some() || *most < ROOM);
+    let field = match own {
+        Dialect::Responses => "max_output_tokens",
+        Dialect::Chat if provider.kind.flavor == Flavor::OpenAi => "max_completion_tokens",
+        _ => "max_tokens",
+    };
+    let cap = cap.map(|tokens| Most { field, tokens });
+    Outgoing {
+        dialect: own,
+        body: glance.rewrite(&inbound.body, model, own == Dialect::Chat, cap),
+        page: None,
+        stream: glance.stream,
+        dropped: None,
+        options: StreamOptions::default(),
+    }
+}
+
+/// Ids of calls may carry what Google wants back; others bound their length.
+fn without_seals(turns: &mut [Message]) {
+    let ids = turns.iter_mut().flat_map(|turn| {
+        let calls = turn.tool_calls.iter_mut().map(|call| &mut call.id);
+        calls.chain(turn.tool_call_id.as_mut())
+    });
+    for id in ids {
+        id.truncate(gemini::bare_id(id).len());
+    }
+}

@@ -1,0 +1,417 @@
+//! A provider's stream on its way to the caller, as it comes or translated.
+
+use std::convert::Infallible;
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
+use bytes::Bytes;
+use futures_util::stream;
+use govern::ledger::Outcome;
+use tokio::time::timeout_at;
+use wire::relay::Relay;
+use wire::{ApiError, Broken, Dialect, ErrorKind, Remark, StreamOptions, Usage};
+
+use super::super::cache::Ended;
+use super::super::error::Failure;
+use super::super::sse::Sse;
+use super::super::surface::Page;
+use super::super::{bill, kept};
+use super::continued::Rescue;
+use super::handed::{Handed, Listener};
+use super::translation::Translation;
+use super::{Answering, EVENT_BYTES_MAX, Source, tell};
+use crate::upstream::Trouble;
+
+/// Why a stream broke.
+const CUT: &str = "its stream was cut";
+
+/// Bytes gathered into one write.
+const WRITE_BYTES: usize = 64 << 10;
+
+/// What a relayed stream needs to know of the request.
+#[derive(Clone, Copy)]
+pub(super) struct Plain {
+    pub(super) include_usage: bool,
+    pub(super) inbound: Dialect,
+    /// Tokens of the prompt, as far as anybody knows before the provider says.
+    pub(super) estimate: u64,
+}
+
+/// A stream on its way.
+pub(super) struct Streaming {
+    about: Answering,
+    source: Source,
+    way: Way,
+    /// Written and not yet sent.
+    out: Vec<u8>,
+    first: Option<Duration>,
+    done: bool,
+    /// Tokens of the prompt, see [`Plain`].
+    estimate: u64,
+    /// Reads what is passed on, where somebody may go on with it.
+    listener: Option<Box<Listener>>,
+    rescue: Option<Box<Rescue>>,
+    /// Somebody else goes on from here.
+    rest: Option<Box<Sse>>,
+    /// Told when it has come to its natural end.
+    ended: Ended,
+}
+
+/// As it comes, or translated.
+enum Way {
+    Pass(Relay),
+    Translate(Box<Translation>),
+}
+
+/// Who makes a stream now.
+enum Stage {
+    Theirs(Box<Streaming>),
+    Ours(Box<Sse>),
+}
+
+impl Stage {
+    /// The next write; `None` after the last.
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Self::Theirs(streaming) = self {
+            let bytes = streaming.next().await;
+            // With it goes what is left of the provider's connection.
+            match streaming.rest.take() {
+                Some(rest) => *self = Self::Ours(rest),
+                None => return bytes,
+            }
+            if bytes.is_some() {
+                return bytes;
+            }
+        }
+        match self {
+            Self::Ours(rest) => rest.next().await,
+            Self::Theirs(_) => None,
+        }
+    }
+}
+
+impl Streaming {
+    /// Waits for the first event: until then another target may still be asked.
+    pub(super) async fn begin(
+        about: Answering,
+        source: Source,
+        (page, rescue): (Option<Page>, Option<Box<Rescue>>),
+        (model, options, plain): (&str, StreamOptions, Plain),
+    ) -> Result<Response, Trouble> {
+        let way = match &page {
+            None => Way::Pass(Relay::new(plain.inbound, !plain.include_usage, EVENT_BYTES_MAX)),
+            Some(page) => {
+                let first = Usage { prompt_tokens: plain.estimate, ..Usage::default() };
+                let mut way = Translation::new(about.dialect, page, model, (options, first));
+                way.handed = rescue.as_ref().map(|_| Handed::default());
+                Way::Translate(Box::new(way))
+            }
+        };
+        let listener = rescue.as_ref().filter(|_| page.is_none());
+        let listener = listener.and_then(|_| Listener::new(plain.inbound)).map(Box::new);
+        let estimate = plain.estimate;
+        let mut headers = HeaderMap::new();
+        about.bill.iter().for_each(|bill| bill.headers(&mut headers));
+        let ended = Ended::default();
+        let (out, first, done, rest) = (Vec::new(), None, false, None);
+        let told = ended.clone();
+        let mut own = Box::new(Self {
+            about,
+            source,
+            way,
+            out,
+            first,
+            done,
+            ended: told,
+            estimate,
+            listener,
+            rescue,
+            rest,
+        });
+        own.wait().await?;
+        let kind = page.as_ref().map_or("text/event-stream; charset=utf-8", Page::content_type);
+        let body = stream::unfold(Stage::Theirs(own), |mut stage| async move {
+            let bytes = stage.next().await?;
+            Some((Ok::<_, Infallible>(bytes), stage))
+        });
+        let mut response = Response::new(Body::from_stream(body));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        response.headers_mut().extend(headers);
+        response.extensions_mut().insert(ended);
+        if let Some(keep) = page.and_then(|page| page.keep) {
+            response.extensions_mut().insert(keep);
+        }
+        Ok(response)
+    }
+
+    /// Waits for the first event.
+    async fn wait(&mut self) -> Result<(), Trouble> {
+        // Silence, and whatever is no event, is waited for until the time for a first byte is over.
+        let limit = self.about.open.begun() + self.about.provider.first_byte;
+        while self.out.is_empty() && self.failed().is_none() {
+            let Ok(next) = timeout_at(limit.into(), self.source.read()).await else {
+                let trouble = self.about.provider.late();
+                tell(&mut self.about.open, &trouble);
+                return Err(trouble);
+            };
+            match next {
+                Ok(Some(bytes)) => {
+                    if let Err(Broken(why)) = self.take(&bytes) {
+                        return Err(self.about.broken(&why));
+                    }
+                }
+                // An answer may be written at its end alone: a call is whole in some dialects.
+                Ok(None) if self.came_whole() => break,
+                Ok(None) => return Err(self.about.broken("its stream is empty")),
+                Err(why) => return Err(self.about.broken(&why)),
+            }
+        }
+        if let Some(error) = self.failed() {
+            return Err(self.about.broken(&error.message));
+        }
+        self.first = Some(self.about.open.begun().elapsed());
+        self.about.open.answered(Instant::now());
+        Ok(())
+    }
+
+    /// The next write; `None` after the last.
+    async fn next(&mut self) -> Option<Bytes> {
+        while self.out.is_empty() && !self.done {
+            match self.source.next().await {
+                Ok(Some(bytes)) => self.took(&bytes),
+                Ok(None) => self.end(None).await,
+                Err(why) => self.end(Some(why)).await,
+            }
+        }
+        // What else is there goes along, as far as it is paid for.
+        let paid = self.about.bill.as_ref().map_or(u64::MAX, |bill| bill.allowance().into());
+        while !self.done && self.out.len() < WRITE_BYTES && self.pieces() < paid {
+            let Some(bytes) = self.source.ready() else { break };
+            self.took(&bytes);
+        }
+        if !self.done {
+            self.count().await;
+        }
+        (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+    }
+
+    fn took(&mut self, bytes: &[u8]) {
+        if let Err(Broken(why)) = self.take(bytes) {
+            self.fail(&why);
+        }
+    }
+
+    /// Takes bytes of the provider.
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Broken> {
+        match &mut self.way {
+            Way::Pass(relay) => {
+                let from = self.out.len();
+                relay.push(bytes, &mut self.out)?;
+                if let Some(listener) = &mut self.listener {
+                    listener.hear(&self.out[from..]);
+                }
+                Ok(())
+            }
+            Way::Translate(translation) => translation.push(bytes, &mut self.out),
+        }
+    }
+
+    fn failed(&self) -> Option<ApiError> {
+        match &self.way {
+            Way::Pass(relay) if relay.failed() => {
+                Some(ApiError::new(ErrorKind::Upstream, "provider_error", "it failed"))
+            }
+            Way::Pass(_) => None,
+            Way::Translate(translation) => translation.failed.clone(),
+        }
+    }
+
+    /// The provider says that it served this as a batch. What is translated is never asked for so.
+    fn flex(&self) -> bool {
+        matches!(&self.way, Way::Pass(relay) if relay.flex())
+    }
+
+    /// The provider's stream is over, and what it said is a whole answer.
+    fn came_whole(&mut self) -> bool {
+        match &mut self.way {
+            Way::Pass(_) => false,
+            Way::Translate(translation) => {
+                translation.begun && translation.end(&mut self.out).is_ok()
+            }
+        }
+    }
+
+    /// What has been handed out so far.
+    fn pieces(&self) -> u64 {
+        match &self.way {
+            Way::Pass(relay) => relay.pieces(),
+            Way::Translate(translation) => translation.pieces,
+        }
+    }
+
+    /// What the provider says was used; of one that says nothing, what was handed out.
+    fn told(&self) -> Usage {
+        let said = match &self.way {
+            Way::Pass(relay) => relay.usage(),
+            Way::Translate(way) => way.said_usage.then_some(way.usage),
+        };
+        let (prompt_tokens, completion_tokens) = (self.estimate, self.pieces());
+        said.unwrap_or(Usage { prompt_tokens, completion_tokens, ..Usage::default() })
+    }
+
+    /// What has been used for what was handed out, where the provider's stream has no end: of what
+    /// it said so far no number is final, and some begin with a prompt of 0 tokens.
+    fn handed_out(&self) -> Usage {
+        let told = self.told();
+        let prompt_tokens =
+            if told.prompt_tokens == 0 { self.estimate } else { told.prompt_tokens };
+        let completion_tokens = told.completion_tokens.max(self.pieces());
+        Usage { prompt_tokens, completion_tokens, ..told }
+    }
+
+    /// Tells who pays what is handed out, and ends the stream where that is used up. The last bytes
+    /// wait until all of it is in the books.
+    async fn count(&mut self) {
+        if matches!(&self.way, Way::Pass(relay) if relay.ended() && relay.usage().is_some()) {
+            self.settle(true, self.told()).await;
+            return;
+        }
+        let pieces = self.pieces();
+        let Some(bill) = &self.about.bill else { return };
+        bill.hands_out(pieces, 0);
+        if bill.made(u32::try_from(pieces).unwrap_or(u32::MAX)) {
+            return;
+        }
+        let notice = ApiError::new(ErrorKind::Quota, "budget_exceeded", bill::USED_UP);
+        match &mut self.way {
+            Way::Pass(relay) => relay.cut_short(&mut self.out, &notice),
+            Way::Translate(translation) => translation.cut_short(&mut self.out),
+        }
+        self.settle(true, self.handed_out()).await;
+        self.done = true;
+    }
+
+    /// The provider's stream is over: by itself, or because of this.
+    async fn end(&mut self, why: Option<String>) {
+        let complete = match (&mut self.way, why) {
+            (Way::Pass(relay), None) => relay.ended() || relay.failed(),
+            (Way::Translate(translation), None) => translation.end(&mut self.out).is_ok(),
+            (_, Some(why)) => {
+                tracing::info!(provider = self.about.provider.name, why, "a stream broke");
+                false
+            }
+        };
+        if self.done {
+            return;
+        }
+        if !complete && self.go_on().await {
+            self.done = true;
+            return;
+        }
+        let whole = complete && self.failed().is_none();
+        if !complete {
+            self.fail(CUT);
+        }
+        let held = std::mem::take(&mut self.out);
+        if whole {
+            self.about.open.ended(Instant::now());
+            self.ended.set();
+        }
+        let used = if whole { self.told() } else { self.handed_out() };
+        self.settle(whole, used).await;
+        let mut tail = held;
+        if whole && let Way::Translate(translation) = &mut self.way {
+            translation.finish(&mut tail, &Remark::default());
+            if !translation.page.keep(translation.writer.finished()).await {
+                kept::missed(&mut tail);
+            }
+        }
+        self.out = tail;
+        self.done = true;
+    }
+
+    /// Has somebody else go on with it, where that is wanted and can be done.
+    async fn go_on(&mut self) -> bool {
+        let Some(rescue) = self.rescue.take() else { return false };
+        let told = match &self.way {
+            Way::Pass(_) => {
+                let told = self.listener.as_ref().and_then(|listener| listener.told());
+                told.map(|(text, spot)| (text.to_owned(), Some(spot)))
+            }
+            Way::Translate(way) => {
+                let text = way.handed.as_ref().and_then(Handed::text);
+                text.map(|text| (text.to_owned(), None))
+            }
+        };
+        let Some((text, spot)) = told else {
+            tracing::info!(id = rescue.id(), "a broken stream cannot be continued by anybody else");
+            return false;
+        };
+        let used = self.handed_out();
+        if let Some(bill) = &self.about.bill {
+            bill.served(self.flex());
+            bill.broke_off(&used, self.first.unwrap_or_default());
+        }
+        let goes = match rescue.go_on(text, used, self.about.bill.clone()).await {
+            Ok(goes) => goes,
+            Err(Failure { error, .. }) => {
+                let (id, why) = (rescue.id(), error.message);
+                tracing::info!(id, why, "a broken stream is not continued");
+                return false;
+            }
+        };
+        // Settled by the attempt that goes on.
+        self.about.bill = None;
+        drop(self.about.broken(CUT));
+        let nothing = Way::Pass(Relay::new(self.about.dialect, false, 0));
+        let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
+            (Way::Pass(_), Some(spot)) => (None, spot.writer(goes.options(), rescue.id())),
+            (Way::Pass(_), None) => unreachable!("what is passed on was listened to"),
+            (Way::Translate(way), _) => {
+                let Translation { page, writer, .. } = *way;
+                (Some(page), writer)
+            }
+        };
+        self.rest = Some(rescue.stream(goes, page, writer));
+        true
+    }
+
+    /// Tells the caller that the stream broke: it must not look like a whole answer.
+    fn fail(&mut self, why: &str) {
+        let trouble = self.about.broken(why);
+        match &mut self.way {
+            Way::Pass(relay) => relay.error(&mut self.out, &trouble.failure.error),
+            Way::Translate(translation) => {
+                translation.writer.error(&mut self.out, &trouble.failure.error);
+            }
+        }
+        self.done = true;
+    }
+
+    /// Settles, and waits until that is durable.
+    async fn settle(&mut self, whole: bool, used: Usage) {
+        let Some(bill) = self.about.bill.take() else { return };
+        let outcome = if whole { Outcome::Done } else { Outcome::Failed };
+        bill.served(self.flex());
+        let receipt = bill.finish_provider(&used, outcome, self.first.unwrap_or_default());
+        bill::durable(receipt).await;
+    }
+}
+
+impl Drop for Streaming {
+    /// A caller that left has had what was handed out, and pays for that.
+    fn drop(&mut self) {
+        let Some(bill) = self.about.bill.take() else { return };
+        let usage = self.handed_out();
+        // What has ended and is not settled has failed.
+        let failed = self.done || self.failed().is_some();
+        let outcome = if failed { Outcome::Failed } else { Outcome::Cancelled };
+        bill.served(self.flex());
+        let _ = bill.finish_provider(&usage, outcome, self.first.unwrap_or_default());
+    }
+}

@@ -1,0 +1,243 @@
+//! The targets of a request in their order: who is asked, what becomes of it when one fails, and
+//! who is asked beside one that takes long. The first that answers has the caller; what the others
+//! do ends at that moment.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::response::Response;
+use futures_util::StreamExt;
+use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::stream::FuturesUnordered;
+use govern::Governor;
+use tokio::time::sleep;
+use wire::ErrorKind;
+
+use super::bill::{self, Bill, Further};
+use super::envelope::Caller;
+use super::error::Failure;
+use super::forward::Inbound;
+use super::generate::{self, Chosen};
+use super::relay::Rescue;
+use super::{App, relay};
+use crate::route::{Open, Pool, Seat, Target};
+use crate::upstream::{About, Trouble};
+
+/// A request and those who may answer it.
+#[derive(Clone, Copy)]
+pub(super) struct Turn<'a> {
+    pub(super) app: &'a Arc<App>,
+    pub(super) caller: &'a Caller,
+    pub(super) inbound: &'a Inbound,
+    pub(super) pool: &'a Arc<Pool>,
+    /// Somebody reads the answer.
+    pub(super) is_read: bool,
+}
+
+/// What an attempt is to the ones before it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// They have all come to nothing.
+    Alone,
+    /// One of them is still waited for.
+    Beside,
+}
+
+/// An attempt that is over.
+struct Attempted {
+    target: Arc<Target>,
+    bill: Option<Bill>,
+    result: Result<Response, Trouble>,
+}
+
+/// The bills of attempts at providers; the last one has the highest number.
+#[derive(Default)]
+struct Bills(Mutex<Vec<Bill>>);
+
+impl Bills {
+    fn take_last(&self) -> Option<Bill> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn last(&self) -> Option<Bill> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+    }
+
+    fn note(&self, bill: Option<&Bill>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bill.cloned());
+    }
+
+    /// Whoever did not answer has made nothing that anybody has read.
+    fn lost(self, winner: Option<&Bill>) {
+        let all = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|bill| winner.is_none_or(|own| !own.is(bill))).for_each(Bill::lost);
+    }
+}
+
+impl<'a> Turn<'a> {
+    /// Asks them until one answers: its answer, who it is, and how many were asked; else what the
+    /// last one said, if anybody could be asked at all.
+    pub(super) async fn ask(
+        self,
+        order: &'a [Arc<Target>],
+    ) -> Result<(Response, Arc<Target>, u32), Option<Failure>> {
+        let bills = Bills::default();
+        let result = self.rounds(order, &bills).await;
+        bills.lost(result.as_ref().ok().and_then(|((_, bill, _), _)| bill.as_ref()));
+        result.map(|((response, _, target), count)| (response, target, count))
+    }
+
+    async fn rounds<'b>(
+        self,
+        order: &'b [Arc<Target>],
+        bills: &'b Bills,
+    ) -> Result<((Response, Option<Bill>, Arc<Target>), u32), Option<Failure>>
+    where
+        'a: 'b,
+    {
+        let mut last = None;
+        let mut count = 0;
+        let mut running = FuturesUnordered::new();
+        running.extend(self.begin(order, (bills, Manner::Alone), &mut count));
+        let mut patience = self.pool.hedge_after.map(|after| Box::pin(sleep(after)));
+        loop {
+            let late = OptionFuture::from(patience.as_mut().filter(|_| running.len() == 1));
+            tokio::select! {
+                Some(()) = late => {
+                    patience = None;
+                    running.extend(self.begin(order, (bills, Manner::Beside), &mut count));
+                }
+                over = running.next() => {
+                    let Some(Attempted { target, bill, result }) = over else { return Err(last) };
+                    match result {
+                        Ok(response) => return Ok(((response, bill, target), count)),
+                        Err(Trouble { failure, about: About::Request }) => {
+                            return Err(Some(failure));
+                        }
+                        Err(Trouble { failure, about }) => {
+                            let why = &failure.error.message;
+                            tracing::info!(target = target.name, ?about, why, "an attempt failed");
+                            last = Some(failure);
+                        }
+                    }
+                    if running.is_empty() {
+                        running.extend(self.begin(order, (bills, Manner::Alone), &mut count));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins with the next one; `None`: none is left, or there were tries enough.
+    fn begin<'b>(
+        self,
+        order: &'b [Arc<Target>],
+        (bills, manner): (&'b Bills, Manner),
+        count: &mut u32,
+    ) -> Option<BoxFuture<'b, Attempted>>
+    where
+        'a: 'b,
+    {
+        let at = usize::try_from(*count).ok()?;
+        let target = order.get(at)?;
+        if *count >= self.pool.attempts || (*count > 0 && !self.pool.retry()) {
+            return None;
+        }
+        *count += 1;
+        let replaceable = at + 1 < order.len();
+        Some(Box::pin(self.attempt(target, bills, (manner, replaceable))))
+    }
+
+    /// Asks somebody whose answer nobody waits for.
+    pub(super) async fn copy(self, target: &Arc<Target>) -> Result<Response, Trouble> {
+        let bills = Bills::default();
+        let attempted = self.attempt(target, &bills, (Manner::Alone, false)).await;
+        bills.lost(attempted.bill.as_ref());
+        attempted.result
+    }
+
+    /// Asks one.
+    async fn attempt(
+        self,
+        target: &Arc<Target>,
+        bills: &Bills,
+        (manner, replaceable): (Manner, bool),
+    ) -> Attempted {
+        let Self { app, caller, inbound, .. } = self;
+        let mut open = target.health.begin(Instant::now());
+        let mut bill = None;
+        let result = match &target.seat {
+            Seat::Local(model) => {
+                if manner == Manner::Alone {
+                    // Settled: the books know this attempt as one of its own.
+                    bills.take_last().iter().for_each(Bill::lost);
+                }
+                let what = (&inbound.surface, &inbound.body);
+                let chosen = Chosen { model, replaceable };
+                let answer = generate::local(app, caller, what, Some(chosen)).await;
+                let result = answer.map_err(of_local);
+                seen(&mut open, &result);
+                result
+            }
+            Seat::Provider(provider, model) => match self.pay(target, bills, manner).await {
+                Err(trouble) => Err(trouble),
+                Ok(paid) => {
+                    bill.clone_from(&paid);
+                    let rescue = Rescue::of(&self);
+                    let asked = relay::Asked { provider, model, bill: paid, rescue };
+                    let answer = relay::ask(app, caller, inbound, asked, open).await;
+                    if let (Err(_), Some(bill)) = (&answer, &bill) {
+                        bill.came_to_nothing();
+                    }
+                    answer
+                }
+            },
+        };
+        Attempted { target: Arc::clone(target), bill, result }
+    }
+
+    /// Has an attempt at a provider judged and paid for.
+    async fn pay(
+        self,
+        target: &Target,
+        bills: &Bills,
+        manner: Manner,
+    ) -> Result<Option<Bill>, Trouble> {
+        let Self { app, caller, inbound, .. } = self;
+        let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
+        let ask = || inbound.ask(Some((&target.name, &provider.name)));
+        let (before, how, about): (_, Further, _) = match manner {
+            Manner::Alone => (bills.take_last(), Governor::again, About::Request),
+            // What may not be asked twice at once may still be answered by the first.
+            Manner::Beside => (bills.last(), Governor::beside, About::Ours),
+        };
+        let bill = bill::further(app, caller, (before, how), ask).await;
+        let bill = bill.map_err(|failure| Trouble { failure, about })?;
+        bills.note(bill.as_ref());
+        Ok(bill)
+    }
+}
+
+/// What an attempt here says of the target.
+pub(super) fn seen<T>(open: &mut Open, result: &Result<T, Trouble>) {
+    let now = Instant::now();
+    match result {
+        Ok(_) => open.ended(now),
+        Err(Trouble { about: About::Ill, .. }) => open.failed(now),
+        Err(Trouble { about: About::Busy(seconds), .. }) => open.busy(now, *seconds),
+        Err(_) => {}
+    }
+}
+
+/// What a failure of our own engine says.
+pub(super) fn of_local(failure: Failure) -> Trouble {
+    let code = failure.error.code.as_deref().unwrap_or_default();
+    let about = match (failure.error.kind, code) {
+        // Full: the next one may have room, and this one is not ill.
+        (ErrorKind::Overloaded, "overloaded") => About::Busy(Some(0)),
+        (ErrorKind::Unavailable, "unavailable") | (ErrorKind::Internal, _) => About::Ill,
+        // Policies and budgets say the same whoever answers.
+        _ => About::Request,
+    };
+    Trouble { failure, about }
+}

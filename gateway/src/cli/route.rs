@@ -1,0 +1,132 @@
+//! `hearth route explain`: who would answer a request, by what a running server knows now.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::admin::show::{Table, money, text};
+use super::exit::{self, Failure, Outcome};
+use super::http::Server;
+
+/// Flags of `hearth route`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say who would answer a request, and why, without asking anybody
+    Explain(Explain),
+}
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The server is shown the key in HEARTH_API_KEY, which needs the permission 'metrics.read' where \
+keys have roles. The request is judged as that key's.")]
+struct Explain {
+    #[command(flatten)]
+    server: Server,
+    /// The model or the pool that the request names
+    #[arg(long, required_unless_present = "body", conflicts_with = "body")]
+    model: Option<String>,
+    /// The prompt
+    #[arg(long, default_value = "Hello!", conflicts_with = "body")]
+    prompt: String,
+    /// New tokens that it asks for
+    #[arg(long, value_name = "N", conflicts_with = "body")]
+    max_tokens: Option<u32>,
+    /// A note of the request, which rules may look at
+    #[arg(long, value_name = "NAME=VALUE", value_parser = note, conflicts_with = "body")]
+    metadata: Vec<(String, String)>,
+    /// The request itself, as a client would send it: a file, or - for standard input
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// It is at least so secret: public, internal, confidential or restricted
+    #[arg(long)]
+    label: Option<String>,
+    /// Print what the server answers
+    #[arg(long)]
+    json: bool,
+}
+
+fn note(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Asks the server and prints what it says.
+///
+/// # Errors
+/// The server is not there, or refuses.
+pub fn run(args: &Args) -> Outcome {
+    let Command::Explain(explain) = &args.command;
+    let body = explain.request()?;
+    let path = match &explain.label {
+        Some(label) => format!("/v1/route/explain?label={label}"),
+        None => "/v1/route/explain".to_owned(),
+    };
+    let answer = super::runtime(1)?
+        .block_on(async { explain.server.connect()?.post(&path, &body).await })?;
+    if explain.json {
+        let text = serde_json::to_string_pretty(&answer).unwrap_or_default();
+        return exit::print(&format!("{text}\n"));
+    }
+    show(&answer)
+}
+
+impl Explain {
+    fn request(&self) -> Result<Value, Failure> {
+        let Some(file) = &self.body else {
+            let metadata: Value =
+                self.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+            return Ok(json!({
+                "model": self.model,
+                "messages": [{ "role": "user", "content": self.prompt }],
+                "max_tokens": self.max_tokens,
+                "metadata": metadata,
+            }));
+        };
+        let shown = file.display();
+        let wrong = |why: &dyn std::fmt::Display| exit::usage(format!("{shown}: {why}"));
+        let mut text = String::new();
+        if file.as_os_str() == "-" {
+            std::io::stdin().read_to_string(&mut text).map_err(|error| wrong(&error))?;
+        } else {
+            text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
+        }
+        serde_json::from_str(&text).map_err(|error| wrong(&error))
+    }
+}
+
+fn show(answer: &Value) -> Outcome {
+    let order: Vec<String> = answer["order"].as_array().into_iter().flatten().map(text).collect();
+    if answer["pool"].is_null() {
+        return exit::print(&format!("{} answers: {}\n", order.join(""), text(&answer["reason"])));
+    }
+    let first =
+        if order.is_empty() { "nobody may answer".to_owned() } else { order.join(", then ") };
+    exit::print(&format!(
+        "{}: {first}\nreason {}; label {}; about {} tokens; {} tries at most\n\n",
+        text(&answer["pool"]),
+        text(&answer["reason"]),
+        text(&answer["label"]),
+        text(&answer["input_tokens"]),
+        text(&answer["attempts"]),
+    ))?;
+    let mut table = Table::new(&["CANDIDATE", "AS", "SAYS", "#OPEN", "#FIRST BYTE (ms)", "#COST"]);
+    for one in answer["candidates"].as_array().into_iter().flatten() {
+        table.row(vec![
+            text(&one["target"]),
+            text(&one["group"]),
+            text(&one["verdict"]),
+            text(&one["open"]),
+            text(&one["first_byte_ms"]),
+            money(&one["cost_nano_usd"]),
+        ]);
+    }
+    table.print("the pool has no targets")
+}

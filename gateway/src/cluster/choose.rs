@@ -1,0 +1,185 @@
+//! Which node answers: a pure function of the prompt's length, of what is known of each node, and
+//! of a number of the prompt. The one that is thought to give its first token soonest: what waits
+//! there, and what it would have to read of the prompt that it does not hold.
+
+use std::cmp::Reverse;
+use std::fmt;
+
+/// Without a measure yet: a token of a prompt takes so long that pages held count at all.
+const US_PER_KILOTOKEN: u64 = 50_000;
+/// Without a measure yet: a request.
+const US_PER_REQUEST: u64 = 500_000;
+
+/// What is known of a node, for one request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its number, for choices that stay.
+    pub number: u64,
+    /// Sequences that wait there, those among them that it has not told of yet.
+    pub waiting: u64,
+    /// Requests there.
+    pub open: u64,
+    /// Requests that it takes at once.
+    pub open_max: u64,
+    /// Tokens of the prompt that it holds.
+    pub held: u64,
+    /// Device time of a request; 0: not known.
+    pub us_per_request: u64,
+    /// Device time of a thousand tokens of a prompt; 0: not known.
+    pub us_per_kilotoken: u64,
+    /// What each running sequence adds to a step.
+    pub us_per_row: u64,
+    /// It takes no more.
+    pub draining: bool,
+}
+
+/// What came of a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finding {
+    /// Its place among the candidates.
+    pub at: usize,
+    /// Whether it may answer.
+    pub verdict: Verdict,
+    /// Time in its line.
+    pub wait_us: u64,
+    /// Tokens of the prompt that it holds.
+    pub held: u64,
+    /// Time to its first token.
+    pub first_us: u64,
+    /// Requests there.
+    pub open: u64,
+}
+
+/// Whether a node may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    May,
+    /// It finishes what it has.
+    Drains,
+    /// It has as much as it takes.
+    Full,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::May => "may answer",
+            Self::Drains => "drains",
+            Self::Full => "is full",
+        })
+    }
+}
+
+/// The best of them, if one may answer. `prompt` counts tokens; `number` is the prompt's, so that
+/// equal prompts find the same node where all else is equal.
+#[must_use]
+pub fn choose(candidates: &[Candidate], prompt: u64, number: u64) -> Option<Finding> {
+    let each = candidates
+        .iter()
+        .enumerate()
+        .map(|(at, candidate)| (find(at, candidate, prompt), candidate));
+    each.filter(|(finding, _)| finding.verdict == Verdict::May)
+        .min_by_key(|(finding, candidate)| {
+            (finding.first_us, finding.open, Reverse(mixed(number ^ candidate.number)))
+        })
+        .map(|(finding, _)| finding)
+}
+
+/// What is found of one.
+#[must_use]
+pub(super) fn find(at: usize, candidate: &Candidate, prompt: u64) -> Finding {
+    let known = |measured: u64, guess: u64| if measured == 0 { guess } else { measured };
+    let wait_us = candidate.waiting.saturating_mul(known(candidate.us_per_request, US_PER_REQUEST));
+    let read = prompt.saturating_sub(candidate.held);
+    let each = known(candidate.us_per_kilotoken, US_PER_KILOTOKEN);
+    let read_us = read.saturating_mul(each) / 1000;
+    // What runs there makes its steps longer, the one that this request needs at least.
+    let beside_us = candidate.open.saturating_mul(candidate.us_per_row);
+    let verdict = if candidate.draining {
+        Verdict::Drains
+    } else if candidate.open >= candidate.open_max {
+        Verdict::Full
+    } else {
+        Verdict::May
+    };
+    let first_us = wait_us.saturating_add(read_us).saturating_add(beside_us);
+    Finding { at, verdict, wait_us, held: candidate.held, first_us, open: candidate.open }
+}
+
+/// A number in which each bit depends on each bit of another: the finalizer of `SplitMix64`.
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(number: u64) -> Candidate {
+        Candidate {
+            number,
+            open_max: 100,
+            us_per_request: 100_000,
+            us_per_kilotoken: 10_000,
+            us_per_row: 50,
+            ..Candidate::default()
+        }
+    }
+
+    fn chosen(candidates: &[Candidate], prompt: u64) -> Option<usize> {
+        choose(candidates, prompt, 42).map(|finding| finding.at)
+    }
+
+    #[test]
+    fn pages_count_until_the_line_is_longer_than_what_they_save() {
+        let idle = node(1);
+        let holder = Candidate { held: 16_000, ..node(2) };
+        assert_eq!(chosen(&[idle, holder], 16_100), Some(1));
+        // 16,000 tokens are 160 ms to read; each one that waits takes 100 ms.
+        let busy = Candidate { waiting: 1, open: 10, ..holder };
+        assert_eq!(chosen(&[idle, busy], 16_100), Some(1));
+        let busier = Candidate { waiting: 2, open: 10, ..holder };
+        assert_eq!(chosen(&[idle, busier], 16_100), Some(0));
+        assert_eq!(chosen(&[idle, busy], 100), Some(0), "a short prompt is read soon");
+    }
+
+    #[test]
+    fn those_that_drain_or_are_full_get_nothing() {
+        let drains = Candidate { draining: true, held: 1000, ..node(1) };
+        let full = Candidate { open: 100, held: 1000, ..node(2) };
+        assert_eq!(chosen(&[drains, full, node(3)], 1000), Some(2));
+        assert_eq!(chosen(&[drains, full], 1000), None);
+        assert_eq!(chosen(&[], 1000), None);
+    }
+
+    #[test]
+    fn load_spreads_what_is_equal_and_equal_prompts_stay() {
+        let mut nodes = [node(1), node(2), node(3)];
+        for _ in 0..30 {
+            let at = chosen(&nodes, 100).expect("one");
+            nodes[at].open += 1;
+        }
+        assert!(nodes.iter().all(|node| node.open == 10), "{nodes:?}");
+        let same = |number| choose(&[node(1), node(2), node(3)], 100, number).map(|f| f.at);
+        assert_eq!(same(5), same(5));
+        let places: std::collections::HashSet<_> = (0..50).map(same).collect();
+        assert_eq!(places.len(), 3);
+    }
+
+    #[test]
+    fn numbers_from_outside_do_not_overflow() {
+        let wild = Candidate {
+            waiting: u64::MAX,
+            open_max: u64::MAX,
+            held: u64::MAX,
+            us_per_request: u64::MAX,
+            us_per_kilotoken: u64::MAX,
+            us_per_row: u64::MAX,
+            ..node(1)
+        };
+        assert_eq!(chosen(&[wild, node(2)], u64::MAX), Some(1));
+    }
+}

@@ -1,0 +1,256 @@
+//! All nodes that a gateway knows: those that its configuration lists, those that a name in the
+//! DNS stands for, and those that have named themselves. Each has a task that follows its state;
+//! what a node serves becomes a model of this gateway.
+
+mod found;
+mod keep;
+mod learn;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use http_body_util::{BodyExt as _, Limited};
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::dial::Dialer;
+use super::endpoint::Endpoint;
+use super::member::Member;
+use super::node::Door;
+use super::protocol::{self, Join};
+use super::remote::{ClusterEngine, Roster};
+use crate::metrics::Metrics;
+use crate::models::Models;
+use crate::server::Peer;
+
+pub use found::join;
+
+/// Nodes of one gateway.
+const NODES_MAX: usize = 1024;
+/// A node that names itself does so every second; one that has not for so long, and does not
+/// speak either, is forgotten.
+const FORGET: Duration = Duration::from_secs(3);
+/// The same for an address that its name in the DNS does not stand for any more.
+const FORGET_FOUND: Duration = Duration::from_secs(15);
+/// Between two looks at all of it.
+const REVIEW: Duration = Duration::from_secs(1);
+/// Of so many of these, one looks at models that were refused.
+const LEARN_EVERY: u64 = 3;
+/// Longest word of a node that names itself.
+const JOIN_BYTES_MAX: usize = 4 << 10;
+
+/// Where nodes come from, and how they are spoken to.
+pub struct Sources {
+    /// Listed: they stay, whether they speak or not.
+    pub nodes: Vec<Endpoint>,
+    /// Names whose addresses are nodes, all of them.
+    pub names: Vec<Endpoint>,
+    /// What connections are made with.
+    pub dialer: Dialer,
+    /// Who may name himself as a node; `None`: nobody.
+    pub door: Option<Door>,
+    /// A request that takes longer is ended.
+    pub request_timeout: Option<Duration>,
+}
+
+/// See the module. When the last handle is gone, nobody follows nodes any more.
+#[derive(Clone)]
+pub struct Fleet(Arc<Inner>);
+
+struct Inner {
+    dialer: Dialer,
+    door: Option<Door>,
+    request_timeout: Option<Duration>,
+    models: Arc<Models>,
+    metrics: Arc<Metrics>,
+    roster: Roster,
+    entries: Mutex<Vec<Entry>>,
+    /// By the model's name.
+    engines: Mutex<HashMap<String, ClusterEngine>>,
+    /// One at a time: two nodes with a new model are no two models.
+    learning: tokio::sync::Mutex<()>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// A node and why it is known.
+struct Entry {
+    member: Arc<Member>,
+    origin: Origin,
+    keeper: AbortHandle,
+}
+
+/// Why a node is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The configuration lists it.
+    Listed,
+    /// A name stood for it at this time.
+    Found(Instant),
+    /// It named itself at this time.
+    Joined(Instant),
+}
+
+impl Fleet {
+    /// Begins to follow nodes; what they serve is put among `models`. Within a runtime.
+    #[must_use]
+    pub fn start(sources: Sources, models: &Arc<Models>, metrics: &Arc<Metrics>) -> Self {
+        let Sources { nodes, names, dialer, door, request_timeout } = sources;
+        let fleet = Self(Arc::new(Inner {
+            dialer,
+            door,
+            request_timeout,
+            models: Arc::clone(models),
+            metrics: Arc::clone(metrics),
+            roster: Roster::default(),
+            entries: Mutex::default(),
+            engines: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
+        }));
+        models.expect_nodes();
+        for endpoint in nodes {
+            fleet.0.add(&endpoint, Origin::Listed);
+        }
+        let mut tasks = vec![tokio::spawn(review(Arc::downgrade(&fleet.0))).abort_handle()];
+        for name in names {
+            let finder = found::follow(Arc::downgrade(&fleet.0), name);
+            tasks.push(tokio::spawn(finder).abort_handle());
+        }
+        *fleet.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
+        fleet
+    }
+
+    /// The route on which nodes name themselves.
+    pub fn router(&self) -> Router {
+        Router::new().route(protocol::JOIN, post(joined)).with_state(self.clone())
+    }
+}
+
+impl Inner {
+    fn entries(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node is there, or is there still.
+    fn add(self: &Arc<Self>, endpoint: &Endpoint, origin: Origin) -> bool {
+        let mut entries = self.entries();
+        if let Some(known) = entries.iter_mut().find(|e| e.member.endpoint == *endpoint) {
+            if known.origin != Origin::Listed {
+                known.origin = origin;
+            }
+            return true;
+        }
+        if entries.len() >= NODES_MAX {
+            return false;
+        }
+        tracing::info!(node = %endpoint, ?origin, "a node is known");
+        let member = Member::new(endpoint.clone());
+        let keeper = keep::keep(Arc::downgrade(self), Arc::clone(&member));
+        let keeper = tokio::spawn(keeper).abort_handle();
+        entries.push(Entry { member, origin, keeper });
+        self.publish(&entries);
+        true
+    }
+
+    fn publish(&self, entries: &[Entry]) {
+        self.roster.set(entries.iter().map(|entry| Arc::clone(&entry.member)).collect());
+    }
+
+    /// Forgets nodes that nobody has named for a while and that do not speak.
+    fn forget(&self) {
+        let mut entries = self.entries();
+        let before = entries.len();
+        entries.retain(|entry| {
+            let gone = match entry.origin {
+                Origin::Listed => false,
+                Origin::Found(at) => at.elapsed() > FORGET_FOUND,
+                Origin::Joined(at) => at.elapsed() > FORGET,
+            };
+            let stays = !gone || entry.member.is_up();
+            if !stays {
+                tracing::info!(node = %entry.member.endpoint, "a node is forgotten");
+                self.metrics.cluster().forgotten(&entry.member.endpoint.authority());
+                entry.keeper.abort();
+            }
+            stays
+        });
+        if entries.len() != before {
+            self.publish(&entries);
+        }
+    }
+
+    fn engines(&self) -> MutexGuard<'_, HashMap<String, ClusterEngine>> {
+        self.engines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let tasks = self.tasks.get_mut().unwrap_or_else(PoisonError::into_inner);
+        tasks.iter().for_each(AbortHandle::abort);
+        let entries = self.entries.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for entry in entries {
+            entry.keeper.abort();
+            entry.member.down();
+        }
+    }
+}
+
+/// Looks at all of it again and again.
+async fn review(fleet: std::sync::Weak<Inner>) {
+    let mut ticks = interval(REVIEW);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for turn in 0_u64.. {
+        ticks.tick().await;
+        let Some(fleet) = fleet.upgrade() else { return };
+        fleet.forget();
+        let members = fleet.roster.list();
+        for member in members.iter() {
+            fleet.metrics.cluster().gpus(&member.endpoint.authority(), &member.gpus());
+        }
+        let engines: Vec<ClusterEngine> = fleet.engines().values().cloned().collect();
+        engines.iter().for_each(ClusterEngine::review);
+        if turn % LEARN_EVERY != 0 {
+            continue;
+        }
+        // A model that was refused beside another may be the only one of its name by now.
+        for member in members.iter() {
+            fleet.learn(member).await;
+        }
+    }
+}
+
+/// `POST /cluster/v1/join`
+async fn joined(State(fleet): State<Fleet>, request: Request) -> Response {
+    let said = |status: StatusCode, why: &str| (status, format!("{why}\n")).into_response();
+    let Some(door) = &fleet.0.door else {
+        return said(StatusCode::FORBIDDEN, "without a token nobody names himself as a node");
+    };
+    if let Err(status) = door.enter(&request) {
+        return said(status, "the cluster's token is missing or wrong");
+    }
+    let peer = request.extensions().get::<Peer>().copied();
+    let body = Limited::new(request.into_body(), JOIN_BYTES_MAX).collect().await;
+    let Ok(body) = body else { return said(StatusCode::PAYLOAD_TOO_LARGE, "that is too long") };
+    let join: Join = match serde_json::from_slice(&body.to_bytes()) {
+        Ok(join) => join,
+        Err(error) => return said(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let host = join.host.or(peer.map(|Peer(address)| address.to_string()));
+    let Some(host) = host else { return said(StatusCode::BAD_REQUEST, "where does it answer?") };
+    let shown = if host.contains(':') { format!("[{host}]") } else { host };
+    let scheme = if join.tls { "https" } else { "http" };
+    match format!("{scheme}://{shown}:{}", join.port).parse::<Endpoint>() {
+        Err(why) => said(StatusCode::BAD_REQUEST, &why),
+        Ok(endpoint) if fleet.0.add(&endpoint, Origin::Joined(Instant::now())) => {
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Ok(_) => said(StatusCode::TOO_MANY_REQUESTS, "too many nodes are known"),
+    }
+}

@@ -1,0 +1,190 @@
+//! What nodes serve becomes models of this gateway. A name is one model: nodes that mean another
+//! by it get nothing, as long as any node has the one that is known.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use http_body_util::{BodyExt as _, Limited};
+use text::TextModel;
+use text::tools::Format;
+use tokio::time::timeout;
+
+use super::Inner;
+use crate::backend::Model;
+use crate::backend::answering::Answering;
+use crate::backend::local::PrefixRule;
+use crate::cluster::member::Member;
+use crate::cluster::picture::Offer;
+use crate::cluster::protocol::{self, CARD_BYTES_MAX, Card, Prefix};
+use crate::cluster::remote::ClusterEngine;
+
+/// Longest wait for a description: other nodes' models wait behind it.
+const FETCH_TIME: Duration = Duration::from_secs(30);
+
+impl Inner {
+    /// Looks at what a node serves.
+    pub(super) async fn learn(self: &Arc<Self>, member: &Arc<Member>) {
+        for offer in member.offers() {
+            if self.knows(&offer.name, &offer.fingerprint) {
+                continue;
+            }
+            let _one = self.learning.lock().await;
+            if self.knows(&offer.name, &offer.fingerprint) {
+                continue;
+            }
+            let node = member.endpoint.authority();
+            match self.take_in(member, &offer).await {
+                Ok(()) => {
+                    self.metrics.cluster().refused(&node, &offer.name, false);
+                }
+                Err(why) => {
+                    // Once a second would fill the log.
+                    if self.metrics.cluster().refused(&node, &offer.name, true) {
+                        tracing::warn!(
+                            node,
+                            model = offer.name,
+                            why,
+                            "a node's model gets nothing"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    fn knows(&self, name: &str, fingerprint: &str) -> bool {
+        self.engines().get(name).is_some_and(|engine| engine.shared.fingerprint == fingerprint)
+    }
+
+    async fn take_in(&self, member: &Arc<Member>, offer: &Offer) -> Result<(), String> {
+        let Offer { name, fingerprint, base } = offer;
+        // Before anything is fetched: descriptions are large, and this is asked again and again.
+        let own = self.models.get(name).is_some_and(|model| model.engine.local().is_some());
+        if own || self.models.pool(name).is_some() {
+            return Err("this gateway has a model of this name itself".to_owned());
+        }
+        let known = self.engines().get(name).map(|engine| engine.shared.fingerprint.clone());
+        if let Some(known) = known
+            && self.roster.list().iter().any(|other| other.serves(name, &known))
+        {
+            return Err(format!(
+                "it is not the model that others serve under this name ({fingerprint}, not {known})"
+            ));
+        }
+        let (model, engine) = match base {
+            None => self.describe(member, offer).await?,
+            Some(base) => self.beside(base, offer)?,
+        };
+        if !self.models.put_cluster(model) {
+            return Err("this gateway has a model of this name itself".to_owned());
+        }
+        tracing::info!(model = name, fingerprint, node = %member.endpoint, "a model is offered");
+        self.engines().insert(name.clone(), engine);
+        Ok(())
+    }
+
+    /// A model as its node describes it.
+    async fn describe(
+        &self,
+        member: &Arc<Member>,
+        offer: &Offer,
+    ) -> Result<(Model, ClusterEngine), String> {
+        let card = timeout(FETCH_TIME, fetch(member, &offer.name)).await;
+        let card = card.map_err(|_| "its description does not come".to_owned())??;
+        if card.fingerprint != offer.fingerprint || card.name != offer.name {
+            return Err("it describes another model than it tells of".to_owned());
+        }
+        let engine = self.engine(offer, &offer.name, card.context);
+        let own = engine.clone();
+        let made = tokio::task::spawn_blocking(move || model(card, own)).await;
+        Ok((made.map_err(|_| "its text cannot be made".to_owned())??, engine))
+    }
+
+    /// An adapter: all but its tokens is its base's.
+    fn beside(
+        &self,
+        (base, fingerprint): &(String, String),
+        offer: &Offer,
+    ) -> Result<(Model, ClusterEngine), String> {
+        let known = self.models.get(base).filter(|_| self.knows(base, fingerprint));
+        let base = known.ok_or_else(|| format!("its base `{base}` is not the one served here"))?;
+        let engine = self.engine(offer, &base.id, base.context);
+        let model = Model {
+            id: offer.name.clone(),
+            created: base.created,
+            context: base.context,
+            text: Arc::clone(&base.text),
+            defaults: base.defaults.clone(),
+            max_tokens_default: base.max_tokens_default,
+            eos: base.eos.clone(),
+            answering: Arc::clone(&base.answering),
+            engine: engine.clone().into(),
+            prefix: base.prefix,
+            adapters: None,
+            adapter: None,
+        };
+        Ok((model, engine))
+    }
+
+    /// What has the tokens made; its figures are those of `counted`.
+    fn engine(&self, offer: &Offer, counted: &str, context: usize) -> ClusterEngine {
+        let Offer { name, fingerprint, base } = offer;
+        let about = (name.clone(), fingerprint.clone(), base.is_some());
+        let (roster, metrics) = (self.roster.clone(), self.metrics.model(counted));
+        ClusterEngine::new(about, context, roster, metrics, self.request_timeout)
+    }
+}
+
+async fn fetch(member: &Member, name: &str) -> Result<Card, String> {
+    let mut way = member.way().ok_or("it is gone")?;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    let path: String = name
+        .bytes()
+        .map(|byte| match plain(byte) {
+            true => char::from(byte).to_string(),
+            false => format!("%{byte:02X}"),
+        })
+        .collect();
+    let response = way.get(&format!("{}{path}", protocol::MODEL)).await?;
+    if response.status() != StatusCode::OK {
+        return Err(format!("it answers {}", response.status()));
+    }
+    let body = Limited::new(response.into_body(), CARD_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| error.to_string())?.to_bytes();
+    let read = tokio::task::spawn_blocking(move || serde_json::from_slice(&body)).await;
+    let read = read.map_err(|_| "its description cannot be read".to_owned())?;
+    read.map_err(|error| format!("its description makes no sense: {error}"))
+}
+
+/// The model as handlers see it.
+fn model(card: Card, engine: ClusterEngine) -> Result<Model, String> {
+    let text = TextModel::from_portable(card.text.as_bytes()).map_err(|error| error.to_string())?;
+    let text = Arc::new(text);
+    let format = match &card.tool_format {
+        None => None,
+        Some(name) => {
+            let known = Format::named(name);
+            Some(known.ok_or_else(|| format!("`{name}` is no way of writing calls here"))?)
+        }
+    };
+    let answering = Answering::new(&text, &card.eos, format);
+    Ok(Model {
+        id: card.name,
+        created: card.created,
+        context: card.context,
+        text,
+        defaults: card.defaults.sampling(),
+        max_tokens_default: card.max_tokens_default,
+        eos: card.eos,
+        answering: Arc::new(answering),
+        engine: engine.into(),
+        prefix: match card.prefix {
+            Prefix::Any => PrefixRule::Any,
+            Prefix::Split(limit) => PrefixRule::Split { limit },
+            Prefix::Length(limit) => PrefixRule::Length { limit },
+        },
+        adapters: None,
+        adapter: None,
+    })
+}

@@ -1,0 +1,159 @@
+//! One node, as a gateway sees it: what it has told, the way to it while there is one, and what
+//! was sent there and has not ended.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::choose::Candidate;
+use super::dial::Way;
+use super::endpoint::Endpoint;
+use super::picture::{Lost, Offer, Picture};
+use super::protocol::{Load, State};
+use crate::digest;
+use crate::metrics::GpuReading;
+
+/// See the module.
+pub(super) struct Member {
+    pub(super) endpoint: Endpoint,
+    /// For choices that stay.
+    pub(super) number: u64,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// While it speaks.
+    there: Option<(Picture, Way)>,
+    /// By the name that the node tells the load under.
+    sent: HashMap<String, Sent>,
+}
+
+/// Requests sent and not ended: a node tells of them later than they are sent.
+#[derive(Default)]
+struct Sent {
+    now: u64,
+    /// When the node last told of its load.
+    told: u64,
+}
+
+/// A request at a node. Counts there until it is dropped.
+pub(super) struct Sending {
+    member: Arc<Member>,
+    engine: String,
+    pub(super) way: Way,
+}
+
+impl Member {
+    pub(super) fn new(endpoint: Endpoint) -> Arc<Self> {
+        let number = digest::number(&[endpoint.to_string().as_bytes()]);
+        Arc::new(Self { endpoint, number, inner: Mutex::default() })
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It speaks: this is its state, and the way to it.
+    pub(super) fn up(&self, picture: Picture, way: Way) {
+        let mut inner = self.inner();
+        inner.there = Some((picture, way));
+        inner.sent.values_mut().for_each(|sent| sent.told = sent.now);
+    }
+
+    /// It does not speak any more. What it has told is worth nothing.
+    pub(super) fn down(&self) {
+        self.inner().there = None;
+    }
+
+    /// Takes in what it tells; `true`: models may have come or gone.
+    pub(super) fn tell(&self, state: State) -> Result<bool, Lost> {
+        let mut inner = self.inner();
+        let Inner { there, sent } = &mut *inner;
+        let Some((picture, _)) = there else { return Ok(false) };
+        if let State::Delta(delta) = &state {
+            for changed in &delta.models {
+                if let Some(sent) = sent.get_mut(&changed.name) {
+                    sent.told = sent.now;
+                }
+            }
+        }
+        picture.apply(state)
+    }
+
+    /// It speaks, and serves this.
+    pub(super) fn serves(&self, model: &str, fingerprint: &str) -> bool {
+        let inner = self.inner();
+        inner.there.as_ref().is_some_and(|(picture, _)| picture.find(model, fingerprint).is_some())
+    }
+
+    /// All that it serves, bases before their adapters, while it speaks.
+    pub(super) fn offers(&self) -> Vec<Offer> {
+        self.inner().there.as_ref().map(|(picture, _)| picture.offers()).unwrap_or_default()
+    }
+
+    /// What its GPUs do, while it speaks.
+    pub(super) fn gpus(&self) -> Vec<GpuReading> {
+        self.inner().there.as_ref().map(|(picture, _)| picture.gpus.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn way(&self) -> Option<Way> {
+        self.inner().there.as_ref().map(|(_, way)| way.clone())
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.inner().there.is_some()
+    }
+
+    /// What it has to do for a model.
+    pub(super) fn load(&self, model: &str, fingerprint: &str) -> Option<(Load, bool)> {
+        let inner = self.inner();
+        let (picture, _) = inner.there.as_ref()?;
+        let (_, known) = picture.find(model, fingerprint)?;
+        Some((known.load, picture.draining))
+    }
+
+    /// What speaks for it, for a prompt of these pages. `None`: it is not there.
+    pub(super) fn candidate(
+        &self,
+        (model, fingerprint): (&str, &str),
+        chain: &[u64],
+        page_tokens: u64,
+    ) -> Option<Candidate> {
+        let inner = self.inner();
+        let (picture, _) = inner.there.as_ref()?;
+        let (engine, known) = picture.find(model, fingerprint)?;
+        let load = &known.load;
+        let unknown = inner.sent.get(engine).map_or(0, |sent| sent.now.saturating_sub(sent.told));
+        let places = load.rows.saturating_sub(load.running.saturating_add(load.waiting));
+        let held = u64::try_from(known.held(chain)).unwrap_or(u64::MAX);
+        Some(Candidate {
+            number: self.number,
+            waiting: u64::from(load.waiting) + unknown.saturating_sub(places.into()),
+            open: u64::from(load.open) + unknown,
+            open_max: load.open_max.into(),
+            held: held.saturating_mul(page_tokens),
+            us_per_request: load.us_per_request,
+            us_per_kilotoken: load.us_per_kilotoken,
+            us_per_row: load.us_per_row,
+            draining: picture.draining,
+        })
+    }
+
+    /// A request goes there. `None`: there is no way any more, or no such model.
+    pub(super) fn send(self: &Arc<Self>, model: &str, fingerprint: &str) -> Option<Sending> {
+        let mut inner = self.inner();
+        let (picture, way) = inner.there.as_ref()?;
+        let engine = picture.find(model, fingerprint)?.0.to_owned();
+        let way = way.clone();
+        inner.sent.entry(engine.clone()).or_default().now += 1;
+        Some(Sending { member: Arc::clone(self), engine, way })
+    }
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(sent) = self.member.inner().sent.get_mut(&self.engine) {
+            sent.now = sent.now.saturating_sub(1);
+        }
+    }
+}

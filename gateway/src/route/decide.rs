@@ -1,0 +1,272 @@
+//! Who answers a request: those that may, in the order in which they are asked. A pure function of
+//! the request, of what is known of the targets, and of a draw; every word of it can be shown.
+
+use std::fmt::{self, Display};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use govern::policy::Label;
+
+use super::target::{Needs, Seat, Standing, Target};
+use super::{Group, Pool, View};
+use crate::config::routing::Strategy;
+
+/// What the choice depends on.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// How secret it is.
+    pub label: Label,
+    /// Tokens of its prompt, counted or estimated.
+    pub input: u64,
+    /// New tokens that it asks for.
+    pub output: Option<u32>,
+    /// What it needs beside text.
+    pub needs: Vec<Needs>,
+    /// The caller's notes.
+    pub metadata: Vec<(String, String)>,
+    /// Who asks, for choices that stay: a number of the end user, or of the key.
+    pub who: Option<u64>,
+    /// The conversation, where it is known.
+    pub session: Option<u64>,
+    /// How the prompt begins.
+    pub prefix: u64,
+    /// A number that nobody knows in advance.
+    pub draw: u64,
+}
+
+/// Those that may answer, in their order, and why.
+pub struct Plan {
+    /// Who is asked, one after the other.
+    pub order: Vec<Arc<Target>>,
+    /// What was found of each candidate, in the order of the configuration.
+    pub findings: Vec<Finding>,
+    /// Why the first one is the first.
+    pub reason: &'static str,
+}
+
+/// What was found of one candidate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finding {
+    /// The target.
+    pub target: String,
+    /// What it is to the pool.
+    pub group: Group,
+    /// Whether it may answer; else why not.
+    pub verdict: Verdict,
+    /// Requests that it answers now, those that wait there included.
+    pub open: u32,
+    /// Time to its first byte, as predicted.
+    pub first_byte: Duration,
+    /// Nano-dollars that the request would cost there, as far as is known.
+    pub cost: Option<u64>,
+}
+
+/// Whether a candidate may answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may.
+    May,
+    /// It may, and is asked only to see whether it is well.
+    Probe,
+    /// The request is more secret than what it may see.
+    Label(Label),
+    /// The request is longer than what it can read.
+    Context(u64),
+    /// It cannot do what the request needs.
+    Without(Needs),
+    /// A rule of the pool names others.
+    Rule,
+    /// It is not there, loads, drains or is gone.
+    Away,
+    /// It has failed.
+    Broken(Duration),
+    /// It has asked to be left alone.
+    Busy(Duration),
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::May => f.write_str("may answer"),
+            Self::Probe => f.write_str("is tried again"),
+            Self::Label(label) => write!(f, "may see {} at most", label.name()),
+            Self::Context(tokens) => write!(f, "reads {tokens} tokens at most"),
+            Self::Without(needs) => write!(f, "knows no {}", needs.name()),
+            Self::Rule => f.write_str("a rule names others"),
+            Self::Away => f.write_str("is not there"),
+            Self::Broken(left) => write!(f, "has failed; next try in {} ms", left.as_millis()),
+            Self::Busy(left) => write!(f, "asked for a pause of {} ms more", left.as_millis()),
+        }
+    }
+}
+
+impl Verdict {
+    /// It is among those that are asked.
+    #[must_use]
+    pub fn may(self) -> bool {
+        matches!(self, Self::May | Self::Probe)
+    }
+
+    /// It would answer at another time: what keeps it is no rule.
+    #[must_use]
+    pub fn passes(self) -> bool {
+        matches!(self, Self::Away | Self::Broken(_) | Self::Busy(_))
+    }
+}
+
+/// Plans a request.
+pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) -> Plan {
+    let named = pool.rules.iter().find(|rule| rule.holds(asked)).map(|rule| &rule.to);
+    let spill = pool.spills(view, now);
+    let mut findings = Vec::with_capacity(pool.all.len());
+    let mut groups: [Vec<(Arc<Target>, usize)>; 3] = Default::default();
+    for (group, target) in &pool.all {
+        let mut finding = find((*group, target), asked, view, now);
+        let named = named.filter(|_| *group == Group::Own);
+        if named.is_some_and(|names| !names.contains(&target.name)) {
+            finding.verdict = Verdict::Rule;
+        }
+        if finding.verdict.may() {
+            groups[*group as usize].push((Arc::clone(target), findings.len()));
+        }
+        findings.push(finding);
+    }
+    let [mut own, over, rest] = groups;
+    let strategy = order(pool, asked, &mut own, &findings);
+    let strip = |group: Vec<(Arc<Target>, usize)>| group.into_iter().map(|(target, _)| target);
+    // Who overflows goes to others first, and comes back if they fail.
+    let (reason, order) = if spill && !over.is_empty() {
+        ("overflow", strip(over).chain(strip(own)).chain(strip(rest)).collect())
+    } else if own.is_empty() {
+        ("fallback", strip(over).chain(strip(rest)).collect())
+    } else {
+        (strategy, strip(own).chain(strip(over)).chain(strip(rest)).collect())
+    };
+    Plan { order, findings, reason }
+}
+
+/// What is known of one candidate.
+fn find(
+    (group, target): (Group, &Target),
+    asked: &Asked,
+    view: &dyn View,
+    now: Instant,
+) -> Finding {
+    let local = match &target.seat {
+        Seat::Local(model) => Some(view.local(model)),
+        Seat::Provider(..) => None,
+    };
+    let there = local.as_ref().is_none_or(Option::is_some);
+    let local = local.flatten();
+    let context = target.context.or(local.as_ref().map(|local| local.context));
+    let needed = asked.input.saturating_add(asked.output.map_or(1, u64::from));
+    let lacking = asked.needs.iter().copied().find(|needs| target.without.contains(needs));
+    let verdict = if asked.label > target.max_label {
+        Verdict::Label(target.max_label)
+    } else if let Some(needs) = lacking {
+        Verdict::Without(needs)
+    } else if let Some(most) = context.filter(|most| needed > *most && asked.input >= *most) {
+        Verdict::Context(most)
+    } else if !there {
+        Verdict::Away
+    } else {
+        match target.health.standing(now) {
+            Standing::Well => Verdict::May,
+            Standing::Probe => Verdict::Probe,
+            Standing::Broken(left) => Verdict::Broken(left),
+            Standing::Busy(left) => Verdict::Busy(left),
+        }
+    };
+    let wait = local.as_ref().map_or(Duration::ZERO, |local| local.wait);
+    Finding {
+        target: target.name.clone(),
+        group,
+        verdict,
+        open: local.map_or_else(|| target.health.open(), |local| local.open),
+        first_byte: target.health.first_byte() + wait,
+        cost: view.cost(&target.name, asked.input, asked.output),
+    }
+}
+
+/// Puts a pool's own targets in order.
+fn order(
+    pool: &Pool,
+    asked: &Asked,
+    own: &mut [(Arc<Target>, usize)],
+    findings: &[Finding],
+) -> &'static str {
+    let load = |target: &Target, finding: &Finding| {
+        f64::from(finding.open + 1) / f64::from(target.weight.max(1))
+    };
+    if pool.affinity
+        && let Some(session) = asked.session
+    {
+        rendezvous(own, session);
+        return "affinity";
+    }
+    match pool.strategy {
+        Strategy::Priority => "priority",
+        Strategy::Weighted => {
+            rendezvous(own, asked.who.unwrap_or(asked.draw));
+            "weighted"
+        }
+        Strategy::LeastLoaded => {
+            // A tie goes by chance, or the first one would have all of a quiet day.
+            rendezvous(own, asked.draw);
+            sort(own, |target, at| load(target, &findings[at]));
+            "least-loaded"
+        }
+        Strategy::Latency => {
+            rendezvous(own, asked.draw);
+            // The better of two: the best of all would have everybody at once.
+            let two = own.len().min(2);
+            sort(&mut own[..two], |target, at| {
+                let seconds = findings[at].first_byte.as_secs_f64().max(1e-6);
+                seconds * load(target, &findings[at])
+            });
+            "latency"
+        }
+        Strategy::Cost => {
+            sort(own, |_, at| findings[at].cost.map_or(f64::MAX, as_f64));
+            "cost"
+        }
+        Strategy::Prefix => {
+            rendezvous(own, asked.prefix);
+            // Whoever holds the prompt is worth waiting for, but not twice the others' queue.
+            let least = findings.iter().filter(|f| f.verdict.may()).map(|f| f.open).min();
+            let most = least.unwrap_or_default().saturating_mul(2).saturating_add(8);
+            sort(own, |_, at| f64::from(u8::from(findings[at].open > most)));
+            "prefix"
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an order needs no last digit")]
+fn as_f64(number: u64) -> f64 {
+    number as f64
+}
+
+/// Sorts from the least; equal ones stay in their order. None is below zero, and numbers that are
+/// not are in the order of their bits.
+fn sort(own: &mut [(Arc<Target>, usize)], by: impl Fn(&Target, usize) -> f64) {
+    own.sort_by_cached_key(|(target, at)| by(target, *at).to_bits());
+}
+
+/// A number in which each bit depends on each bit of another: the finalizer of `SplitMix64`. Both
+/// numbers that go in come out of a digest, so that nobody aims at a target.
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// An order that depends on a number alone, in which each is first in proportion to its weight;
+/// and that stays for all others when one goes.
+fn rendezvous(own: &mut [(Arc<Target>, usize)], number: u64) {
+    sort(own, |target, _| {
+        let hash = mixed(number ^ target.number);
+        // 52 bits, in the middle of their step: never 0 and never 1.
+        let share = (as_f64(hash >> 12) + 0.5) / as_f64(1 << 52);
+        if target.weight == 0 { f64::MAX } else { -share.ln() / f64::from(target.weight) }
+    });
+}

@@ -1,0 +1,318 @@
+//! One that may answer, and what is known of how well it does.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use govern::policy::Label;
+
+use crate::upstream::Provider;
+
+/// Failures in a row after which a target is left alone for a while.
+const FAILURES: u32 = 3;
+
+/// The first pause; each failed try after one doubles it.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A measured time counts for half after this long.
+const HALF_LIFE: Duration = Duration::from_secs(10);
+
+/// What a target is.
+pub enum Seat {
+    /// A model of this process.
+    Local(String),
+    /// A provider and its name of the model.
+    Provider(Arc<Provider>, String),
+}
+
+/// One that may answer.
+pub struct Target {
+    /// `MODEL` or `PROVIDER/MODEL`.
+    pub name: String,
+    /// What it is.
+    pub seat: Seat,
+    /// Its share, against the others' of its pool.
+    pub weight: u32,
+    /// Its longest sequence in tokens, where known.
+    pub context: Option<u64>,
+    /// What it cannot do.
+    pub without: Vec<Needs>,
+    /// The most secret label that it may see.
+    pub max_label: Label,
+    /// A number of its name, for choices by chance.
+    pub(super) number: u64,
+    /// Its arm of an experiment.
+    pub arm: Option<String>,
+    /// How well it does. Shared by all targets of the same name.
+    pub health: Arc<Health>,
+}
+
+/// What a request needs beside text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Tools are offered.
+    Tools,
+    /// Images are shown.
+    Images,
+    /// The answer is held to a shape.
+    Structured,
+}
+
+impl Needs {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Tools, Self::Images, Self::Structured];
+
+    /// As a configuration spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Images => "images",
+            Self::Structured => "structured",
+        }
+    }
+}
+
+impl Target {
+    /// It is a model of this process.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self.seat, Seat::Local(_))
+    }
+}
+
+/// How a target does: requests at once, failures in a row, time to the first byte.
+#[derive(Debug, Default)]
+pub struct Health {
+    open: AtomicU32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    failures: u32,
+    /// Left alone until then.
+    until: Option<Instant>,
+    pause: Duration,
+    /// One request looks whether it is well again.
+    probing: bool,
+    /// It has enough to do until then, by its own word.
+    busy: Option<Instant>,
+    /// Time to the first byte, smoothed, in microseconds.
+    first_us: f64,
+    seen: Option<Instant>,
+}
+
+/// Whether a target may be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Yes.
+    Well,
+    /// Once, to see whether it is well again.
+    Probe,
+    /// It has failed, and is left alone for so long.
+    Broken(Duration),
+    /// It has asked to be left alone for so long.
+    Busy(Duration),
+}
+
+impl Health {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it may be asked.
+    #[must_use]
+    pub fn standing(&self, now: Instant) -> Standing {
+        let state = self.state();
+        let left =
+            |until: Option<Instant>| until.and_then(|until| until.checked_duration_since(now));
+        if let Some(left) = left(state.busy).filter(|left| !left.is_zero()) {
+            return Standing::Busy(left);
+        }
+        match (state.until, left(state.until).filter(|left| !left.is_zero())) {
+            (None, _) => Standing::Well,
+            (Some(_), Some(left)) => Standing::Broken(left),
+            (Some(_), None) if state.probing => Standing::Broken(PAUSE),
+            (Some(_), None) => Standing::Probe,
+        }
+    }
+
+    /// Requests that it answers now.
+    #[must_use]
+    pub fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Time to the first byte, as measured; zero while unknown.
+    #[must_use]
+    pub fn first_byte(&self) -> Duration {
+        let us = self.state().first_us;
+        Duration::try_from_secs_f64(us / 1e6).unwrap_or_default()
+    }
+
+    /// A request is sent to it. It counts as open until the last byte of the answer, not until
+    /// its head.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, now: Instant) -> Open {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        if self.standing(now) == Standing::Probe {
+            self.state().probing = true;
+        }
+        Open { health: Arc::clone(self), begun: now, told: false }
+    }
+
+    /// It asks to be left alone.
+    fn busy(&self, now: Instant, seconds: Option<u64>) {
+        let mut state = self.state();
+        state.probing = false;
+        state.busy = Some(now + Duration::from_secs(seconds.unwrap_or(1)));
+    }
+
+    fn failed(&self, now: Instant) {
+        let mut state = self.state();
+        state.failures = state.failures.saturating_add(1);
+        if state.failures < FAILURES && !state.probing {
+            return;
+        }
+        state.probing = false;
+        state.pause = (state.pause * 2).clamp(PAUSE, PAUSE_MAX);
+        state.until = Some(now + state.pause);
+    }
+
+    fn answered(&self, now: Instant, took: Duration) {
+        let mut state = self.state();
+        (state.until, state.probing, state.busy) = (None, false, None);
+        let new = took.as_secs_f64() * 1e6;
+        // A worse time counts at once, a better one by and by: a target that has slowed down must
+        // be known before everybody waits for it.
+        let age = state.seen.map_or(f64::INFINITY, |seen| (now - seen).as_secs_f64());
+        let keep = (-age / HALF_LIFE.as_secs_f64() * std::f64::consts::LN_2).exp();
+        state.first_us =
+            if new > state.first_us { new } else { state.first_us * keep + new * (1.0 - keep) };
+        state.seen = Some(now);
+    }
+
+    fn ended(&self) {
+        let mut state = self.state();
+        (state.failures, state.pause) = (0, Duration::ZERO);
+    }
+}
+
+/// A request on its way; dropped when its answer has ended.
+#[derive(Debug)]
+pub struct Open {
+    health: Arc<Health>,
+    begun: Instant,
+    told: bool,
+}
+
+impl Open {
+    /// Since the request was sent.
+    #[must_use]
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The first byte of the answer is there.
+    pub fn answered(&mut self, now: Instant) {
+        if !std::mem::replace(&mut self.told, true) {
+            self.health.answered(now, now.saturating_duration_since(self.begun));
+        }
+    }
+
+    /// The answer came to its end. Not before that is it well: who breaks off every answer in the
+    /// middle begins well each time.
+    pub fn ended(&mut self, now: Instant) {
+        self.answered(now);
+        self.health.ended();
+    }
+
+    /// It failed, before the first byte or after it.
+    pub fn failed(&mut self, now: Instant) {
+        self.told = true;
+        self.health.failed(now);
+    }
+
+    /// It has enough to do.
+    pub fn busy(&mut self, now: Instant, seconds: Option<u64>) {
+        self.told = true;
+        self.health.busy(now, seconds);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.health.open.fetch_sub(1, Ordering::Relaxed);
+        if !self.told {
+            // Given up by the caller, or at fault itself: that says nothing.
+            self.health.state().probing = false;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn left_alone_after_failures_and_tried_once() {
+        let health = Arc::new(Health::default());
+        let mut now = Instant::now();
+        for _ in 0..FAILURES {
+            assert_eq!(health.standing(now), Standing::Well);
+            let mut open = health.begin(now);
+            open.answered(now);
+            open.failed(now);
+        }
+        assert_eq!(health.standing(now), Standing::Broken(PAUSE));
+        now += PAUSE;
+        assert_eq!(health.standing(now), Standing::Probe);
+        let mut probe = health.begin(now);
+        assert_eq!(health.standing(now), Standing::Broken(PAUSE), "one probe at a time");
+        probe.failed(now);
+        drop(probe);
+        assert_eq!(health.standing(now), Standing::Broken(PAUSE * 2));
+        now += PAUSE * 2;
+        drop(health.begin(now));
+        assert_eq!(health.standing(now), Standing::Probe, "a caller that left says nothing");
+        health.begin(now).answered(now + Duration::from_millis(5));
+        assert_eq!((health.standing(now), health.open()), (Standing::Well, 0));
+        health.begin(now).failed(now);
+        assert_eq!(health.standing(now), Standing::Broken(PAUSE * 4), "no answer has ended yet");
+        now += PAUSE * 4;
+        health.begin(now).ended(now);
+        for _ in 1..FAILURES {
+            health.begin(now).failed(now);
+            assert_eq!(health.standing(now), Standing::Well);
+        }
+    }
+
+    #[test]
+    fn busy_is_no_failure() {
+        let health = Arc::new(Health::default());
+        let now = Instant::now();
+        for _ in 0..10 {
+            health.begin(now).busy(now, Some(7));
+        }
+        assert_eq!(health.standing(now), Standing::Busy(Duration::from_secs(7)));
+        assert_eq!(health.standing(now + Duration::from_secs(7)), Standing::Well);
+    }
+
+    #[test]
+    fn slower_counts_at_once() {
+        let health = Arc::new(Health::default());
+        let now = Instant::now();
+        let ms = Duration::from_millis;
+        health.begin(now).answered(now + ms(10));
+        health.begin(now).answered(now + ms(90));
+        assert_eq!(health.first_byte(), ms(90));
+        let later = now + ms(90) + HALF_LIFE;
+        health.begin(later - ms(10)).answered(later);
+        let half = health.first_byte();
+        assert!(half > ms(49) && half < ms(51), "{half:?}");
+    }
+}

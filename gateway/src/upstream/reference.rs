@@ -1,0 +1,223 @@
+//! The table of kinds for people: `hearth providers`, and the page `docs/providers.md`, which is
+//! generated so that it cannot be wrong. A test compares both.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::kinds::{Auth, KINDS, Kind};
+
+/// Options of `[providers.NAME]`, in the order of the page.
+const OPTIONS: &[(&str, &str)] = &[
+    ("kind", "its row in the table below; where absent, the section's name"),
+    ("base_url", "where it answers, with the version: `https://HOST/v1`; where absent, the kind's"),
+    (
+        "key",
+        "what it is shown: a key, or better a reference to one (`env:NAME`, `file:PATH`, `vault:MOUNT/SECRET#KEY`)",
+    ),
+    (
+        "secret_key",
+        "Bedrock: the second half of an AWS key, which signs requests (Signature Version 4). Without it `key` is a Bedrock API key, and is sent as bearer token",
+    ),
+    ("session_token", "Bedrock: what a temporary AWS key comes with (`env:AWS_SESSION_TOKEN`)"),
+    ("region", "Bedrock, Vertex: the region, which stands for `{region}` in `base_url`"),
+    ("project", "Vertex: the project, which stands for `{project}` in `base_url`"),
+    (
+        "headers",
+        "headers of every request, by name; values may be references. Of a header whose name ends in `-beta` both values are sent, the caller's and this one; of all others this one. Those that belong to a connection (`host`, `content-length`, `transfer-encoding`, ...) are refused",
+    ),
+    ("body", "fields of every request's body, over what the caller says"),
+    (
+        "connect_timeout",
+        "longest wait for a connection, name, proxy and TLS included; `5s` where absent",
+    ),
+    ("first_byte_timeout", "longest wait for the head of an answer; `300s` where absent"),
+    ("idle_timeout", "longest silence within an answer; `120s` where absent"),
+    (
+        "total_timeout",
+        "longest wait for the end of an answer that is no stream; `600s` where absent",
+    ),
+    (
+        "proxy",
+        "a proxy that makes tunnels (CONNECT): `http://HOST:PORT`, with `NAME:PASSWORD@` if it asks; may be a reference. It then also looks names up",
+    ),
+    (
+        "ca",
+        "a PEM file of the only authorities whose certificates count; where absent, those that the system believes",
+    ),
+    (
+        "allow_internal",
+        "whether it may be at an address of this machine or of an internal network. Where absent: only if `base_url` holds an address or `localhost`. A name is looked up for each connection, and refused while it leads inside",
+    ),
+    (
+        "max_label",
+        "the most secret label that it may see: `public`, `internal`, `confidential`, `restricted`; `internal` where absent",
+    ),
+    (
+        "models",
+        "patterns of the models that may be asked as `NAME/MODEL`; all where absent. `[]`: none, only those that a pool names",
+    ),
+    (
+        "lost_fields",
+        "what becomes of fields that its dialect has no words for: `refuse` (the request, naming them; so where absent) or `drop` (the answer's `x-hearth-dropped` names them)",
+    ),
+];
+
+const INTRODUCTION: &str = "\
+# Providers
+
+<!-- Generated from the table of kinds; a test compares them. -->
+
+Others can answer beside the models of this machine. Each is a section of `hearth.toml`; its models
+are asked as `NAME/MODEL`, or through a pool ([routing](routing.md)). `hearth providers` prints the
+table of kinds, `hearth providers NAME` one of them with the lines to copy; `--json` is for
+programs. A server without a model of its own is `hearth serve --model none`.
+
+A kind is data: where it answers, what it is shown, which dialects it speaks at which paths. A
+request in a dialect that the provider speaks goes there as it came, but for the model's name, the
+wish for usage, and the bound that a policy sets. Any other chat is translated into the first
+dialect of its row. Embeddings, ranking (`rerank` is Jina's dialect, `cohere` Cohere's) and scores
+go to providers that speak them; the two dialects of ranking are translated into each other.
+
+## What happens on the way
+
+- Nobody follows a redirect: it counts as a failure.
+- A stream that is answered with something else than a stream, or JSON with something else than
+  JSON, is a failure, whatever its status says. So is content that is encoded.
+- Headers of a provider's answer do not reach callers. What it asks for does: `Retry-After` in
+  seconds or as a date, `retry-after-ms`, Google's `retryDelay`; and where a 429 comes without,
+  the limits' own times of reset (`x-ratelimit-reset-*`, `anthropic-ratelimit-*-reset`) are a hint,
+  believed for a minute at most.
+- 429, 529, and 503 with the time after which to come back mean that it has enough to do: it is
+  left alone for that time, and is not ill. A 503 that names no time is a failure: so speaks a proxy
+  with nobody behind it. A 429 that says `insufficient_quota` means that its account is empty:
+  nobody waits for that.
+- What is wrong with its key or its account is for the operator's log; a caller reads that the
+  provider does not serve this server.
+- Of an error's body 64 KiB are read, for 10 seconds at most.
+- Connections are kept and reused, over HTTP/2 where the provider can.
+
+Other gateways are providers too. LiteLLM's proxy is one of kind `compatible` or `anthropic`, both
+with `base_url = \"http://HOST:4000/v1\"` and one of its keys; text, calls, usage and errors of 1.99.4
+arrive through either, whole and streamed, in chat and in messages.
+
+## Options
+
+Under `[providers.NAME]`:
+
+";
+
+/// The page.
+#[must_use]
+pub fn page() -> String {
+    let mut page = INTRODUCTION.to_owned();
+    page.push_str("| option | meaning |\n|---|---|\n");
+    for (name, words) in OPTIONS {
+        let _ = writeln!(page, "| `{name}` | {words} |");
+    }
+    page.push_str("\n## Kinds\n\n| name | | dialects | base URL | key |\n|---|---|---|---|---|\n");
+    for kind in KINDS {
+        let Kind { name, title, docs, key_env, .. } = kind;
+        let dialects = dialects(kind).join(", ");
+        let base = if kind.base_url.is_empty() {
+            "yours".to_owned()
+        } else {
+            format!("`{}`", kind.base_url)
+        };
+        let key = if key_env.is_empty() { "if it asks".to_owned() } else { format!("`{key_env}`") };
+        let _ = writeln!(page, "| `{name}` | [{title}]({docs}) | {dialects} | {base} | {key} |");
+    }
+    page.push_str("\n## The least that is needed\n");
+    for kind in KINDS {
+        let _ = write!(page, "\n### {}\n\n```toml\n{}```\n", kind.name, example(kind));
+    }
+    page
+}
+
+/// The least that is needed to ask a provider of this kind.
+#[must_use]
+pub fn example(kind: &Kind) -> String {
+    let mut text = match kind.name {
+        "compatible" => "[providers.mine]\nkind = \"compatible\"\n".to_owned(),
+        name => format!("[providers.{name}]\n"),
+    };
+    match kind.name {
+        "azure" => text.push_str("base_url = \"https://RESOURCE.openai.azure.com/openai/v1\"\n"),
+        "compatible" => text.push_str("base_url = \"http://127.0.0.1:9000/v1\"\n"),
+        _ => {}
+    }
+    match kind.auth {
+        Auth::Google => text.push_str("key = \"file:/etc/hearth/account.json\"\n"),
+        _ if kind.key_env.is_empty() => {}
+        _ => {
+            let _ = writeln!(text, "key = \"env:{}\"", kind.key_env);
+        }
+    }
+    if kind.auth == Auth::Aws {
+        text.push_str("secret_key = \"env:AWS_SECRET_ACCESS_KEY\"\n");
+    }
+    for (name, usual) in [("project", "my-project"), ("region", "us-east-1")] {
+        if kind.base_url.contains(&format!("{{{name}}}")) {
+            let usual = if kind.auth == Auth::Google {
+                usual.replace("east-1", "central1")
+            } else {
+                usual.to_owned()
+            };
+            let _ = writeln!(text, "{name} = \"{usual}\"");
+        }
+    }
+    text
+}
+
+fn dialects(kind: &Kind) -> Vec<&'static str> {
+    kind.speaks.iter().map(|(dialect, _)| dialect.name()).collect()
+}
+
+/// The table for a terminal.
+#[must_use]
+pub fn table() -> String {
+    let mut text = String::new();
+    let mut row = |name: &str, dialects: &str, key: &str, base: &str| {
+        let _ = writeln!(text, "{name:<11} {key:<31} {base:<50} {dialects}");
+    };
+    row("NAME", "DIALECTS", "KEY", "BASE URL");
+    for kind in KINDS {
+        // Vertex's is longer than a line.
+        let base = kind.base_url.split("/projects/").next().unwrap_or_default();
+        row(kind.name, &dialects(kind).join(" "), or_dash(kind.key_env), or_dash(base));
+    }
+    text.push_str("\n`hearth providers NAME` shows one with the lines for hearth.toml.\n");
+    text
+}
+
+/// One kind for a terminal.
+#[must_use]
+pub fn details(kind: &Kind) -> String {
+    format!(
+        "{}\n\ndialects  {}\nbase URL  {}\nkey       {}\ndocs      {}\n\n{}",
+        kind.title,
+        dialects(kind).join(" "),
+        or_dash(kind.base_url),
+        or_dash(kind.key_env),
+        kind.docs,
+        example(kind)
+    )
+}
+
+fn or_dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// One kind for a program.
+#[must_use]
+pub fn json(kind: &Kind) -> Value {
+    let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    json!({
+        "name": kind.name,
+        "title": kind.title,
+        "dialects": dialects(kind),
+        "base_url": some(kind.base_url),
+        "key_variable": some(kind.key_env),
+        "docs": kind.docs,
+    })
+}

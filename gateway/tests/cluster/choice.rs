@@ -1,0 +1,70 @@
+//! Where requests go: to the node that holds their beginning, and spread where none does; and what
+//! the choice costs.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use axum::Router;
+use serde_json::json;
+
+use crate::fake::Setup;
+use crate::kit::{Gateway, Site, ask, chat};
+
+async fn node(router: &Router, text: &str) -> String {
+    let body = chat(&json!({"messages": [{"role": "user", "content": text}], "max_tokens": 2}));
+    let answer = ask(router, &body).await;
+    let route = answer.headers["x-hearth-route"].to_str().expect("text").to_owned();
+    let node = route.split("; ").find_map(|part| part.strip_prefix("node="));
+    node.expect("a node").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_where_its_beginning_is_held() {
+    let setup = || Setup { pace: Duration::from_millis(1), ..Setup::default() };
+    let sites =
+        [Site::start(setup()).await, Site::start(setup()).await, Site::start(setup()).await];
+    let gateway = Gateway::of(&[&sites[0], &sites[1], &sites[2]]).await;
+    let mut homes = HashMap::new();
+    let begin = |talk: usize| format!("{talk} speaks: ").repeat(60);
+    for talk in 0..12 {
+        homes.insert(talk, node(&gateway.router, &begin(talk)).await);
+    }
+    let used: std::collections::HashSet<_> = homes.values().collect();
+    assert!(used.len() > 1, "new conversations are spread: {homes:?}");
+    // State is told within 100 ms.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    for turn in 0..3 {
+        for talk in 0..12 {
+            let text = format!("{}{}", begin(talk), "and more ".repeat(turn));
+            assert_eq!(
+                &node(&gateway.router, &text).await,
+                &homes[&talk],
+                "talk {talk}, turn {turn}"
+            );
+        }
+    }
+    let body = chat(&json!({"messages": [{"role": "user", "content": begin(3)}], "max_tokens": 2}));
+    let answer = ask(&gateway.router, &body).await;
+    let cached = &answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"];
+    assert!(cached.as_u64().expect("a number") > 300, "{cached}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_at_once_are_spread_before_any_node_tells_of_them() {
+    let setup = || Setup { endless: true, pace: Duration::from_millis(5), ..Setup::default() };
+    let sites = [Site::start(setup()).await, Site::start(setup()).await];
+    let gateway = Gateway::of(&[&sites[0], &sites[1]]).await;
+    let body = chat(&json!({"max_tokens": 40}));
+    let all: Vec<_> = (0..16)
+        .map(|_| {
+            let (router, body) = (gateway.router.clone(), body.clone());
+            tokio::spawn(async move { ask(&router, &body).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(60)).await;
+    let open: Vec<usize> = sites.iter().map(|site| site.model().engine.open()).collect();
+    assert!(open.iter().all(|open| (5..=11).contains(open)), "{open:?}");
+    for answer in all {
+        answer.await.expect("no panic");
+    }
+}

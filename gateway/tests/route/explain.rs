@@ -1,0 +1,133 @@
+//! Who would answer, and why: told without anybody being asked.
+
+use serde_json::{Value, json};
+
+use crate::caller::{Inbound, ask, gateway, provider, request, routes, send};
+use crate::fake::{Fake, Setup};
+use crate::governed::House;
+use crate::upstream::{Step, Upstream};
+
+const PATH: &str = "/v1/route/explain";
+
+async fn explained(router: &axum::Router, key: &str, query: &str, body: &Value) -> Value {
+    let got = send(router, request(key, &format!("{PATH}{query}"), body)).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    serde_json::from_slice(&got.bytes).expect("JSON")
+}
+
+fn chat(model: &str) -> Value {
+    Inbound::Chat.request(model, false, "hi").1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_is_what_is_done() {
+    let ill = Upstream::start(|_| vec![Step::Reset]).await;
+    let well = Upstream::well("well").await;
+    let config = format!(
+        "{}{}[pools.p]\ntargets = [\"ill/m\", {{ target = \"well/m\", without = [\"tools\"] }}]\n\
+         fallback = [\"org/fake\"]\n",
+        provider("ill", "compatible", &ill.url, ""),
+        provider("well", "compatible", &well.url, "max_label = \"internal\"\n"),
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    let told = explained(&fake.router, "", "", &chat("p")).await;
+    assert_eq!(told["order"], json!(["ill/m", "well/m", "org/fake"]), "{told}");
+    assert_eq!((&told["pool"], &told["reason"]), (&json!("p"), &json!("priority")));
+    assert_eq!((ill.count(), well.count()), (0, 0), "nobody was asked");
+    let candidate = |told: &Value, name: &str| {
+        let all = told["candidates"].as_array().expect("candidates");
+        all.iter().find(|one| one["target"] == name).expect("the candidate").clone()
+    };
+    assert_eq!(candidate(&told, "org/fake")["group"], "fallback");
+    // A label, a need, a failure: each is told of the one that it keeps from answering.
+    let told = explained(&fake.router, "", "?label=confidential", &chat("p")).await;
+    assert_eq!(told["order"], json!(["org/fake"]), "{told}");
+    assert_eq!(candidate(&told, "well/m")["verdict"], "may see internal at most");
+    assert_eq!((&told["label"], &told["reason"]), (&json!("confidential"), &json!("fallback")));
+    let mut tools = chat("p");
+    tools["tools"] = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let told = explained(&fake.router, "", "", &tools).await;
+    assert_eq!(candidate(&told, "well/m")["verdict"], "knows no tools");
+    for _ in 0..3 {
+        assert_eq!(ask(&fake.router, Inbound::Chat, "p", false).await.status, 200);
+    }
+    let told = explained(&fake.router, "", "", &chat("p")).await;
+    assert_eq!(told["order"], json!(["well/m", "org/fake"]), "{told}");
+    let failed = candidate(&told, "ill/m");
+    assert_eq!(failed["may"], false);
+    assert!(failed["verdict"].as_str().expect("text").starts_with("has failed"), "{failed}");
+    // And that is what is done.
+    let got = ask(&fake.router, Inbound::Chat, "p", false).await;
+    assert!(got.route().starts_with("well/m;"), "{}", got.route());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_no_pool_is_told_too() {
+    let upstream = Upstream::well("x").await;
+    let config = provider("p", "compatible", &upstream.url, "");
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    let told = explained(&fake.router, "", "", &chat("org/fake")).await;
+    assert_eq!((&told["model"], &told["order"]), (&json!("org/fake"), &json!(["org/fake"])));
+    let told = explained(&fake.router, "", "", &chat("p/any")).await;
+    assert_eq!(told["order"], json!(["p/any"]));
+    let got = send(&fake.router, request("", PATH, &chat("org/fak"))).await;
+    assert_eq!(got.status, 404, "{}", got.text());
+    assert!(got.text().contains("Available: 'org/fake'"), "{}", got.text());
+    for (query, body, status) in [
+        ("?label=secret", chat("p/any"), 400),
+        ("?lable=public", chat("p/any"), 400),
+        ("", json!([1]), 400),
+        ("", json!({}), 400),
+    ] {
+        let got = send(&fake.router, request("", &format!("{PATH}{query}"), &body)).await;
+        assert_eq!(got.status, status, "{query} {body}: {}", got.text());
+    }
+}
+
+/// The figures of others are for those who may see figures.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_asks_for_a_permission() {
+    let house = House::new().await;
+    let fake = house.gateway("", Setup::default());
+    let key = house.key(&fake.router, "team", json!({})).await;
+    let got = send(&fake.router, request(&key, PATH, &chat("org/fake"))).await;
+    assert_eq!(got.status, 403, "{}", got.text());
+    assert!(got.text().contains("metrics.read"), "{}", got.text());
+}
+
+/// Who mistypes a name is told the names near it that they may ask, and no others.
+#[tokio::test(flavor = "multi_thread")]
+async fn near_names_are_those_that_the_caller_may_ask() {
+    let house = House::new().await;
+    let fake = house.gateway("[pools.assistant]\ntargets = [\"org/fake\"]\n", Setup::default());
+    let router = &fake.router;
+    let team = house.admin(router, "POST /teams", &json!({ "name": "t" })).await;
+    let project = json!({ "team": team["id"], "name": "p" });
+    let project = house.admin(router, "POST /projects", &project).await;
+    for (models, near) in [
+        (json!(["*"]), "Available: 'assistant', 'org/fake'."),
+        (json!(["org/*", "other"]), "Available: 'org/fake'."),
+        (json!(["other"]), "Available: none."),
+    ] {
+        let grants = json!([{ "role": "monitor", "scope": "everything" }]);
+        let policy = json!({ "models": models });
+        let (label, project) = (models.to_string(), &project["id"]);
+        let key = json!({ "label": label, "project": project, "policy": policy, "grants": grants });
+        let key = house.admin(router, "POST /keys", &key).await;
+        let key = key["key"].as_str().expect("the key itself");
+        let got = send(router, request(key, PATH, &chat("assistent"))).await;
+        assert_eq!(got.status, 404, "{}", got.text());
+        assert!(got.text().contains(near), "{models}: {}", got.text());
+    }
+}
+
+/// Without keys it is as open as the rest of a server that only this machine reaches.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_models_explains_too() {
+    let upstream = Upstream::well("x").await;
+    let router = gateway(&provider("p", "compatible", &upstream.url, ""));
+    let told = explained(&router, "", "", &chat("p/m")).await;
+    assert_eq!(told["candidates"][0]["target"], "p/m");
+}

@@ -1,0 +1,25 @@
+//! Names that several answer to, over providers that fail as they are told to: who is asked, what
+//! the caller sees, and who never sees what.
+
+#[allow(dead_code, reason = "shared with the tests of the API, which use all of it")]
+#[path = "../api/fake.rs"]
+mod fake;
+
+mod breaker;
+mod caller;
+mod continued;
+mod explain;
+mod faults;
+mod governed;
+mod headers;
+mod hedging;
+mod labels;
+mod leaving;
+mod mirror;
+mod overflow;
+mod pooling;
+mod recorded;
+mod speech;
+mod strategies;
+mod tiers;
+mod upstream;

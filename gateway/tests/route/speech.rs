@@ -1,0 +1,210 @@
+//! What the provider says in its dialects: `Hello from WORD`, a token at a time.
+
+use serde_json::{Value, json};
+
+use crate::upstream::{Seen, Step};
+
+/// A provider's dialect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tongue {
+    Chat,
+    Messages,
+    Gemini,
+    Responses,
+}
+
+impl Tongue {
+    pub(crate) fn of(path: &str) -> Self {
+        match path {
+            _ if path.ends_with("/messages") => Self::Messages,
+            _ if path.ends_with("/responses") => Self::Responses,
+            _ if path.contains("enerateContent") => Self::Gemini,
+            _ => Self::Chat,
+        }
+    }
+}
+
+/// The tokens of an answer.
+fn tokens(word: &str) -> [String; 3] {
+    ["Hello".to_owned(), " from".to_owned(), format!(" {word}")]
+}
+
+/// A whole answer.
+pub(crate) fn whole(tongue: Tongue, word: &str) -> Value {
+    let text = tokens(word).concat();
+    match tongue {
+        Tongue::Chat => json!({
+            "id": "c1", "object": "chat.completion", "created": 1, "model": "m",
+            "choices": [{ "index": 0, "finish_reason": "stop",
+                "message": { "role": "assistant", "content": text } }],
+            "usage": { "prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14 },
+        }),
+        Tongue::Messages => json!({
+            "id": "msg_1", "type": "message", "role": "assistant", "model": "m",
+            "content": [{ "type": "text", "text": text }],
+            "stop_reason": "end_turn", "stop_sequence": null,
+            "usage": { "input_tokens": 11, "output_tokens": 3 },
+        }),
+        Tongue::Gemini => gemini(&text, true),
+        Tongue::Responses => response("completed", &text),
+    }
+}
+
+fn gemini(text: &str, last: bool) -> Value {
+    let mut candidate =
+        json!({ "index": 0, "content": { "role": "model", "parts": [{ "text": text }] } });
+    let mut usage = json!({ "promptTokenCount": 11 });
+    if last {
+        candidate["finishReason"] = "STOP".into();
+        usage["candidatesTokenCount"] = 3.into();
+    }
+    json!({ "candidates": [candidate], "usageMetadata": usage, "responseId": "g1",
+        "modelVersion": "m" })
+}
+
+fn response(status: &str, text: &str) -> Value {
+    let item = json!({ "type": "message", "id": "msg_1", "status": status, "role": "assistant",
+        "content": [{ "type": "output_text", "text": text, "annotations": [] }] });
+    let output = if text.is_empty() { json!([]) } else { json!([item]) };
+    json!({ "id": "resp_1", "object": "response", "created_at": 1, "model": "m",
+        "status": status, "error": null, "output": output,
+        "usage": { "input_tokens": 11, "output_tokens": 3, "total_tokens": 14 } })
+}
+
+/// The events of a stream. The first token is in one of the first three, the second one in the
+/// event behind it.
+pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
+    let tokens = tokens(word);
+    let mut events = Vec::new();
+    match tongue {
+        Tongue::Chat => {
+            let mut chunk = |delta: Value, finish: Value| {
+                let choice = json!({ "index": 0, "delta": delta, "finish_reason": finish });
+                let chunk = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1,
+                    "model": "m", "choices": [choice] });
+                events.push(format!("data: {chunk}\n\n"));
+            };
+            chunk(json!({ "role": "assistant", "content": "" }), Value::Null);
+            tokens.iter().for_each(|token| chunk(json!({ "content": token }), Value::Null));
+            chunk(json!({}), json!("stop"));
+            let usage = json!({ "prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14 });
+            let last = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1,
+                "model": "m", "choices": [], "usage": usage });
+            events.push(format!("data: {last}\n\n"));
+            events.push("data: [DONE]\n\n".to_owned());
+        }
+        Tongue::Messages => {
+            let mut event = |data: Value| events.push(named(&data));
+            let mut message = whole(tongue, word);
+            message["content"] = json!([]);
+            message["stop_reason"] = Value::Null;
+            event(json!({ "type": "message_start", "message": message }));
+            event(json!({ "type": "content_block_start", "index": 0,
+                "content_block": { "type": "text", "text": "" } }));
+            for token in &tokens {
+                event(json!({ "type": "content_block_delta", "index": 0,
+                    "delta": { "type": "text_delta", "text": token } }));
+            }
+            event(json!({ "type": "content_block_stop", "index": 0 }));
+            event(json!({ "type": "message_delta",
+                "delta": { "stop_reason": "end_turn", "stop_sequence": null },
+                "usage": { "output_tokens": 3 } }));
+            event(json!({ "type": "message_stop" }));
+        }
+        Tongue::Gemini => {
+            for (at, token) in tokens.iter().enumerate() {
+                events.push(format!("data: {}\n\n", gemini(token, at == 2)));
+            }
+        }
+        Tongue::Responses => {
+            let mut event = |data: Value| events.push(named(&data));
+            event(json!({ "type": "response.created", "sequence_number": 0,
+                "response": response("in_progress", "") }));
+            for token in &tokens {
+                event(json!({ "type": "response.output_text.delta", "sequence_number": 1,
+                    "item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": token }));
+            }
+            event(json!({ "type": "response.completed", "sequence_number": 2,
+                "response": response("completed", &tokens.concat()) }));
+        }
+    }
+    events
+}
+
+fn named(data: &Value) -> String {
+    format!("event: {}\ndata: {data}\n\n", data["type"].as_str().expect("a type"))
+}
+
+/// Events up to the second token.
+pub(crate) fn half(tongue: Tongue, word: &str) -> String {
+    let events = events(tongue, word);
+    let at = events.iter().position(|event| event.contains(" from")).expect("a second token");
+    events[..=at].concat()
+}
+
+/// An error in a stream, or in the place of a whole answer.
+pub(crate) fn failure(tongue: Tongue) -> Value {
+    let words = "the fault of a test";
+    match tongue {
+        Tongue::Chat => json!({ "error": { "message": words, "type": "server_error" } }),
+        Tongue::Messages => {
+            json!({ "type": "error", "error": { "type": "overloaded_error", "message": words } })
+        }
+        Tongue::Gemini => {
+            json!({ "error": { "code": 503, "message": words, "status": "UNAVAILABLE" } })
+        }
+        Tongue::Responses => {
+            json!({ "type": "error", "code": "server_error", "message": words, "param": null,
+                "error": { "message": words } })
+        }
+    }
+}
+
+pub(crate) fn failure_event(tongue: Tongue) -> String {
+    let data = failure(tongue);
+    if data["type"].is_string() { named(&data) } else { format!("data: {data}\n\n") }
+}
+
+/// The head of a whole answer of this length.
+pub(crate) fn head(status: u16, more: &str, length: usize) -> Vec<u8> {
+    format!(
+        "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\n{more}content-length: {length}\
+         \r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A whole answer.
+pub(crate) fn answer(status: u16, more: &str, body: &[u8]) -> Vec<Step> {
+    vec![Step::Bytes([&head(status, more, body.len()), body].concat())]
+}
+
+/// The head of a stream.
+pub(crate) fn stream_head() -> Step {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
+                transfer-encoding: chunked\r\n\r\n";
+    Step::Bytes(head.into())
+}
+
+/// A piece of a stream.
+pub(crate) fn chunk(bytes: impl AsRef<[u8]>) -> Step {
+    let bytes = bytes.as_ref();
+    let length = format!("{:x}\r\n", bytes.len());
+    Step::Bytes([length.as_bytes(), bytes, b"\r\n"].concat())
+}
+
+/// The end of a stream.
+pub(crate) fn end() -> Step {
+    Step::Bytes(b"0\r\n\r\n".into())
+}
+
+/// What a provider answers that is well.
+pub(crate) fn good(seen: &Seen, word: &str) -> Vec<Step> {
+    if !seen.streams() {
+        return answer(200, "", whole(seen.tongue(), word).to_string().as_bytes());
+    }
+    let mut steps = vec![stream_head()];
+    steps.extend(events(seen.tongue(), word).iter().map(chunk));
+    steps.push(end());
+    steps
+}

@@ -1,0 +1,248 @@
+//! A chat as Bedrock is asked for it: the body of Converse and ConverseStream.
+//! Source: Bedrock's API reference, and its models' own pages for what only they know.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use super::turns;
+use crate::lost::Lost;
+use crate::request::{
+    ChatRequest, Decoding, Effort, Form, Reasoning, Role, Structured, Tool, ToolChoice,
+};
+
+/// Whose model it is: beyond the common fields, each has its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Claude,
+    Nova,
+    GptOss,
+    Other,
+}
+
+impl Family {
+    /// By the model's id or its ARN.
+    fn of(model: &str) -> Self {
+        let families =
+            [("claude", Self::Claude), ("amazon.nova", Self::Nova), ("gpt-oss", Self::GptOss)];
+        let own = families.into_iter().find(|(part, _)| model.contains(part));
+        own.map_or(Self::Other, |(_, family)| family)
+    }
+}
+
+/// Writes a chat request. What cannot be carried is named in `lost`.
+#[must_use]
+pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
+    let family = Family::of(&request.model);
+    let mut out = Map::new();
+    let system = turns::system(&request.messages);
+    if !system.is_empty() {
+        out.insert("system".into(), system.into());
+    }
+    out.insert("messages".into(), turns::render(&request.messages, lost).into());
+    tools(&mut out, request, lost);
+    let inference = inference(&request.decoding, lost);
+    if !inference.is_empty() {
+        out.insert("inferenceConfig".into(), inference.into());
+    }
+    let mut config = Map::new();
+    if let Some(shape) = &request.decoding.structured {
+        structured(&mut config, shape, lost);
+    }
+    let mut more = Map::new();
+    top_k(&mut more, request.decoding.top_k, family, lost);
+    thinking(&mut more, &mut config, request.reasoning, family, lost);
+    for (name, fields) in [("outputConfig", config), ("additionalModelRequestFields", more)] {
+        if !fields.is_empty() {
+            out.insert(name.into(), fields.into());
+        }
+    }
+    metadata(&mut out, request, lost);
+    losses(request, lost);
+    Value::Object(out)
+}
+
+fn losses(request: &ChatRequest, lost: &mut Lost) {
+    let decoding = &request.decoding;
+    let template = &request.template;
+    // A turn of the assistant at the end is always gone on with.
+    let open = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
+    let is = |value: Option<f64>, off: f64| value.is_none_or(|value| value == off);
+    let said = [
+        ("n", decoding.choices != 1),
+        ("presence_penalty", !is(decoding.presence_penalty, 0.0)),
+        ("frequency_penalty", !is(decoding.frequency_penalty, 0.0)),
+        ("seed", decoding.seed.is_some()),
+        ("logprobs", decoding.logprobs.is_some()),
+        ("user", request.user.is_some()),
+        ("continue_final_message", template.continue_final_message != open),
+        ("add_generation_prompt", !template.add_generation_prompt && !open),
+        ("parallel_tool_calls", !request.parallel_tool_calls && !request.tools.is_empty()),
+    ];
+    said.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| lost.field(name));
+    lost.of_engines(request);
+}
+
+/// Notes, if they are such as the logs of Bedrock take.
+fn metadata(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost) {
+    let letters = |text: &str| {
+        text.chars()
+            .all(|c| c.is_ascii_alphanumeric() || c.is_whitespace() || ":_@$#=/+,-.".contains(c))
+            && text.len() <= 256
+    };
+    let fits = |(name, value): (&String, &Value)| {
+        !name.is_empty() && letters(name) && value.as_str().is_some_and(letters)
+    };
+    match request.metadata.len() {
+        0 => {}
+        1..=16 if request.metadata.iter().all(fits) => {
+            out.insert("requestMetadata".into(), Value::Object(request.metadata.clone()));
+        }
+        _ => lost.field("metadata"),
+    }
+}
+
+/// Tools and the choice among them. A chat in which tools were called must name them, even where
+/// none may be called any more.
+fn tools(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost) {
+    let mut specs: Vec<Value> = request.tools.iter().map(spec).collect();
+    let called: BTreeSet<&str> = request
+        .messages
+        .iter()
+        .flat_map(|message| message.tool_calls.iter().map(|call| &*call.name))
+        .collect();
+    let mut choice = None;
+    match &request.tool_choice {
+        ToolChoice::Auto => {}
+        ToolChoice::None if called.is_empty() => specs.clear(),
+        ToolChoice::None => lost.field("tool_choice"),
+        ToolChoice::Required => choice = Some(json!({"any": {}})),
+        ToolChoice::Named(name) => choice = Some(json!({"tool": {"name": name}})),
+        ToolChoice::Allowed { names, required } => {
+            let allowed = request.tools.iter().filter(|tool| names.contains(&tool.name));
+            specs = allowed.map(spec).collect();
+            choice = required.then(|| json!({"any": {}}));
+        }
+    }
+    if specs.is_empty() {
+        specs = called.into_iter().map(empty).collect();
+    }
+    if specs.is_empty() {
+        return;
+    }
+    let mut config = Map::new();
+    config.insert("tools".into(), specs.into());
+    config.extend(choice.map(|choice| ("toolChoice".to_owned(), choice)));
+    out.insert("toolConfig".into(), config.into());
+}
+
+/// A tool of which only the name is known.
+fn empty(name: &str) -> Value {
+    json!({"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}})
+}
+
+fn spec(tool: &Tool) -> Value {
+    let mut out = Map::new();
+    out.insert("name".into(), json!(tool.name));
+    let description = tool.value.get("function").and_then(|function| function.get("description"));
+    if let Some(text) = description.and_then(Value::as_str).filter(|text| !text.is_empty()) {
+        out.insert("description".into(), text.into());
+    }
+    let none = || json!({"type": "object", "properties": {}});
+    let schema = tool.parameters().cloned().unwrap_or_else(none);
+    out.insert("inputSchema".into(), json!({"json": schema}));
+    if tool.strict {
+        out.insert("strict".into(), true.into());
+    }
+    json!({"toolSpec": out})
+}
+
+fn inference(decoding: &Decoding, lost: &mut Lost) -> Map<String, Value> {
+    let mut out = Map::new();
+    let mut put = |name: &str, value: Option<Value>| {
+        out.extend(value.map(|value| (name.to_owned(), value)));
+    };
+    let temperature = decoding.temperature.filter(|t| *t <= 1.0);
+    put("maxTokens", decoding.max_tokens.map(Value::from));
+    put("temperature", temperature.map(Value::from));
+    put("topP", decoding.top_p.map(Value::from));
+    put("stopSequences", (!decoding.stop.is_empty()).then(|| json!(decoding.stop)));
+    lost.some("temperature", decoding.temperature.filter(|_| temperature.is_none()).as_ref());
+    out
+}
+
+fn top_k(out: &mut Map<String, Value>, k: Option<u32>, family: Family, lost: &mut Lost) {
+    // 0 keeps all, as does saying nothing.
+    let Some(k) = k.filter(|k| *k != 0) else { return };
+    match family {
+        Family::Claude => drop(out.insert("top_k".into(), k.into())),
+        Family::Nova => drop(out.insert("inferenceConfig".into(), json!({"topK": k}))),
+        Family::GptOss | Family::Other => lost.field("top_k"),
+    }
+}
+
+fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost) {
+    let Form::JsonSchema(schema) = &shape.form else {
+        lost.field(&shape.field);
+        return;
+    };
+    let mut inner = Map::new();
+    inner.insert("schema".into(), schema.to_string().into());
+    inner.extend(shape.name.as_ref().map(|name| ("name".to_owned(), json!(name))));
+    let description = shape.description.as_ref();
+    inner.extend(description.map(|text| ("description".to_owned(), json!(text))));
+    let format = json!({"type": "json_schema", "structure": {"jsonSchema": inner}});
+    out.insert("textFormat".into(), format);
+}
+
+/// Thinking is each family's own. `more` are the fields of the model, `config` of the answer.
+fn thinking(
+    more: &mut Map<String, Value>,
+    config: &mut Map<String, Value>,
+    reasoning: Reasoning,
+    family: Family,
+    lost: &mut Lost,
+) {
+    let Reasoning { effort, budget, .. } = reasoning;
+    let none = effort == Some(Effort::None) || budget == Some(0);
+    let effort = effort.filter(|effort| *effort != Effort::None);
+    let budget = budget.filter(|budget| *budget != 0);
+    match family {
+        Family::Claude => {
+            let thinking = match (none, effort, budget) {
+                (true, ..) => Some(json!({"type": "disabled"})),
+                (false, _, Some(tokens)) => {
+                    Some(json!({"type": "enabled", "budget_tokens": tokens}))
+                }
+                (false, Some(_), None) => Some(json!({"type": "adaptive"})),
+                (false, None, None) => None,
+            };
+            more.extend(thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+            // Its efforts begin with the second.
+            let level = effort.filter(|_| !none).map(|effort| effort.max(Effort::Low).name());
+            config.extend(level.map(|level| ("effort".to_owned(), level.into())));
+        }
+        Family::GptOss => {
+            // It has three efforts, and always thinks.
+            let level = effort.map(|effort| effort.clamp(Effort::Low, Effort::High).name());
+            more.extend(level.map(|level| ("reasoning_effort".to_owned(), level.into())));
+            lost.some("reasoning_effort", none.then_some(&none));
+            lost.some("thinking_token_budget", budget.as_ref());
+        }
+        Family::Nova => {
+            let level = effort.map(|effort| effort.clamp(Effort::Low, Effort::High).name());
+            let own = match level.filter(|_| !none) {
+                Some(level) => Some(json!({"type": "enabled", "maxReasoningEffort": level})),
+                None if none => Some(json!({"type": "disabled"})),
+                None => None,
+            };
+            more.extend(own.map(|own| ("reasoningConfig".to_owned(), own)));
+            lost.some("thinking_token_budget", budget.as_ref());
+        }
+        Family::Other => {
+            // Most do not think at all: to ask for none is to ask for nothing.
+            lost.some("reasoning_effort", effort.as_ref());
+            lost.some("thinking_token_budget", budget.as_ref());
+        }
+    }
+}

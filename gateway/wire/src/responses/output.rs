@@ -1,0 +1,175 @@
+//! Items of a response's output: what the model thought, said and called.
+
+use super::echo::Echo;
+use super::{seal, tools};
+use crate::answer::TokenLogprob;
+use crate::json::{list, put};
+use crate::openai::answer::logprob_entry;
+use crate::request::Seal;
+
+/// An item under way or finished.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Item {
+    pub(super) id: String,
+    pub(super) state: State,
+    pub(super) body: Body,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    Begun,
+    Whole,
+    /// It was cut off.
+    Cut,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Body {
+    Thoughts { text: String, seal: Option<Seal> },
+    Message(Vec<Part>),
+    Call { id: String, name: String, arguments: String },
+}
+
+/// A part of a message.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Part {
+    /// Log-probabilities are kept as they are written, with commas between.
+    Text {
+        text: String,
+        logprobs: Vec<u8>,
+    },
+    Refusal(String),
+    /// Of thoughts.
+    Thought(String),
+}
+
+/// For whom items are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// The caller, who sees what it asked for.
+    Caller,
+    /// The store, which needs what the next turn needs.
+    Store,
+}
+
+impl Body {
+    /// What ids of such items begin with.
+    pub(super) fn prefix(&self, echo: &Echo) -> &'static str {
+        match self {
+            Self::Thoughts { .. } => "rs",
+            Self::Message(_) => "msg",
+            Self::Call { name, .. } if echo.is_custom(name) => "ctc",
+            Self::Call { .. } => "fc",
+        }
+    }
+}
+
+impl Echo {
+    pub(super) fn is_custom(&self, function: &str) -> bool {
+        self.names.get(function).is_some_and(|named| named.custom)
+    }
+}
+
+impl Item {
+    pub(super) fn write(&self, out: &mut Vec<u8>, echo: &Echo, reader: Reader) {
+        out.extend_from_slice(b"{\"id\":");
+        put(out, &self.id);
+        out.extend_from_slice(match self.state {
+            State::Begun => b",\"status\":\"in_progress\"",
+            State::Whole => b",\"status\":\"completed\"",
+            State::Cut => b",\"status\":\"incomplete\"",
+        });
+        match &self.body {
+            Body::Thoughts { text, seal } => self.thoughts(out, echo, reader, text, seal.as_ref()),
+            Body::Message(parts) => {
+                out.extend_from_slice(b",\"type\":\"message\",\"content\":");
+                list(out, parts, |out, part| part.write(out));
+                out.extend_from_slice(b",\"role\":\"assistant\"");
+            }
+            Body::Call { id, name, arguments } => self.call(out, echo, id, name, arguments),
+        }
+        out.push(b'}');
+    }
+
+    /// Words are shown as they are: there is no summary of them.
+    fn thoughts(
+        &self,
+        out: &mut Vec<u8>,
+        echo: &Echo,
+        reader: Reader,
+        text: &str,
+        seal: Option<&Seal>,
+    ) {
+        out.extend_from_slice(b",\"type\":\"reasoning\",\"summary\":[],\"content\":[");
+        if !text.is_empty() {
+            write_thought(out, text);
+        }
+        out.push(b']');
+        let wanted = echo.encrypted || (reader == Reader::Store && seal.is_some());
+        if wanted && self.state != State::Begun {
+            out.extend_from_slice(b",\"encrypted_content\":");
+            put(out, &seal::close(&self.id, text, seal));
+        }
+    }
+
+    /// As what the caller offered: a function, one of a namespace, or a custom tool.
+    fn call(&self, out: &mut Vec<u8>, echo: &Echo, id: &str, name: &str, arguments: &str) {
+        let named = echo.names.get(name);
+        if named.is_some_and(|named| named.custom) {
+            out.extend_from_slice(b",\"type\":\"custom_tool_call\",\"input\":");
+            let begun = self.state == State::Begun;
+            put(out, &*if begun { "".into() } else { tools::custom_input(arguments) });
+        } else {
+            out.extend_from_slice(b",\"type\":\"function_call\",\"arguments\":");
+            put(out, if self.state == State::Begun { "" } else { arguments });
+        }
+        out.extend_from_slice(b",\"call_id\":");
+        put(out, id);
+        out.extend_from_slice(b",\"name\":");
+        put(out, named.map_or(name, |named| &named.name));
+        if let Some(namespace) = named.and_then(|named| named.namespace.as_ref()) {
+            out.extend_from_slice(b",\"namespace\":");
+            put(out, namespace);
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        Self::Text { text: text.into(), logprobs: Vec::new() }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Text { text, logprobs } => {
+                let head = b"{\"type\":\"output_text\",\"annotations\":[],\"logprobs\":[";
+                out.extend_from_slice(head);
+                out.extend_from_slice(logprobs);
+                out.extend_from_slice(b"],\"text\":");
+                put(out, text);
+            }
+            Self::Refusal(text) => {
+                out.extend_from_slice(b"{\"type\":\"refusal\",\"refusal\":");
+                put(out, text);
+            }
+            Self::Thought(text) => return write_thought(out, text),
+        }
+        out.push(b'}');
+    }
+}
+
+fn write_thought(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(b"{\"type\":\"reasoning_text\",\"text\":");
+    put(out, text);
+    out.push(b'}');
+}
+
+/// Appends log-probabilities, with commas between.
+pub(super) fn write_logprobs(out: &mut Vec<u8>, entries: &[TokenLogprob]) {
+    for entry in entries {
+        if !out.is_empty() {
+            out.push(b',');
+        }
+        logprob_entry(out, entry);
+    }
+}

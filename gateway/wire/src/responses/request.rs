@@ -1,0 +1,336 @@
+//! `POST /v1/responses` and its `/input_tokens`, from bytes to [`Request`].
+//! Source: OpenAI's API reference.
+
+use serde_json::{Map, Value};
+
+use super::beyond::Beyond;
+use super::echo::Echo;
+use super::{Ids, items, policy, tools};
+use crate::error::ApiError;
+use crate::fields::{Fault, Fields, Parsed};
+use crate::json;
+use crate::limits::Limits;
+use crate::openai::flex;
+use crate::openai::policy::Rule;
+use crate::request::{
+    ChatRequest, Decoding, Effort, Form, Message, Reasoning, Role, StreamOptions, Structured,
+    Template,
+};
+
+/// Pairs of `metadata`, and characters of a key and of a value, as OpenAI documents them.
+const METADATA_MAX: (usize, usize, usize) = (16, 64, 512);
+
+/// A request and what belongs to it beside the chat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// What is asked of the model. Where the request goes on with something that is kept
+    /// elsewhere ([`Request::is_open`]), its messages are the request's own alone, until
+    /// [`Request::join`].
+    pub chat: ChatRequest,
+    /// The response is kept.
+    pub store: bool,
+    /// `previous_response_id`: the response that this one goes on with.
+    pub previous: Option<String>,
+    /// The conversation that it belongs to.
+    pub conversation: Option<String>,
+    /// It is made while nobody waits.
+    pub background: bool,
+    /// `instructions`: the first message, of this response alone.
+    pub instructions: Option<String>,
+    /// The input as it is kept and listed: each item has a kind and an id.
+    pub input: Vec<Value>,
+    /// What the response repeats.
+    pub echo: Echo,
+    /// What cannot be honoured is refused.
+    strict: bool,
+}
+
+/// Parses a request that is answered here. `ids` makes the ids of items that have none.
+///
+/// # Errors
+/// The first field that is missing, unknown, wrong or cannot be honoured, by its path.
+pub fn parse(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
+    read(body, policy::CREATE, limits, ids, Beyond::refused())
+}
+
+/// Parses a request that is to be passed on in another dialect: what cannot be honoured here may
+/// be there, so it is kept in [`ChatRequest::extra`], under its path, instead of refused.
+///
+/// # Errors
+/// The first field that is missing or wrong, by its path.
+pub fn parse_forward(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
+    let mut request = read(body, policy::CREATE, limits, ids, Beyond::kept())?;
+    // No other dialect has words for the tier: it is served as any.
+    request.echo.fields.insert("service_tier".to_owned(), "default".into());
+    Ok(request)
+}
+
+/// Parses a request whose tokens are only counted.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_count(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
+    read(body, policy::COUNT, limits, ids, Beyond::refused())
+}
+
+fn read(
+    body: &[u8],
+    table: &[(&str, Rule)],
+    limits: &Limits,
+    ids: &mut Ids<'_>,
+    mut beyond: Beyond,
+) -> Result<Request, ApiError> {
+    let value = json::parse(body)?;
+    let fields = Fields::of(&value)?;
+    let strict = beyond.is_strict();
+    beyond.fields(fields, "", table)?;
+    let mut request = request(fields, limits, ids, &mut beyond)?;
+    request.strict = strict;
+    if request.is_open() {
+        request.chat.messages = request.messages(&[], false, &mut beyond)?;
+        request.chat.extra = beyond.into_kept();
+    } else {
+        request.chat.extra = beyond.into_kept();
+        request.join(&[])?;
+    }
+    Ok(request)
+}
+
+impl Request {
+    /// It goes on with something that is kept elsewhere: an earlier response, a conversation, or
+    /// items that it refers to.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.previous.is_some()
+            || self.conversation.is_some()
+            || !items::references(&self.input).is_empty()
+    }
+
+    /// Makes the chat whole: instructions, items of earlier requests and responses, then its own,
+    /// in which all references are resolved.
+    ///
+    /// # Errors
+    /// A call without a result, a result without a call, an item that cannot be honoured, or
+    /// nothing at all.
+    pub fn join(&mut self, history: &[Value]) -> Result<(), ApiError> {
+        let mut beyond = if self.strict { Beyond::refused() } else { Beyond::kept() };
+        let messages = self.messages(history, true, &mut beyond)?;
+        if messages.is_empty() {
+            return Err(Fault::missing("input").into());
+        }
+        self.chat.messages = messages;
+        self.chat.extra.extend(beyond.into_kept());
+        Ok(())
+    }
+
+    fn messages(
+        &self,
+        history: &[Value],
+        whole: bool,
+        beyond: &mut Beyond,
+    ) -> Parsed<Vec<Message>> {
+        let said = self.instructions.as_deref().filter(|text| !text.is_empty());
+        let first = said.map(|text| Message::text(Role::System, text)).into_iter();
+        let rest = items::messages(history, &self.input, whole, beyond)?;
+        Ok(first.chain(rest).collect())
+    }
+}
+
+fn request(
+    fields: Fields<'_>,
+    limits: &Limits,
+    ids: &mut Ids<'_>,
+    beyond: &mut Beyond,
+) -> Parsed<Request> {
+    let (tools, names) = tools::parse(fields, limits, beyond)?;
+    let tool_choice = tools::choice(fields, &tools, limits, beyond)?;
+    let include = include(fields, beyond)?;
+    fields.natural("max_tool_calls", 0..=u32::MAX)?;
+    let chat = ChatRequest {
+        model: fields.required_string("model")?.to_owned(),
+        messages: Vec::new(),
+        tools,
+        tool_choice,
+        parallel_tool_calls: fields.boolean("parallel_tool_calls", true)?,
+        reasoning: reasoning(fields, beyond)?,
+        template: Template::default(),
+        decoding: decoding(fields, include.logprobs, limits, beyond)?,
+        user: fields.string("user")?.or(fields.string("safety_identifier")?).map(str::to_owned),
+        metadata: metadata(fields)?,
+        extra: Map::new(),
+    };
+    let request = Request {
+        chat,
+        store: fields.boolean("store", true)?,
+        previous: fields.string("previous_response_id")?.map(str::to_owned),
+        conversation: conversation(fields)?,
+        background: fields.boolean("background", false)?,
+        instructions: fields.string("instructions")?.map(str::to_owned),
+        input: items::normalise(fields, limits, ids)?,
+        echo: Echo::of(fields, names, include.encrypted),
+        strict: true,
+    };
+    if request.previous.is_some() && request.conversation.is_some() {
+        let why = "it cannot be combined with 'previous_response_id'";
+        return Err(Fault::value("conversation", why));
+    }
+    if request.background && !request.store {
+        return Err(Fault::value("background", "it needs 'store': true"));
+    }
+    Ok(request)
+}
+
+fn conversation(fields: Fields<'_>) -> Parsed<Option<String>> {
+    match fields.get("conversation") {
+        None => Ok(None),
+        Some(Value::String(id)) => Ok(Some(id.clone())),
+        Some(_) => {
+            let inner = fields.object("conversation")?.ok_or_else(|| Fault::missing("id"));
+            let id = inner.and_then(|inner| {
+                inner.only(&["id"])?;
+                inner.required_string("id")
+            });
+            id.map(|id| Some(id.to_owned())).map_err(|fault| fault.under("conversation"))
+        }
+    }
+}
+
+/// What the response shows beside the answer.
+#[derive(Default)]
+struct Include {
+    logprobs: bool,
+    encrypted: bool,
+}
+
+fn include(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Include> {
+    let mut include = Include::default();
+    let mut index = 0..;
+    fields.each("include", 64, |value| {
+        let at = format!("include[{}]", index.next().unwrap_or(64));
+        match value.as_str() {
+            Some("reasoning.encrypted_content") => include.encrypted = true,
+            Some("message.output_text.logprobs") => include.logprobs = true,
+            Some(known) if policy::INCLUDES_NOTHING.contains(&known) => {}
+            Some(_) => {
+                let fault = Fault::value("", "there is nothing of this name to include");
+                beyond.value(&at, value, fault)?;
+            }
+            None => return Err(Fault::kind("", "a string", value)),
+        }
+        Ok(())
+    })?;
+    Ok(include)
+}
+
+fn reasoning(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Reasoning> {
+    let Some(inner) = fields.object("reasoning")? else { return Ok(Reasoning::default()) };
+    let mut read = || {
+        beyond.fields(inner, "reasoning", policy::REASONING)?;
+        let effort = inner.string("effort")?.map(|name| {
+            let known = Effort::ALL.into_iter().find(|effort| effort.name() == name);
+            let all = || Effort::ALL.map(Effort::name).join("', '");
+            known.ok_or_else(|| Fault::value("effort", format!("expected one of '{}'", all())))
+        });
+        Ok(Reasoning { effort: effort.transpose()?, ..Reasoning::default() })
+    };
+    read().map_err(|fault: Fault| fault.under("reasoning"))
+}
+
+fn decoding(
+    fields: Fields<'_>,
+    logprobs: bool,
+    limits: &Limits,
+    beyond: &mut Beyond,
+) -> Parsed<Decoding> {
+    let top = fields.natural("top_logprobs", 0..=limits.top_logprobs_max)?.unwrap_or(0);
+    if top > 0 && !logprobs {
+        let why = "it needs 'message.output_text.logprobs' in 'include'";
+        return Err(Fault::value("top_logprobs", why));
+    }
+    Ok(Decoding {
+        max_tokens: fields.natural("max_output_tokens", 1..=u32::MAX)?,
+        temperature: fields.number("temperature", 0.0..=2.0)?,
+        top_p: fields.number("top_p", 0.0..=1.0)?,
+        logprobs: logprobs.then_some(top),
+        structured: structured(fields, beyond)?,
+        stream: stream(fields, beyond)?,
+        flex: flex(fields)?,
+        ..Decoding::default()
+    })
+}
+
+fn stream(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<StreamOptions>> {
+    let on = fields.boolean("stream", false)?;
+    if let Some(options) = fields.object("stream_options")? {
+        if !on {
+            return Err(Fault::value("stream_options", "it is only allowed with 'stream': true"));
+        }
+        let held = beyond.fields(options, "stream_options", policy::STREAM);
+        held.map_err(|fault| fault.under("stream_options"))?;
+    }
+    Ok(on.then(StreamOptions::default))
+}
+
+fn structured(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> {
+    let Some(text) = fields.object("text")? else { return Ok(None) };
+    let mut read = || {
+        beyond.fields(text, "text", policy::TEXT)?;
+        let Some(format) = text.object("format")? else { return Ok(None) };
+        shape(format, beyond).map_err(|fault| fault.under("format"))
+    };
+    read().map_err(|fault: Fault| fault.under("text"))
+}
+
+fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> {
+    let kind = format.required_string("type")?;
+    let table = if kind == "json_schema" { policy::SCHEMA } else { policy::FORMAT };
+    beyond.fields(format, "text.format", table)?;
+    let name = match kind {
+        "text" => return Ok(None),
+        "json_object" => {
+            let (form, field) = (Form::JsonObject, "text.format".to_owned());
+            return Ok(Some(Structured { form, field, name: None, description: None }));
+        }
+        "json_schema" => format.required_string("name")?,
+        _ => {
+            return Err(Fault::value("type", "expected 'text', 'json_object' or 'json_schema'"));
+        }
+    };
+    let letters = |b: u8| b.is_ascii_alphanumeric() || b"_-".contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(letters) {
+        return Err(Fault::value("name", "expected 1 to 64 of a-z, A-Z, 0-9, '_', '-'"));
+    }
+    format.boolean("strict", false)?;
+    format.object("schema")?;
+    let schema = format.get("schema").ok_or_else(|| Fault::missing("schema"))?;
+    Ok(Some(Structured {
+        form: Form::JsonSchema(schema.clone()),
+        field: "text.format.schema".into(),
+        name: Some(name.to_owned()),
+        description: format.string("description")?.map(str::to_owned),
+    }))
+}
+
+/// Texts under names. They are kept with the response, so they are bounded.
+pub(super) fn metadata(fields: Fields<'_>) -> Parsed<Map<String, Value>> {
+    let (pairs, key_max, text_max) = METADATA_MAX;
+    let metadata = fields.map("metadata")?;
+    let long = |why: String| Fault::range("metadata", why, "string_above_max_length");
+    if metadata.len() > pairs {
+        let why = format!("expected at most {pairs} pairs, but got {}", metadata.len());
+        return Err(Fault::range("metadata", why, "object_above_max_properties"));
+    }
+    for (key, value) in &metadata {
+        if key.chars().count() > key_max {
+            return Err(long(format!("a key has at most {key_max} characters")));
+        }
+        match value {
+            Value::String(text) if text.chars().count() <= text_max => {}
+            Value::String(_) => {
+                return Err(long(format!("a value has at most {text_max} characters")));
+            }
+            other => return Err(Fault::kind(key, "a string", other).under("metadata")),
+        }
+    }
+    Ok(metadata)
+}

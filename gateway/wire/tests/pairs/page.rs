@@ -1,0 +1,109 @@
+//! `docs/dialects.md`: what becomes of each feature on its way between two dialects, as the
+//! goldens show it.
+
+use crate::answers::arrives;
+use crate::asked::{Feature, features};
+use crate::golden;
+use crate::requests::{self, Fate, fate};
+use crate::side::{From, In, To};
+use crate::told;
+
+const HEAD: &str = "# Dialects: what is carried
+
+Made by `BLESS=1 cargo test -p wire --test pairs`; do not edit.
+
+A caller speaks one of four dialects, a provider one of five, and any caller can be answered by any
+provider. Where both speak the same dialect a request is passed on as it was written, with the
+model's name changed, and so is the answer: nothing is lost. These tables are about all other
+pairs; the pair of a dialect with itself is among them because the translation is tested on it too.
+
+## Requests
+
+What a provider's dialect has no words for is named. With `lost_fields = \"refuse\"`, which is the
+default, the request is refused by these names; with `lost_fields = \"drop\"` it goes without them,
+and the header `x-hearth-dropped` of the answer names them.
+
+- yes: it arrives, in the provider's own words.
+- without: these fields are lost. Names are those of OpenAI's chat where it has some, else of the
+  caller's own request.
+- left out: the provider gets none of it, and no name is told. So it is with thoughts of earlier
+  turns, which a provider takes back only if it made and sealed them itself.
+- refused: the request does not get so far.
+- A dash: the caller's dialect cannot say it.
+
+The three kinds of chat are OpenAI's own; the part of it that all who call themselves compatible
+know; and that with what vLLM and SGLang add. Some cells depend on the model: those here are of
+models that think, by name gpt-5.1, claude-opus-4-6 (of Anthropic, and on Bedrock) and
+gemini-3-flash.
+";
+
+const ANSWERS: &str = "
+## Answers
+
+What a caller reads of a provider's answer, whole and as a stream. Columns are what the provider
+speaks; a dash: it has no such answer. \"without\" says what its caller cannot read. Seals are what
+a provider signs its thoughts with and wants back: they arrive if what the caller sends back brings
+them back.
+";
+
+fn request(features: &[Feature], side: In, to: To, name: &str) -> String {
+    let Some(case) = requests::case(features, side, to, name) else { return "-".into() };
+    match (fate(side, to, &case), name) {
+        (Fate::Refused, _) => "refused".into(),
+        (Fate::Lost(names), _) => format!("without `{}`", names.join("`, `")),
+        (Fate::Carried, _) | (Fate::Same, "text") => "yes".into(),
+        (Fate::Same, "tool choice: auto") => "yes, unsaid".into(),
+        (Fate::Same, "stream") => "yes, in the path".into(),
+        (Fate::Same, _) => "left out".into(),
+    }
+}
+
+fn answer(to: In, from: From, feature: &str) -> String {
+    let without = |names: &[&str]| match names {
+        [] => "yes".to_owned(),
+        names => format!("without {}", names.join(", ")),
+    };
+    match arrives(from, to, feature) {
+        None => "-".into(),
+        Some([whole, stream]) if whole == stream => without(&whole),
+        Some([whole, stream]) => {
+            format!("whole: {}; stream: {}", without(&whole), without(&stream))
+        }
+    }
+}
+
+fn table(page: &mut String, corner: &str, columns: &[&str], rows: &[(&str, Vec<String>)]) {
+    *page += &format!("| {corner} | {} |\n", columns.join(" | "));
+    *page += &format!("|---{}|\n", "|---".repeat(columns.len()));
+    for (name, cells) in rows.iter().filter(|(_, cells)| cells.iter().any(|cell| cell != "-")) {
+        *page += &format!("| {name} | {} |\n", cells.join(" | "));
+    }
+}
+
+#[test]
+fn the_page_says_what_the_goldens_show() {
+    let mut page = HEAD.to_owned();
+    let features = features();
+    let names: Vec<&str> = requests::names(&features);
+    for side in In::ALL {
+        page += &format!("\n### A caller of {} asks\n\n", side.name());
+        let row = |name: &&'static str| {
+            (
+                *name,
+                To::ALL.iter().map(|to| request(&features, side, *to, name)).collect::<Vec<_>>(),
+            )
+        };
+        let rows: Vec<_> = names.iter().map(row).collect();
+        table(&mut page, "", &To::ALL.map(To::name), &rows);
+    }
+    page += ANSWERS;
+    for to in In::ALL {
+        page += &format!("\n### A caller of {} reads\n\n", to.name());
+        let row = |name: &'static str| {
+            (name, From::ALL.iter().map(|from| answer(to, *from, name)).collect::<Vec<_>>())
+        };
+        let rows: Vec<_> = told::FEATURES.into_iter().map(row).collect();
+        table(&mut page, "", &From::ALL.map(From::name), &rows);
+    }
+    golden::check("../../docs/dialects.md", &page);
+}
