@@ -15,6 +15,7 @@ use std::sync::mpsc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use hearth_tests::fixtures::demo;
 use hearth_tests::http::{Stream, open_as};
 use hearth_tests::server::{Server, root};
 use serde_json::{Value, json};
@@ -36,8 +37,9 @@ const MODELS: [&str; 2] = ["asked-as-openai", "asked-as-vllm"];
 const PEBBLE: &str = "I am Pebble, a tiny demo assistant.";
 const SUNNY: &str = "It is sunny and 21 degrees in Paris.";
 
-/// More than is made while the caller reads two of them, and within the model's context.
-const MANY_TOKENS: u64 = 1_900;
+/// More than is made before the last caller has left, however slow LiteLLM is: it streams at a
+/// core's pace, and answers nobody else for seconds.
+const MANY_TOKENS: u64 = 100_000;
 
 /// LiteLLM's proxy. Dropping it kills the process.
 struct Proxy {
@@ -162,6 +164,21 @@ impl Drop for Folder {
     }
 }
 
+/// The demo model in this folder, with a context that [`MANY_TOKENS`] fit in.
+fn stretched(folder: &Path) -> String {
+    fs::create_dir_all(folder).expect("a folder");
+    for entry in fs::read_dir(demo()).expect("the demo model") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, folder.join(path.file_name().expect("a name"))).expect("a copy");
+    }
+    let config = folder.join("config.json");
+    let text = fs::read_to_string(&config).expect("a configuration");
+    let mut value: Value = serde_json::from_str(&text).expect("JSON");
+    value["max_position_embeddings"] = json!(2 * MANY_TOKENS);
+    fs::write(&config, value.to_string()).expect("written");
+    format!("{}=demo", folder.display())
+}
+
 /// A gateway, LiteLLM behind it, and a model behind that.
 struct Chain {
     front: Governed,
@@ -175,7 +192,8 @@ impl Chain {
         let folder = std::env::temp_dir().join(format!("hearth-litellm-{}", std::process::id()));
         fs::create_dir_all(&folder).expect("a folder");
         let own = Folder(folder.clone());
-        let back = Governed::start(&folder.join("back"), &["--model", "demo"]);
+        let model = stretched(&folder.join("demo"));
+        let back = Governed::start(&folder.join("back"), &["--model", &model]);
         let proxy = Proxy::start(&folder, &back);
         let config = [(SIDES[0], "compatible"), (SIDES[1], "anthropic")].map(|(name, kind)| {
             format!(
@@ -429,7 +447,7 @@ fn errors(front: &Governed) {
     }
 }
 
-/// Callers that leave, all at once so that none of the answers is made before they have left.
+/// Callers that leave in the middle of their answers, each while those of the others are made.
 fn leave(front: &Governed) {
     let ways = SIDES.into_iter().flat_map(|s| [(s, Caller::Chat), (s, Caller::Messages)]);
     let hello = json!([{ "role": "user", "content": "Hello!" }]);
