@@ -306,6 +306,17 @@ impl Config {
                 });
             }
         }
+        let is_here = |base: &String| self.models.iter().any(|model| model.id == *base);
+        for adapter in &self.adapters {
+            if !adapter.base.as_ref().map_or(!self.models.is_empty(), is_here) {
+                let base = adapter.base.as_deref().unwrap_or_default();
+                let names: Vec<_> = self.models.iter().map(|model| &*model.id).collect();
+                return Err(ConfigError {
+                    at: format!("adapter {base}:{}", adapter.name),
+                    problem: format!("no model here is its base; there is: [{}]", names.join(", ")),
+                });
+            }
+        }
         Ok(())
     }
 

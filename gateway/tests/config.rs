@@ -79,6 +79,8 @@ fn wrong_flags_and_variables_are_refused_by_name() {
         (&["serve"], ("HEARTH_API_KEY", "short"), ["HEARTH_API_KEY", "8 characters"]),
         (&["serve", "--listen", "0.0.0.0:1"], ("A", ""), ["0.0.0.0:1", "HEARTH_API_KEY"]),
         (&["serve", "-m", "no/such/model"], ("A", ""), ["--model", "hearth pull"]),
+        (&["serve", "--adapter", "dmo:x=."], ("A", ""), ["adapter dmo:x", "there is: [demo]"]),
+        (&["node", "--adapter", "dmo:x=."], ("A", ""), ["adapter dmo:x", "there is: [demo]"]),
         (&["frobnicate"], ("A", ""), ["frobnicate", "--help"]),
     ] {
         refused(&hearth(&folder.0, args, &[env]), 64, &parts);
