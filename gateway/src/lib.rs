@@ -13,6 +13,7 @@ pub mod deliver;
 mod digest;
 mod governing;
 mod held;
+mod local_wakes;
 pub mod machine;
 pub mod metrics;
 pub mod models;

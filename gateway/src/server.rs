@@ -37,6 +37,7 @@ use tokio_rustls::server::TlsStream;
 use busy::Busy;
 use stall::Stalling;
 
+use crate::local_wakes::LocalWakes;
 use crate::tls::{self, ClientNames, Tls};
 
 /// Bounds of a connection.
@@ -267,6 +268,7 @@ impl Connection {
             })
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let wakes = LocalWakes::default();
         // hyper's own clock does not run while it waits to see which HTTP is spoken.
         let mut first = pin!(sleep(first_head));
         let mut waits = true;
@@ -276,7 +278,7 @@ impl Connection {
             tokio::select! {
                 // The connection first: only then is it known whether it is silent.
                 biased;
-                ended = connection.as_mut() => {
+                ended = poll_fn(|cx| wakes.poll(cx, |cx| connection.as_mut().poll(cx))) => {
                     if let Err(error) = ended {
                         tracing::debug!(%error, "a connection broke off");
                     }

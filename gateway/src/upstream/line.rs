@@ -3,8 +3,10 @@
 //!
 //! With a task of its own, a connection hands each piece of an answer through a channel and the
 //! scheduler to the task that passes it on, which costs more than the piece itself. Here the one
-//! task does both. Nobody works for an idle connection: whether it still stands is looked at when
-//! it is taken, and those that lie idle for too long are closed by a keeper.
+//! task does both; what its connection and its answer tell each other while they are polled is
+//! heard there and then, and is no reason to poll all else that the task does. Nobody works for an
+//! idle connection: whether it still stands is looked at when it is taken, and those that lie idle
+//! for too long are closed by a keeper.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,6 +30,7 @@ use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::client::{BoxError, Guard, IDLE, IDLE_MAX, NoAnswer, Timed, causes};
+use crate::local_wakes::LocalWakes;
 
 /// How connections are made.
 type Connector = Timed<HttpConnector<Guard>>;
@@ -42,6 +45,7 @@ pub(super) struct Lines {
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
+    wakes: LocalWakes,
 }
 
 /// Where idle connections are.
@@ -92,7 +96,7 @@ impl Lines {
         let io = self.connector.clone().call(to).await.map_err(unreached)?;
         let (sender, connection) =
             http1::handshake(io).await.map_err(|why| unreached(Box::new(why)))?;
-        Ok(Box::new(Line { sender, connection }))
+        Ok(Box::new(Line { sender, connection, wakes: LocalWakes::default() }))
     }
 }
 
@@ -116,12 +120,14 @@ impl Line {
         &mut self,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let Self { sender, connection } = self;
+        let Self { sender, connection, wakes } = self;
         let mut answer = pin!(sender.try_send_request(request));
         let mut open = true;
         poll_fn(|context| {
-            open = open && Pin::new(&mut *connection).poll(context).is_pending();
-            answer.as_mut().poll(context)
+            wakes.poll(context, |context| {
+                open = open && Pin::new(&mut *connection).poll(context).is_pending();
+                answer.as_mut().poll(context)
+            })
         })
         .await
     }
@@ -226,13 +232,22 @@ impl Body for AnswerBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let own = self.get_mut();
-        if let Some(line) = &mut own.line
-            && Pin::new(&mut line.connection).poll(context).is_ready()
-        {
-            // What it still had for the body, the body has.
-            own.line = None;
-        }
-        let polled = Pin::new(&mut own.body).poll_frame(context);
+        let polled = match &mut own.line {
+            None => Pin::new(&mut own.body).poll_frame(context),
+            Some(line) => {
+                let Line { connection, wakes, .. } = &mut **line;
+                let mut open = true;
+                let polled = wakes.poll(context, |context| {
+                    open = open && Pin::new(&mut *connection).poll(context).is_pending();
+                    Pin::new(&mut own.body).poll_frame(context)
+                });
+                if !open {
+                    // What it still had for the body, the body has.
+                    own.line = None;
+                }
+                polled
+            }
+        };
         if matches!(polled, Poll::Ready(None)) {
             own.give_back();
         }
