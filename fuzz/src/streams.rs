@@ -2,7 +2,6 @@
 //! get the same, can read it, and take it for whole only where it is.
 
 use serde_json::Value;
-use wire::gemini::Framing;
 use wire::relay::{self, Relay};
 use wire::{
     ApiError, Broken, Dialect, ErrorKind, Piece, Remark, Said, Usage, cohere, converse, gemini,
