@@ -243,6 +243,8 @@ pub(super) async fn lead(
         if let Some(entry) = entry {
             cache.keep(lead.key, entry);
         }
+        // Closed before anybody hears the end: whoever asks again then joins nothing that is over.
+        lead.close();
         lead.flight.end(End::Over);
     };
     tokio::spawn(async move {
