@@ -158,10 +158,9 @@ pub fn answers(body: &[u8]) {
         assert!(error.message.len() <= 2048);
     }
     for dialect in [Dialect::Chat, Dialect::Responses, Dialect::Messages, Dialect::Gemini] {
-        let _ = relay::usage_of(dialect, body);
+        let _ = relay::whole(dialect, body);
     }
     for dialect in [Dialect::Cohere, Dialect::Embeddings, Dialect::Rerank, Dialect::Score] {
-        let _ = relay::usage_of(dialect, body);
+        let _ = relay::whole(dialect, body);
     }
-    let _ = relay::flex_of(body);
 }

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Millis;
+use crate::id::{hex_of, text_of};
 
 pub use verify::{Broken, Fault, Summary, Verifier, verify};
 
@@ -70,7 +71,7 @@ impl Record {
             context.update(&(text.len() as u64).to_be_bytes());
             context.update(text.as_bytes());
         }
-        hex::encode(context.finish())
+        text_of(&hex_of(&context.finish()))
     }
 }
 

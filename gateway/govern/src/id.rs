@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use ring::digest::Digest;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +66,18 @@ impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// A SHA-256 in hexadecimal: every request is known by one, and leaves one behind.
+pub(crate) fn hex_of(digest: &Digest) -> [u8; 64] {
+    let mut text = [b'0'; 64];
+    // As long as the digest, so that it fits.
+    let _ = hex::encode_to_slice(digest, &mut text);
+    text
+}
+
+pub(crate) fn text_of(hex: &[u8; 64]) -> String {
+    String::from_utf8_lossy(hex).into_owned()
 }
 
 /// Bytes that nobody can guess.

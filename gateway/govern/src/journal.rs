@@ -146,9 +146,7 @@ impl Journal {
                 None => return Err(JournalError::Full),
             }
         };
-        let json = serde_json::to_string(entry).map_err(io::Error::other);
-        let written =
-            json.map_err(JournalError::Io).and_then(|json| self.write(slot, entry, &json, false));
+        let written = self.write(slot, entry, &entry.json(), false);
         if written.is_err() {
             // Half an entry may be there, and is nobody's.
             self.free(slot);

@@ -33,6 +33,17 @@ impl Money {
         Self(self.0.saturating_add(other.0))
     }
 
+    /// Plain decimals, as programs read them: at least two, no more than needed.
+    #[must_use]
+    pub fn decimals(self) -> String {
+        let (nano, dollar) = (self.0.unsigned_abs(), DOLLAR.unsigned_abs());
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let mut text = format!("{sign}{}.{:09}", nano / dollar, nano % dollar);
+        let needed = text.trim_end_matches('0').len();
+        text.truncate(needed.max(text.len() - 7));
+        text
+    }
+
     /// The difference, held at the type's bounds.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
@@ -68,14 +79,11 @@ impl FromStr for Money {
 /// Dollars, at least two decimals, no more than needed.
 impl fmt::Display for Money {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let nano = self.0.unsigned_abs();
-        let dollar = DOLLAR.unsigned_abs();
-        let mut part = format!("{:09}", nano % dollar);
-        while part.len() > 2 && part.ends_with('0') {
-            part.pop();
+        let text = self.decimals();
+        match text.strip_prefix('-') {
+            Some(amount) => write!(f, "-${amount}"),
+            None => write!(f, "${text}"),
         }
-        write!(f, "{sign}${}.{part}", nano / dollar)
     }
 }
 
@@ -89,6 +97,7 @@ mod tests {
             let read: Money = text.parse().expect(text);
             assert_eq!(read, Money(nano), "{text}");
             assert_eq!(read.to_string(), shown);
+            assert_eq!(read.decimals(), shown.replace('$', ""));
         };
         check("5", 5 * DOLLAR, "$5.00");
         check("$0.25", DOLLAR / 4, "$0.25");

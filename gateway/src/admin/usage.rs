@@ -7,7 +7,7 @@ use govern::ledger::Entry;
 use govern::report::{self, Bucket, Cursor, Dimension, EntryQuery, ReportError, Row};
 use govern::role::Permission;
 use govern::store::batch::QUARTER_MS;
-use govern::{Governor, Id, Millis, Money, Scope};
+use govern::{Governor, Id, Millis, Scope};
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
@@ -211,7 +211,7 @@ fn shown(
             "cache_read_tokens": row.cache_read_tokens,
             "output_tokens": row.output_tokens,
             "cost_nano_usd": row.cost,
-            "cost_usd": dollars(row.cost),
+            "cost_usd": row.cost.decimals(),
         })
     });
     json!({
@@ -222,10 +222,6 @@ fn shown(
         "bucket": query.bucket.map(Bucket::name),
         "data": data.collect::<Vec<_>>(),
     })
-}
-
-fn dollars(money: Money) -> String {
-    money.to_string().replace('$', "")
 }
 
 /// What people call a thing, if it is there and the caller may know.

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use govern::ledger::{Outcome, Tokens};
 use govern::policy::Label;
 use govern::{Ask, Denied, Governor, Money, Operation, Principal, Receipt};
@@ -20,6 +20,25 @@ use crate::backend::meter::{End, Meter};
 /// Longest wait of an answer's last byte for this machine's disk: one that is slower than that is
 /// broken, and says so in the log.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+const COST: HeaderName = HeaderName::from_static("x-hearth-cost");
+const REMAINING: HeaderName = HeaderName::from_static("x-hearth-budget-remaining");
+const NOTICE: HeaderName = HeaderName::from_static("x-hearth-notice");
+
+/// Of requests and of tokens, under OpenAI's names: how many in a minute, how many more now, and
+/// when it is all of them again.
+const RATES: [[HeaderName; 3]; 2] = [
+    [
+        HeaderName::from_static("x-ratelimit-limit-requests"),
+        HeaderName::from_static("x-ratelimit-remaining-requests"),
+        HeaderName::from_static("x-ratelimit-reset-requests"),
+    ],
+    [
+        HeaderName::from_static("x-ratelimit-limit-tokens"),
+        HeaderName::from_static("x-ratelimit-remaining-tokens"),
+        HeaderName::from_static("x-ratelimit-reset-tokens"),
+    ],
+];
 
 /// A request that somebody pays for.
 #[derive(Clone)]
@@ -82,7 +101,7 @@ pub(super) async fn given_again(
     let ask = || Ask { backend, input_tokens: 0, max_output: None, room: 0, burst: 0, ..ask };
     let mut headers = HeaderMap::new();
     if let Some(bill) = admit(app, caller, ask).await? {
-        bill.headers(&mut headers);
+        bill.rates(&mut headers);
         bill.0.used(Tokens::default(), Outcome::Done, 0);
         let receipt = bill.0.finish();
         bill.settled(&mut headers, &receipt);
@@ -93,7 +112,7 @@ pub(super) async fn given_again(
 
 /// An answer's head says that something ended it, or is missing.
 pub(super) fn has_notice(headers: &HeaderMap) -> bool {
-    headers.contains_key("x-hearth-notice")
+    headers.contains_key(NOTICE)
 }
 
 /// A question with what is known of its caller.
@@ -228,11 +247,19 @@ impl Bill {
         self.0.finish()
     }
 
-    /// What is left of the budgets and the rates, for an answer's head.
+    /// What is left of the budgets and the rates, for the head of an answer that is under way.
     pub(super) fn headers(&self, headers: &mut HeaderMap) {
         self.remaining(headers);
-        for (name, value) in self.0.rate_headers() {
-            put(headers, name, &value);
+        self.rates(headers);
+    }
+
+    /// What is left of the rates.
+    pub(super) fn rates(&self, headers: &mut HeaderMap) {
+        for (rate, [limit, remaining, reset]) in self.0.rates().into_iter().zip(RATES) {
+            let Some(rate) = rate else { continue };
+            headers.insert(limit, rate.limit.into());
+            headers.insert(remaining, rate.remaining.into());
+            put(headers, reset, format!("{}ms", rate.reset_ms));
         }
     }
 
@@ -240,7 +267,7 @@ impl Bill {
     /// exact where it is settled.
     pub(super) fn remaining(&self, headers: &mut HeaderMap) {
         if let Some(left) = self.0.left() {
-            put(headers, "x-hearth-budget-remaining", &dollars(left));
+            put(headers, REMAINING, left.decimals());
         }
     }
 
@@ -258,12 +285,12 @@ pub(super) async fn durable(receipt: Receipt) {
 
 /// What an answer has cost.
 pub(super) fn cost_header(headers: &mut HeaderMap, cost: Money) {
-    put(headers, "x-hearth-cost", &dollars(cost));
+    put(headers, COST, cost.decimals());
 }
 
 /// What a program that reads no body text should know.
 pub(super) fn notice_header(headers: &mut HeaderMap, notice: &str) {
-    put(headers, "x-hearth-notice", notice);
+    put(headers, NOTICE, notice.to_owned());
 }
 
 /// What the prompts of one request have cost together; `None`: nobody counts.
@@ -271,13 +298,8 @@ pub(super) fn cost<'r>(runs: impl Iterator<Item = &'r Run>) -> Option<Money> {
     runs.filter_map(|run| run.cost).reduce(Money::plus)
 }
 
-/// Plain decimals: programs read them.
-pub(super) fn dollars(money: Money) -> String {
-    money.to_string().replace('$', "")
-}
-
-fn put(headers: &mut HeaderMap, name: &'static str, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
+fn put(headers: &mut HeaderMap, name: HeaderName, value: String) {
+    if let Ok(value) = HeaderValue::try_from(value) {
         headers.insert(name, value);
     }
 }

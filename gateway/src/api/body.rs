@@ -127,7 +127,8 @@ fn is_json(headers: &HeaderMap) -> Result<(), Failure> {
     let Some(given) = headers.get(CONTENT_TYPE) else { return Ok(()) };
     let text = given.to_str().unwrap_or_default();
     let kind = text.split(';').next().unwrap_or_default().trim();
-    if kind.to_ascii_lowercase().ends_with("json") {
+    let end = kind.len().checked_sub("json".len()).and_then(|at| kind.get(at..));
+    if end.is_some_and(|end| end.eq_ignore_ascii_case("json")) {
         return Ok(());
     }
     let short: String = text.chars().take(64).collect();

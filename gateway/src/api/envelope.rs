@@ -64,7 +64,8 @@ impl Caller {
         let organisation = principal.organisation.id.as_str();
         let number = |part: &str| digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()]);
         let (tenant, pages) = (number(project), number(team));
-        let who = Who { request_id, said: Said::default(), source, principal };
+        let source_text = source.map(|source| source.to_string()).unwrap_or_default();
+        let who = Who { request_id, said: Said::default(), source, source_text, principal };
         let request_id = who.request_id.as_str().into();
         let who = Some(Arc::new(who));
         Self { arrived, tenant, pages, request_id, who, past: None, background: false }
@@ -93,6 +94,8 @@ pub(super) struct Who {
     /// What is said, where it has to be recorded.
     pub(super) said: Said,
     source: Option<IpAddr>,
+    /// The same, for the books.
+    source_text: String,
 }
 
 impl Who {
@@ -103,7 +106,7 @@ impl Who {
 
     /// As [`Who::peer`], for the books.
     pub(super) fn source(&self) -> String {
-        self.source.map(|source| source.to_string()).unwrap_or_default()
+        self.source_text.clone()
     }
 }
 

@@ -270,10 +270,19 @@ fn route_header(
     plan: &Plan,
     attempt: u32,
 ) -> Option<HeaderValue> {
-    let arm = target.arm.as_ref().map(|arm| format!("; arm={arm}")).unwrap_or_default();
-    let text = format!(
-        "{}; pool={}; reason={}; attempt={attempt}{arm}{node}",
-        target.name, pool.name, plan.reason
-    );
-    HeaderValue::from_str(&text).ok()
+    let (before, arm) = target.arm.as_ref().map_or(("", ""), |arm| ("; arm=", &**arm));
+    let attempt = attempt.to_string();
+    let parts = [
+        &*target.name,
+        "; pool=",
+        &*pool.name,
+        "; reason=",
+        plan.reason,
+        "; attempt=",
+        &*attempt,
+        before,
+        arm,
+        &**node,
+    ];
+    HeaderValue::try_from(parts.concat()).ok()
 }

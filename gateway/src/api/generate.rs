@@ -71,16 +71,18 @@ pub(super) async fn generate(
     let mut caller = prepare::caller(&request)?;
     let (head, body) = body::read_with_head(request, &app).await?;
     let body = Arc::new(body);
+    // What not every request needs is boxed, here and below: each future is as large as the
+    // largest that it may wait for, and is moved whole.
     if surface == Surface::Responses {
-        caller.past = kept::look_up(&app, &caller, &body).await;
+        caller.past = Box::pin(kept::look_up(&app, &caller, &body)).await;
     }
     let question = Question { surface, headers: head.headers, body };
     if question.surface == Surface::Responses && background::is_asked(&question.body) {
         caller.background = true;
-        return background::serve(&app, caller, question).await;
+        return Box::pin(background::serve(&app, caller, question)).await;
     }
     match &app.cache {
-        Some(cache) => cache::serve(&app, cache, caller, question).await,
+        Some(cache) => Box::pin(cache::serve(&app, cache, caller, question)).await,
         None => answer(Arc::clone(&app), caller, question).await,
     }
 }
@@ -101,12 +103,12 @@ pub(super) async fn answer(
 ) -> Result<Response, Failure> {
     let Question { surface, headers, body } = question;
     if app.routes.is_empty() {
-        return local(&app, &caller, (&surface, &body), None).await;
+        return Box::pin(local(&app, &caller, (&surface, &body), None)).await;
     }
     let inbound = Inbound::new(surface, &headers, Arc::clone(&body))?;
     match app.routes.find(&inbound.glance.model) {
         Some(pool) => forward::serve(&app, &caller, &inbound, &pool).await,
-        None => local(&app, &caller, (&inbound.surface, &body), None).await,
+        None => Box::pin(local(&app, &caller, (&inbound.surface, &body), None)).await,
     }
 }
 

@@ -14,5 +14,13 @@ pub(super) fn random() -> u64 {
 
 /// `prefix` and 24 hexadecimal digits.
 pub(super) fn named(prefix: &str) -> String {
-    format!("{prefix}{:016x}{:08x}", random(), random() >> 32)
+    let (long, short) = (random().to_be_bytes(), random().to_be_bytes());
+    let mut name = String::with_capacity(prefix.len() + 24);
+    name.push_str(prefix);
+    for byte in long.iter().chain(&short[..4]) {
+        for half in [byte >> 4, byte & 15] {
+            name.push(char::from(b"0123456789abcdef"[usize::from(half)]));
+        }
+    }
+    name
 }

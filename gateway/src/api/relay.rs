@@ -16,14 +16,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::HeaderName;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use govern::ledger::Outcome;
 use http_body_util::BodyExt;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use tokio::time::{Sleep, sleep_until, timeout_at};
 use wire::relay as pass;
 use wire::{Broken, Dialect, Usage, converse, gemini, messages, openai, responses};
@@ -69,7 +67,7 @@ pub(super) async fn ask(
     open: Open,
 ) -> Result<Response, Trouble> {
     if let Surface::Pooled(pooled) = inbound.surface {
-        return pooling::ask(app, (pooled, inbound), asked, open).await;
+        return Box::pin(pooling::ask(app, (pooled, inbound), asked, open)).await;
     }
     let who = (&**asked.provider, asked.model);
     let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref()).map_err(of_request)?;
@@ -205,8 +203,10 @@ async fn read(body: &mut AnswerBody) -> Result<Option<Bytes>, String> {
 }
 
 /// All of an answer that is no stream. However steadily it comes, it has to come to an end.
-async fn gather(about: &mut Answering, mut source: Source) -> Result<Vec<u8>, Trouble> {
+async fn gather(about: &mut Answering, mut source: Source) -> Result<Bytes, Trouble> {
     let end = about.open.begun() + about.provider.total;
+    // Most come in one piece.
+    let mut only = Bytes::new();
     let mut all = Vec::new();
     loop {
         let Ok(next) = timeout_at(end.into(), source.next()).await else {
@@ -215,8 +215,11 @@ async fn gather(about: &mut Answering, mut source: Source) -> Result<Vec<u8>, Tr
             return Err(trouble);
         };
         match next {
-            Ok(None) => return Ok(all),
-            Ok(Some(bytes)) if all.len() + bytes.len() <= ANSWER_BYTES_MAX => {
+            Ok(None) if all.is_empty() => return Ok(only),
+            Ok(None) => return Ok(all.into()),
+            Ok(Some(bytes)) if all.is_empty() && only.is_empty() => only = bytes,
+            Ok(Some(bytes)) if only.len() + all.len() + bytes.len() <= ANSWER_BYTES_MAX => {
+                all.extend_from_slice(&std::mem::take(&mut only));
                 all.extend_from_slice(&bytes);
             }
             Ok(Some(_)) => return Err(about.broken("its answer is too long")),
@@ -235,12 +238,12 @@ async fn whole(
     let all = gather(&mut about, source).await?;
     let mut made = None;
     // What is translated is never asked for as a batch.
-    let flex = page.is_none() && pass::flex_of(&all);
+    let mut flex = false;
     let (body, usage): (Bytes, Option<Usage>) = match &page {
         None => {
-            readable(&all).map_err(|why| about.broken(why))?;
-            let usage = pass::usage_of(about.dialect, &all);
-            (all.into(), usage)
+            let read = pass::whole(about.dialect, &all).map_err(|why| about.broken(why))?;
+            flex = read.flex;
+            (all, read.usage)
         }
         Some(page) => {
             let answer = match about.dialect {
@@ -271,29 +274,14 @@ async fn whole(
 /// Settles a whole answer.
 async fn settled(mut about: Answering, usage: Option<Usage>, body: Bytes) -> Response {
     about.open.ended(Instant::now());
-    let mut headers = HeaderMap::new();
+    let mut response = json(body);
     if let Some(bill) = &about.bill {
-        bill.headers(&mut headers);
         let usage = usage.unwrap_or_else(|| bill.estimate());
         let took = about.open.begun().elapsed();
+        bill.rates(response.headers_mut());
         let receipt = bill.finish_provider(&usage, Outcome::Done, took);
-        bill.settled(&mut headers, &receipt);
+        bill.settled(response.headers_mut(), &receipt);
         bill::durable(receipt).await;
     }
-    super::generate::with(headers, json(body))
-}
-
-/// A whole answer that is passed on is JSON, and no error: some providers say that they failed
-/// with a status of 200.
-fn readable(body: &[u8]) -> Result<(), &'static str> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Option<IgnoredAny>,
-    }
-    let text = std::str::from_utf8(body).map_err(|_| "its answer is not UTF-8")?;
-    match serde_json::from_str::<Answer>(text) {
-        Ok(Answer { error: None }) => Ok(()),
-        Ok(Answer { error: Some(_) }) => Err("its answer is an error"),
-        Err(_) => Err("its answer is not JSON"),
-    }
+    response
 }

@@ -218,7 +218,7 @@ impl Sse {
     fn finish(&mut self, out: &mut Vec<u8>) {
         if self.runs.iter().all(|run| run.ended) {
             let remark = Remark {
-                cost_usd: bill::cost(self.runs.iter()).map(bill::dollars),
+                cost_usd: bill::cost(self.runs.iter()).map(govern::Money::decimals),
                 notice: self.runs.iter().find_map(|run| run.notice),
                 continued_by: self.by.as_deref(),
             };

@@ -174,7 +174,7 @@ impl<'a> Turn<'a> {
                 }
                 let what = (&inbound.surface, &inbound.body);
                 let chosen = Chosen { model, replaceable };
-                let answer = generate::local(app, caller, what, Some(chosen)).await;
+                let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
                 let result = answer.map_err(of_local);
                 seen(&mut open, &result);
                 result

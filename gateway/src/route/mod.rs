@@ -46,6 +46,8 @@ pub struct Routes {
     pools: BTreeMap<String, Arc<Pool>>,
     /// One health for each target, whatever pools it is in.
     healths: Mutex<BTreeMap<String, Arc<Health>>>,
+    /// Names of `PROVIDER/MODEL` that were asked for.
+    direct: Mutex<BTreeMap<String, Arc<Pool>>>,
 }
 
 /// One name and who answers to it.
@@ -332,13 +334,28 @@ impl Routes {
         if let Some(pool) = self.pools.get(name) {
             return Some(Arc::clone(pool));
         }
+        let direct = || self.direct.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = direct().get(name) {
+            return Some(Arc::clone(known));
+        }
+        let pool = Arc::new(self.of_provider(name)?);
+        let mut direct = direct();
+        // Names of strangers' making are bounded.
+        if direct.len() < 2 * TARGETS_MAX {
+            direct.insert(name.to_owned(), Arc::clone(&pool));
+        }
+        Some(pool)
+    }
+
+    /// A pool of the one target that a name says.
+    fn of_provider(&self, name: &str) -> Option<Pool> {
         let (provider, model) = self.provider(name)?;
         if !provider.offers(model) {
             return None;
         }
         let table = TargetTable { target: name.to_owned(), ..TargetTable::default() };
         let target = self.target(&table, &[]).ok()?;
-        Some(Arc::new(Pool {
+        Some(Pool {
             name: name.to_owned(),
             strategy: Strategy::Priority,
             targets: vec![Arc::clone(&target)],
@@ -351,7 +368,7 @@ impl Routes {
             mirror: None,
             continues: false,
             retries: Mutex::new(0.0),
-        }))
+        })
     }
 
     /// Names of all pools.

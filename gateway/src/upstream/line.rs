@@ -8,7 +8,6 @@
 //! idle connection: whether it still stands is looked at when it is taken, and those that lie idle
 //! for too long are closed by a keeper.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -52,10 +51,14 @@ struct Line {
 #[derive(Clone, Default)]
 struct Home(Arc<Mutex<Idle>>);
 
+/// Connections to one place, and since when each is idle.
+type Lying = Vec<(Instant, Box<Line>)>;
+
 #[derive(Default)]
 struct Idle {
-    /// By whom they lead to, those used last at the end.
-    lines: HashMap<Authority, Vec<(Instant, Box<Line>)>>,
+    /// By whom they lead to, which for one provider is hardly ever more than one; those used last
+    /// at the end.
+    lines: Vec<(Authority, Lying)>,
     /// Somebody closes those that lie idle.
     kept: bool,
 }
@@ -75,7 +78,7 @@ impl Lines {
         loop {
             let (mut line, new) = match self.home.take(&to) {
                 Some(line) => (line, false),
-                None => (self.connect(uri.clone()).await?, true),
+                None => (Box::pin(self.connect(uri.clone())).await?, true),
             };
             match line.ask(request).await {
                 Ok(answer) => {
@@ -103,12 +106,13 @@ impl Lines {
 /// As a server of its own takes it: the path alone, and the host in a header.
 fn of_origin(mut request: Request<Full<Bytes>>) -> Result<(Uri, Request<Full<Bytes>>), String> {
     let uri = request.uri().clone();
+    // No name stands before the host: an address that holds one is refused at the start.
     let host = uri.authority().map(|authority| match authority.port_u16() {
-        None | Some(80) => authority.host().to_owned(),
-        Some(port) => format!("{}:{port}", authority.host()),
+        None | Some(80) => authority.host(),
+        Some(_) => authority.as_str(),
     });
     let host = host.ok_or("there is no host in its address")?;
-    let host = HeaderValue::try_from(host).map_err(|error| error.to_string())?;
+    let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
     request.headers_mut().entry(HOST).or_insert(host);
     let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
     *request.uri_mut() = Uri::from(path);
@@ -147,7 +151,7 @@ impl Home {
     /// The one used last that still stands.
     fn take(&self, to: &Authority) -> Option<Box<Line>> {
         loop {
-            let (since, mut line) = self.lock().lines.get_mut(to)?.pop()?;
+            let (since, mut line) = self.lock().of(to)?.pop()?;
             if since.elapsed() < IDLE && line.is_free() {
                 return Some(line);
             }
@@ -156,11 +160,16 @@ impl Home {
 
     fn put(&self, to: Authority, line: Box<Line>) {
         let mut idle = self.lock();
-        let lines = idle.lines.entry(to).or_default();
-        if lines.len() >= IDLE_MAX {
-            lines.remove(0);
+        let line = (Instant::now(), line);
+        match idle.of(&to) {
+            None => idle.lines.push((to, vec![line])),
+            Some(lines) => {
+                if lines.len() >= IDLE_MAX {
+                    lines.remove(0);
+                }
+                lines.push(line);
+            }
         }
-        lines.push((Instant::now(), line));
         if !std::mem::replace(&mut idle.kept, true) {
             let home = Arc::downgrade(&self.0);
             tokio::spawn(async move {
@@ -177,9 +186,13 @@ impl Home {
 }
 
 impl Idle {
+    fn of(&mut self, to: &Authority) -> Option<&mut Lying> {
+        self.lines.iter_mut().find(|(own, _)| own == to).map(|(_, lines)| lines)
+    }
+
     /// Closes those that have lain idle for too long. `false`: none is left.
     fn close(&mut self, now: Instant) -> bool {
-        self.lines.retain(|_, lines| {
+        self.lines.retain_mut(|(_, lines)| {
             lines.retain(|(since, _)| now.saturating_duration_since(*since) < IDLE);
             !lines.is_empty()
         });

@@ -214,35 +214,41 @@ impl Provider {
     ) -> Result<Response<AnswerBody>, Trouble> {
         let text = |name| {
             let value = answer.headers().get(name).and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_ascii_lowercase()
+            value.unwrap_or_default()
         };
         let (kind, encoding) = (text(CONTENT_TYPE), text(CONTENT_ENCODING));
         let short = |text: &str| text.chars().filter(|c| !c.is_control()).take(64).collect();
         // Nobody asked for that, and nobody here could read it.
-        if !matches!(&*encoding, "" | "identity") {
-            let encoding: String = short(&encoding);
+        if !encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity") {
+            let encoding: String = short(encoding);
             return Err(self.broken(&format!("it answers with content encoded as '{encoding}'")));
         }
         let bare = kind.split(';').next().unwrap_or_default().trim();
+        let is = |kind: &str| bare.eq_ignore_ascii_case(kind);
         let fits = match (stream, dialect) {
-            (true, Dialect::Converse) => bare == EVENT_STREAM,
-            (true, _) => bare == "text/event-stream",
-            (false, _) => bare == "application/json" || bare.ends_with("+json"),
+            (true, Dialect::Converse) => is(EVENT_STREAM),
+            (true, _) => is("text/event-stream"),
+            (false, _) => is("application/json") || bare.to_ascii_lowercase().ends_with("+json"),
         };
         if fits {
             return Ok(answer);
         }
-        let kind: String = short(&kind);
+        let kind: String = short(kind);
         Err(self.broken(&format!("it answers with content of type '{kind}'")))
     }
 
-    async fn request(&self, call: Call<'_>) -> Result<Request<Full<Bytes>>, String> {
+    async fn request(&self, mut call: Call<'_>) -> Result<Request<Full<Bytes>>, String> {
         let url = self.url(&call)?;
-        let body = self.overlay(call.body)?;
+        let body = self.overlay(std::mem::take(&mut call.body))?;
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
-        let mut request = Request::builder().method(Method::POST).uri(uri);
-        let headers = request.headers_mut().ok_or("a request that has no headers")?;
-        headers.extend(self.usual.clone());
+        let mut request = Request::new(Bytes::from(body));
+        (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
+        *request.headers_mut() = self.headers(&call);
+        self.auth.sign(request).await.map(|request| request.map(Full::new))
+    }
+
+    fn headers(&self, call: &Call<'_>) -> HeaderMap {
+        let mut headers = self.usual.clone();
         for (name, _) in call.headers {
             headers.remove(name);
         }
@@ -264,15 +270,13 @@ impl Provider {
             (false, _) => "application/json",
         };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        let request = request.body(Bytes::from(body)).map_err(|error| error.to_string())?;
-        self.auth.sign(request).await.map(|request| request.map(Full::new))
+        headers
     }
 
     fn url(&self, call: &Call<'_>) -> Result<String, String> {
         let path = self.kind.path(call.dialect).ok_or_else(|| {
             format!("{} does not speak the dialect {}", self.kind.name, call.dialect)
         })?;
-        let path = path.replace("{model}", &sigv4::encode(call.model, false));
         let method = match (call.dialect, call.stream) {
             (Dialect::Gemini, true) => ":streamGenerateContent?alt=sse",
             (Dialect::Gemini, false) => ":generateContent",
@@ -280,7 +284,14 @@ impl Provider {
             (Dialect::Converse, false) => "/converse",
             _ => "",
         };
-        Ok(format!("{}{path}{method}", self.base))
+        let base = &*self.base;
+        Ok(match path.split_once("{model}") {
+            None => [base, path, method].concat(),
+            Some((before, behind)) => {
+                let model = sigv4::encode(call.model, false);
+                [base, before, &*model, behind, method].concat()
+            }
+        })
     }
 
     /// Puts the operator's fields over the caller's.

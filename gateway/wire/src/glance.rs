@@ -2,6 +2,9 @@
 //! it, and where that stands in the bytes. The rest is not parsed into anything, so that it
 //! arrives as it was written, unknown fields among it, and costs next to nothing.
 
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -153,7 +156,7 @@ impl Glance {
                 |e| invalid(format!("Invalid value for 'stream_options': {}.", told(&e))),
             )?;
         let include_usage = options.as_ref().and_then(|o| o.get("include_usage"));
-        let images = count(text, ";base64,").max(count(text, "\"image_url\":"));
+        let images = count(text, &DATA).max(count(text, &IMAGE_URL));
         let number = |value: &Option<Value>| {
             let number = value.as_ref().and_then(Value::as_u64);
             number.map(|n| u32::try_from(n).unwrap_or(u32::MAX))
@@ -333,7 +336,7 @@ fn most(bounds: &[&RawValue]) -> Result<Option<u32>, ApiError> {
 #[must_use]
 pub fn estimate(body: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(body);
-    tokens(&text, count(&text, ";base64,"))
+    tokens(&text, count(&text, &DATA))
 }
 
 /// Tokens of a text, from its bytes; an image counts as one, not as its bytes.
@@ -341,7 +344,7 @@ fn tokens(text: &str, images: u64) -> u64 {
     let all = u64::try_from(text.len()).unwrap_or(u64::MAX);
     let mut pictures = 0;
     let mut rest = text;
-    while let Some(at) = rest.find(";base64,") {
+    while let Some(at) = DATA.find(rest.as_bytes()) {
         rest = &rest[at..];
         let end = rest.find('"').unwrap_or(rest.len());
         pictures += u64::try_from(end).unwrap_or(u64::MAX);
@@ -350,8 +353,12 @@ fn tokens(text: &str, images: u64) -> u64 {
     all.saturating_sub(pictures) / BYTES_PER_TOKEN + images * IMAGE_TOKENS + 1
 }
 
-fn count(text: &str, what: &str) -> u64 {
-    u64::try_from(text.matches(what).count()).unwrap_or(u64::MAX)
+/// Where the bytes of a picture begin, and where its address does.
+static DATA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(";base64,"));
+static IMAGE_URL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"image_url\":"));
+
+fn count(text: &str, what: &Finder<'_>) -> u64 {
+    u64::try_from(what.find_iter(text.as_bytes()).count()).unwrap_or(u64::MAX)
 }
 
 /// Names of tools, in any dialect: their own, or their function's.

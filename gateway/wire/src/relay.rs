@@ -5,7 +5,9 @@
 //! Half an event is never passed on: what is under way when a stream is cut is left out, and the
 //! caller is told that it was cut.
 
+mod numbers;
 mod strip;
+mod whole;
 
 use std::sync::LazyLock;
 
@@ -19,6 +21,8 @@ use crate::answer::Usage;
 use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::piece::Broken;
+use numbers::Numbers;
+pub use whole::{Whole, whole};
 
 /// A text that is looked for in every event: prepared once.
 macro_rules! text {
@@ -256,8 +260,8 @@ fn has(bytes: &[u8], what: &Finder<'_>) -> bool {
 
 /// What one event says.
 #[derive(Default)]
-struct Look {
-    usage: Option<Value>,
+struct Look<'a> {
+    usage: Option<Numbers<'a>>,
     flex: bool,
     only_usage: bool,
     piece: bool,
@@ -273,14 +277,17 @@ enum Block {
 
 /// The fields that a look reads, of any dialect.
 #[derive(Deserialize)]
-struct Fields {
-    usage: Option<Value>,
-    #[serde(rename = "usageMetadata")]
-    usage_metadata: Option<Value>,
+struct Fields<'a> {
+    #[serde(borrow)]
+    usage: Option<Numbers<'a>>,
+    #[serde(rename = "usageMetadata", borrow)]
+    usage_metadata: Option<Numbers<'a>>,
     choices: Option<Vec<IgnoredAny>>,
     candidates: Option<Vec<Candidate>>,
-    message: Option<Inner>,
-    response: Option<Inner>,
+    #[serde(borrow)]
+    message: Option<Inner<'a>>,
+    #[serde(borrow)]
+    response: Option<Inner<'a>>,
     index: Option<u64>,
     error: Option<Value>,
     service_tier: Option<Value>,
@@ -293,12 +300,13 @@ struct Candidate {
 }
 
 #[derive(Deserialize)]
-struct Inner {
-    usage: Option<Value>,
+struct Inner<'a> {
+    #[serde(borrow)]
+    usage: Option<Numbers<'a>>,
     service_tier: Option<Value>,
 }
 
-fn look(dialect: Dialect, event: &[u8]) -> Look {
+fn look(dialect: Dialect, event: &[u8]) -> Look<'_> {
     let data = data(event);
     let mut look = Look::default();
     match dialect {
@@ -374,7 +382,7 @@ fn data(event: &[u8]) -> &[u8] {
     }
 }
 
-fn fields(data: &[u8]) -> Option<Fields> {
+fn fields(data: &[u8]) -> Option<Fields<'_>> {
     serde_json::from_slice(data.trim_ascii()).ok()
 }
 
@@ -390,35 +398,8 @@ fn head(event: &[u8]) -> Option<Value> {
 /// Usage in a dialect's own words, as ours.
 #[must_use]
 pub fn usage(dialect: Dialect, value: &Value) -> Usage {
-    merge(dialect, None, value)
-}
-
-/// Usage of a whole answer in a dialect's own words.
-#[must_use]
-pub fn usage_of(dialect: Dialect, body: &[u8]) -> Option<Usage> {
-    if dialect == Dialect::Cohere {
-        #[derive(Deserialize)]
-        struct Answer {
-            meta: Value,
-        }
-        let answer: Answer = serde_json::from_slice(body).ok()?;
-        let places = ["tokens", "billed_units"].into_iter();
-        let mut tokens = places.filter_map(|place| answer.meta.get(place)?.get("input_tokens"));
-        let prompt_tokens = tokens.find_map(Value::as_u64)?;
-        return Some(Usage { prompt_tokens, ..Usage::default() });
-    }
-    let fields: Fields = serde_json::from_slice(body).ok()?;
-    let value = fields.usage.or(fields.usage_metadata)?;
-    Some(usage(dialect, &value))
-}
-
-/// Whether a whole answer says that it was served as a batch.
-#[must_use]
-pub fn flex_of(body: &[u8]) -> bool {
-    // Hardly any does, and then nothing is read twice.
-    let fields = || serde_json::from_slice::<Fields>(body).ok();
-    has(body, text!(b"flex"))
-        && fields().is_some_and(|fields| is_flex(fields.service_tier.as_ref()))
+    let said = Numbers::deserialize(value).unwrap_or_default();
+    merge(dialect, None, &said)
 }
 
 fn is_flex(tier: Option<&Value>) -> bool {
@@ -426,9 +407,9 @@ fn is_flex(tier: Option<&Value>) -> bool {
 }
 
 /// What an event says, over what was known: some say only a part.
-fn merge(dialect: Dialect, before: Option<Usage>, value: &Value) -> Usage {
+fn merge(dialect: Dialect, before: Option<Usage>, said: &Numbers<'_>) -> Usage {
     let before = before.unwrap_or_default();
-    let number = |path: &[&str]| path.iter().try_fold(value, |v, name| v.get(name))?.as_u64();
+    let number = |path: &[&str]| said.at(path);
     match dialect {
         Dialect::Messages => {
             let read = number(&["cache_read_input_tokens"]).unwrap_or(before.cached_tokens);
@@ -544,8 +525,6 @@ mod tests {
             relay(Dialect::Responses, false, &[end.as_bytes()]).0.flex()
         };
         assert!(whole("flex") && !whole("default"));
-        assert!(flex_of(br#"{"service_tier":"flex"}"#));
-        assert!(!flex_of(br#"{"usage":{"service_tier":"flex"}}"#) && !flex_of(b"flex"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wire::Head;
 use wire::openai::rerank::{Ranked, rerank_answer, score_answer};
 use wire::openai::{embeddings, parse_embeddings, parse_rerank, parse_score, render_rerank};
-use wire::relay::usage_of;
+use wire::relay::whole;
 use wire::{
     ApiError, Broken, Dialect, Encoding, ErrorKind, Instruction, Limits, Lost, Prompt,
     RerankRequest, Truncate, cohere,
@@ -288,7 +288,8 @@ fn a_provider_s_ranking_is_read() {
         let Err(Broken(why)) = read(body, documents) else { panic!("{body}") };
         assert!(why.contains(says), "{why}");
     }
-    let used = |dialect, body: &str| usage_of(dialect, body.as_bytes()).map(|u| u.prompt_tokens);
+    let said = |dialect, body: &str| whole(dialect, body.as_bytes()).expect("an answer").usage;
+    let used = |dialect, body: &str| said(dialect, body).map(|usage| usage.prompt_tokens);
     assert_eq!(used(Dialect::Rerank, jina), Some(38));
     assert_eq!(used(Dialect::Cohere, own), None);
     let tokens = r#"{"meta":{"billed_units":{"search_units":1},"tokens":{"input_tokens":12}}}"#;

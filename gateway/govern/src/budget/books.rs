@@ -17,14 +17,13 @@ mod account;
 mod lease;
 mod sharing;
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::window::{self, Window};
 use crate::entity::Budget;
 use crate::policy::pattern;
-use crate::{Id, Millis, Money, Scope};
+use crate::{Id, Map, Millis, Money, Scope};
 use account::Account;
 pub use lease::More;
 pub(crate) use lease::{Granted, Keep, SliceKey, shape};
@@ -39,11 +38,11 @@ pub struct Books {
 
 #[derive(Debug)]
 struct State {
-    accounts: HashMap<Id, Account>,
+    accounts: Map<Id, Account>,
     /// Accounts by what they count, those of a scope sorted.
-    by_scope: HashMap<Scope, Vec<Id>>,
+    by_scope: Map<Scope, Vec<Id>>,
     /// What running requests hold.
-    holds: HashMap<u64, Held>,
+    holds: Map<u64, Held>,
     /// Names of holds and of asked sums.
     serial: u64,
     /// The latest time of anything that the database has, or will have from here.
@@ -55,9 +54,9 @@ struct State {
 impl Default for State {
     fn default() -> Self {
         Self {
-            accounts: HashMap::new(),
-            by_scope: HashMap::new(),
-            holds: HashMap::new(),
+            accounts: Map::default(),
+            by_scope: Map::default(),
+            holds: Map::default(),
             serial: 0,
             latest: Millis::MIN,
             sharing: None,

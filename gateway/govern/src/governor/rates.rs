@@ -4,13 +4,16 @@
 use super::Governor;
 use crate::limit::{self, Admitted, RateRule};
 use crate::policy::check::Layer;
-use crate::{Ask, Denied, Principal, Scope};
+use crate::{Ask, Denied, Principal};
 
-/// The layers of a principal, with the texts that rules show and are known by.
-struct Layers<'a> {
-    layers: Vec<Layer<'a>>,
-    names: Vec<String>,
-    scopes: Vec<String>,
+/// The layers of a principal that bound rates.
+struct Layers<'a>(Vec<Bounding<'a>>);
+
+/// A layer, with the texts that its rules show and are known by.
+struct Bounding<'a> {
+    layer: Layer<'a>,
+    name: String,
+    scope: String,
 }
 
 impl<'a> Layers<'a> {
@@ -20,17 +23,21 @@ impl<'a> Layers<'a> {
         if layers.iter().all(|layer| layer.policy.rates.is_empty()) {
             return None;
         }
-        let names = layers.iter().map(ToString::to_string).collect();
         // Everything has no layer of its own; the others stand in the same order.
-        let scopes = principal.scopes().iter().skip(1).map(Scope::to_string).collect();
-        Some(Self { layers, names, scopes })
+        let scopes = principal.scopes().into_iter().skip(1);
+        let bounding = layers.into_iter().zip(scopes).filter_map(|(layer, scope)| {
+            let bounds = !layer.policy.rates.is_empty();
+            bounds.then(|| Bounding { name: layer.to_string(), scope: scope.to_string(), layer })
+        });
+        Some(Self(bounding.collect()))
     }
 
     fn rules(&self, model: &str) -> Vec<RateRule<'_>> {
-        let layers = self.layers.iter().zip(&self.names);
-        let all = self.scopes.iter().zip(layers);
-        all.flat_map(|(scope, (layer, name))| limit::rules(scope, name, &layer.policy.rates, model))
-            .collect()
+        let mut all = Vec::new();
+        for Bounding { layer, name, scope } in &self.0 {
+            all.extend(limit::rules(scope, name, &layer.policy.rates, model));
+        }
+        all
     }
 }
 

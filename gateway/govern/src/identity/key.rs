@@ -12,7 +12,7 @@ use ring::digest::{SHA256, digest};
 use super::{Principal, same};
 use crate::directory::Directory;
 use crate::entity::{Entity, Key};
-use crate::id::random_letters;
+use crate::id::{hex_of, random_letters, text_of};
 use crate::policy::pattern::{self, matches};
 use crate::{Denied, Id, Millis, Rule};
 
@@ -58,7 +58,11 @@ impl Minted {
 /// SHA-256 of a key, hexadecimal.
 #[must_use]
 pub fn hash(shown: &str) -> String {
-    hex::encode(digest(&SHA256, shown.as_bytes()))
+    text_of(&hashed(shown))
+}
+
+fn hashed(shown: &str) -> [u8; 64] {
+    hex_of(&digest(&SHA256, shown.as_bytes()))
 }
 
 /// The part of a key that may be seen; `None` where this cannot be a key.
@@ -87,7 +91,7 @@ pub fn authenticate(
     })?;
     let found = parse(shown).and_then(|prefix| directory.key_by_prefix(prefix));
     let kept = found.map_or(&NOBODY[..], |key| key.hash.as_bytes());
-    let proved = same(hash(shown).as_bytes(), kept);
+    let proved = same(&hashed(shown), kept);
     let key = found
         .filter(|_| proved)
         .ok_or_else(|| Denied::new(Rule::UnknownKey, "this key is not known here"))?;

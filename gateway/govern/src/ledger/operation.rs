@@ -261,35 +261,13 @@ impl Operation {
         self.shared.books.left(&self.payer, self.shared.clock.now())
     }
 
-    /// What is left of the rates, under OpenAI's names.
+    /// What is left of the tightest rates of requests and of tokens.
     #[must_use]
-    pub fn rate_headers(&self) -> Vec<(&'static str, String)> {
+    pub fn rates(&self) -> [Option<Standing>; 2] {
         let state = self.state();
-        let Some(rates) = &state.rates else { return Vec::new() };
-        let mut headers = Vec::new();
-        let mut add = |names: [&'static str; 3], rate: Option<Standing>| {
-            if let Some(Standing { limit, remaining, reset_ms }) = rate {
-                let values = [limit.to_string(), remaining.to_string(), format!("{reset_ms}ms")];
-                headers.extend(names.into_iter().zip(values));
-            }
-        };
-        add(
-            [
-                "x-ratelimit-limit-requests",
-                "x-ratelimit-remaining-requests",
-                "x-ratelimit-reset-requests",
-            ],
-            rates.request_rate(),
-        );
-        add(
-            [
-                "x-ratelimit-limit-tokens",
-                "x-ratelimit-remaining-tokens",
-                "x-ratelimit-reset-tokens",
-            ],
-            rates.token_rate(),
-        );
-        headers
+        let rates = state.rates.as_ref();
+        let requests = rates.and_then(Admitted::request_rate);
+        [requests, rates.and_then(Admitted::token_rate)]
     }
 
     /// Whether what is said has to be recorded, and is not yet.
@@ -373,7 +351,7 @@ impl Operation {
             rates.settle(used, self.shared.clock.micros());
         }
         let (slot, mut done) = (slot.take(), done);
-        let json = serde_json::to_string(entry).unwrap_or_default();
+        let json = entry.json();
         match slot.map(|slot| self.shared.journal.settled(slot, entry, &json)) {
             // On this machine's disk is soon enough: the database has it a moment later. Where it
             // falls behind, answers wait for it, or the journal would be full.

@@ -1,11 +1,11 @@
 //! The counters behind the lock: for each scope those of its rates. They are found without making
 //! a key, and forgotten when forgetting them changes nothing.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::gcra::{Gcra, Refused};
 use super::{RateRule, Standing};
+use crate::Map;
 use crate::policy::Rates;
 
 /// Counters from which on the table looks for some to forget.
@@ -13,7 +13,7 @@ const SWEEP_AT_LEAST: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Table {
-    scopes: HashMap<Arc<str>, Vec<Slot>>,
+    scopes: Map<Arc<str>, Vec<Slot>>,
     counted: usize,
     /// So many counters start the next sweep: twice those that the last one left, so that sweeping
     /// costs each new one the same.
@@ -24,7 +24,7 @@ pub(super) struct Table {
 
 impl Default for Table {
     fn default() -> Self {
-        Self { scopes: HashMap::new(), counted: 0, sweep_at: SWEEP_AT_LEAST, serial: 0 }
+        Self { scopes: Map::default(), counted: 0, sweep_at: SWEEP_AT_LEAST, serial: 0 }
     }
 }
 

@@ -14,7 +14,7 @@ use super::super::error::Failure;
 use super::super::forward::Inbound;
 use super::super::pooled::Pooled;
 use super::super::rerank;
-use super::{Asked, DROPPED, begin, gather, of_request, outgoing, readable, settled};
+use super::{Asked, DROPPED, begin, gather, of_request, outgoing, settled};
 use crate::route::Open;
 use crate::upstream::{Call, Provider, Trouble};
 
@@ -40,8 +40,7 @@ pub(super) async fn ask(
     let call = Call { dialect, model: asked.model, stream: false, body, headers: &[] };
     let (mut about, source) = begin(asked, open, call).await?;
     let all = gather(&mut about, source).await?;
-    readable(&all).map_err(|why| about.broken(why))?;
-    let usage = pass::usage_of(dialect, &all);
+    let usage = pass::whole(dialect, &all).map_err(|why| about.broken(why))?.usage;
     let body = match anew {
         None => all,
         Some(request) => {
@@ -49,10 +48,10 @@ pub(super) async fn ask(
                 .map_err(|Broken(why)| about.broken(&why))?;
             let estimate = inbound.glance.input_estimate;
             let tokens = usage.map_or(estimate, |usage| usage.prompt_tokens);
-            rerank::answer(surface, &request, &inbound.glance.model, (scores, tokens))
+            rerank::answer(surface, &request, &inbound.glance.model, (scores, tokens)).into()
         }
     };
-    let mut response = settled(about, usage, body.into()).await;
+    let mut response = settled(about, usage, body).await;
     response.headers_mut().extend(dropped.map(|dropped| (DROPPED, dropped)));
     Ok(response)
 }

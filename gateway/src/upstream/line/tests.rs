@@ -107,7 +107,7 @@ async fn an_answer_says_that_its_connection_ends_with_it() {
             assert_eq!(told.recv().await.as_deref(), Some("new"));
             while told.recv().await.as_deref() != Some("gone") {}
         }
-        assert!(lines.home.lock().lines.values().all(Vec::is_empty));
+        assert!(lines.home.lock().lines.iter().all(|(_, idle)| idle.is_empty()));
     }
 }
 
@@ -122,7 +122,7 @@ async fn who_leaves_in_the_middle_ends_the_connection() {
     assert_eq!(frame.into_data().ok().as_deref(), Some(&b"tw"[..]));
     drop(answer);
     while told.recv().await.as_deref() != Some("gone") {}
-    assert!(lines.home.lock().lines.values().all(Vec::is_empty));
+    assert!(lines.home.lock().lines.iter().all(|(_, idle)| idle.is_empty()));
 }
 
 #[tokio::test]

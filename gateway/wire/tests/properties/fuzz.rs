@@ -256,7 +256,7 @@ fn no_bytes_panic_a_ranking() {
             Err(Broken(why)) => assert!(!why.is_empty() && why.len() < 4096, "round {round}"),
         }
         for dialect in [Cohere, Embeddings, Rerank, Score] {
-            let used = wire::relay::usage_of(dialect, body);
+            let used = wire::relay::whole(dialect, body).ok().and_then(|said| said.usage);
             assert!(used.is_none_or(|used| used.completion_tokens == 0), "round {round}");
         }
         let error = cohere::read_error(500, body);
