@@ -158,7 +158,7 @@ struct Done {
 
 /// Disturbs one node at a time, now and then two, until nobody listens any more: the seed says
 /// which and for how long. Between two disturbances a machine that is so many times slower has so
-/// much longer for its answers: a stream that gets nowhere at five nodes in a row may give up.
+/// much longer for its answers: a stream that gets nowhere at six nodes in a row gives up.
 fn disturb(
     random: &mut Random,
     nodes: &mut [(u16, Server)],

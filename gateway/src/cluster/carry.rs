@@ -19,9 +19,11 @@ use text::grammar::Plan;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, sleep_until};
 
+use super::dial::Unanswered;
 use super::lines::Lines;
 use super::protocol::{self, Ask, Say, TOLD_BYTES_MAX};
 use super::remote::{Chosen, Nobody, Shared};
+use super::tries::{Failed, Tries};
 use crate::backend::meter::Metered;
 use crate::backend::reading::{Reading, Wishes};
 
@@ -29,9 +31,6 @@ use crate::backend::reading::{Reading, Wishes};
 const NODE_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks for one.
 const LOOK: Duration = Duration::from_millis(50);
-/// A node whose own engine fails at a request: so often it is asked of another. What breaks one
-/// engine might break them all.
-const ENGINE_TRIES: usize = 2;
 /// How long a node may take to say what a request has used that nobody wants any more.
 const LAST_WORD: Duration = Duration::from_secs(1);
 /// Nodes end what is late by themselves; one that does not is not waited for.
@@ -143,10 +142,8 @@ enum Came {
     More,
     /// The node has no room.
     Full,
-    /// The node failed: another may do better.
-    Failed(String),
-    /// The node's engine failed at it.
-    Engine(String),
+    /// The node gave nothing: another may do better.
+    Failed(Failed),
 }
 
 impl Carrier {
@@ -213,8 +210,7 @@ impl Carrier {
 
     /// `None`: it came to its end.
     async fn carry(&mut self, first: Chosen) -> Option<Refusal> {
-        // In a row: one that gets on between them is unlucky, not harmful.
-        let (mut failures, mut engine, mut before) = (0, 0, 0);
+        let (mut tries, mut before) = (Tries::default(), 0);
         let (mut avoid, mut full) = (Vec::new(), None);
         let mut next = Some(first);
         loop {
@@ -226,7 +222,7 @@ impl Carrier {
                 },
             };
             let node = Arc::clone(&chosen.member);
-            let why = match self.attempt(&chosen).await {
+            let failed = match self.attempt(&chosen).await {
                 Came::Done | Came::Left => return None,
                 Came::Refused(why) => return Some(why),
                 Came::More => continue,
@@ -240,23 +236,18 @@ impl Carrier {
                     }
                     continue;
                 }
-                Came::Engine(why) => {
-                    engine += 1;
-                    if engine >= ENGINE_TRIES {
-                        return Some(Refusal::Engine(why));
-                    }
-                    why
-                }
-                Came::Failed(why) => why,
+                Came::Failed(failed) => failed,
             };
             let made = self.request.made_tokens();
-            failures = if made > before { 1 } else { failures + 1 };
+            if made > before {
+                tries.got_on();
+            }
             before = made;
             avoid.push(node.number);
-            let (model, id) = (&self.shared.model, self.request.id.0);
-            tracing::info!(model, id, node = %node.endpoint, made, why, "a request goes to another node");
-            if failures > self.shared.members() + 2 {
-                return Some(Refusal::Engine(why));
+            let (model, id, why) = (&self.shared.model, self.request.id.0, failed.why());
+            tracing::info!(model, id, node = %node.endpoint, made, why, "a node gave nothing");
+            if let Err(refusal) = tries.failed(failed, self.shared.members()) {
+                return Some(refusal);
             }
             self.shared.metrics.resumed();
             self.end_unwanted();
@@ -303,7 +294,7 @@ impl Carrier {
     async fn attempt(&mut self, chosen: &Chosen) -> Came {
         let (model, fingerprint) = (&self.shared.model, &self.shared.fingerprint);
         let Some(mut sending) = chosen.member.send(model, fingerprint) else {
-            return Came::Failed("it is gone".to_owned());
+            return Came::Failed(Failed::NotTaken("it is gone".to_owned()));
         };
         let now = Instant::now();
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -323,7 +314,8 @@ impl Carrier {
         };
         let response = match answer {
             Ok(response) => response,
-            Err(why) => return Came::Failed(why),
+            Err(Unanswered::Unsent(why)) => return Came::Failed(Failed::NotTaken(why)),
+            Err(Unanswered::Cut(why)) => return Came::Failed(Failed::Broken(why)),
         };
         if response.status() != StatusCode::OK {
             return refused(response).await;
@@ -348,7 +340,7 @@ impl Carrier {
                         Ok(None) => self.say(down),
                         Ok(Some(came)) => return came,
                         Err(_) if leaving.is_some() => return Came::Left,
-                        Err(why) => return Came::Failed(why),
+                        Err(why) => return Came::Failed(Failed::Broken(why)),
                     }
                 }
                 () = control.woken.notified() => {
@@ -428,7 +420,9 @@ async fn refused(response: hyper::Response<Incoming>) -> Came {
     let why = format!("it answers {status}: {}", text.unwrap_or_default());
     match status {
         StatusCode::TOO_MANY_REQUESTS => Came::Full,
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Came::Engine(why),
-        _ => Came::Failed(why),
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+            Came::Failed(Failed::Engine(why))
+        }
+        _ => Came::Failed(Failed::NotTaken(why)),
     }
 }

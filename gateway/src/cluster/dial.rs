@@ -42,6 +42,23 @@ pub struct Dialer {
     token: Option<String>,
 }
 
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unanswered {
+    /// The connection was not there: nobody has read a word of it.
+    #[error("{0}")]
+    Unsent(String),
+    /// It went out, and the connection broke before the answer's head.
+    #[error("{0}")]
+    Cut(String),
+}
+
+impl From<Unanswered> for String {
+    fn from(why: Unanswered) -> Self {
+        why.to_string()
+    }
+}
+
 /// A body that goes up: what is there at once, and what comes later.
 pub(super) struct Upload {
     first: Option<Bytes>,
@@ -165,7 +182,7 @@ impl Drop for Link {
 
 impl Way {
     /// Asks for something.
-    pub(super) async fn get(&mut self, path: &str) -> Result<Response<Incoming>, String> {
+    pub(super) async fn get(&mut self, path: &str) -> Result<Response<Incoming>, Unanswered> {
         self.send(Method::GET, path, Upload { first: None, rest: None }).await
     }
 
@@ -175,7 +192,7 @@ impl Way {
         path: &str,
         body: Vec<u8>,
         rest: Option<mpsc::Receiver<Bytes>>,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         self.send(Method::POST, path, Upload { first: Some(body.into()), rest }).await
     }
 
@@ -184,15 +201,19 @@ impl Way {
         method: Method,
         path: &str,
         body: Upload,
-    ) -> Result<Response<Incoming>, String> {
+    ) -> Result<Response<Incoming>, Unanswered> {
         let url = format!("http://{}{path}", self.authority);
         let mut request = Request::builder().method(method).uri(url);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
-        let request = request.body(body).map_err(|error| error.to_string())?;
-        self.sender.ready().await.map_err(|error| error.to_string())?;
-        self.sender.send_request(request).await.map_err(|error| error.to_string())
+        let unsent = |error: &dyn std::fmt::Display| Unanswered::Unsent(error.to_string());
+        let request = request.body(body).map_err(|error| unsent(&error))?;
+        self.sender.ready().await.map_err(|error| unsent(&error))?;
+        self.sender.try_send_request(request).await.map_err(|error| match error.message() {
+            Some(_) => unsent(error.error()),
+            None => Unanswered::Cut(error.error().to_string()),
+        })
     }
 }
 

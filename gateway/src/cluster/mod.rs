@@ -19,6 +19,7 @@ mod node;
 mod picture;
 pub mod protocol;
 mod remote;
+mod tries;
 
 pub use carry::Carried;
 pub use choose::{Candidate, Finding, Verdict, choose};

@@ -23,5 +23,6 @@ mod garbage;
 mod gpus;
 mod kit;
 mod lost;
+mod poison;
 mod secret;
 mod wire;

@@ -3,7 +3,7 @@
 
 use scheduler::types::{Event, Finish, Logprobs, PromptLogprobs, Refusal, Usage};
 
-use super::{Came, Carrier};
+use super::{Came, Carrier, Failed};
 use crate::cluster::protocol::{Told, Why};
 
 impl Carrier {
@@ -44,9 +44,9 @@ impl Carrier {
                 self.used = used.into();
                 return Ok(Some(match why {
                     Why::Overloaded => Came::Full,
-                    Why::Engine(why) => Came::Engine(why),
+                    Why::Engine(why) => Came::Failed(Failed::Engine(why)),
                     why => match Refusal::from(why) {
-                        Refusal::Engine(why) => Came::Engine(why),
+                        Refusal::Engine(why) => Came::Failed(Failed::Engine(why)),
                         refusal => Came::Refused(refusal),
                     },
                 }));
