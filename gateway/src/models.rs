@@ -54,17 +54,39 @@ impl Models {
     /// before. `false`: the name is taken by a model of this process.
     pub fn put_cluster(&self, model: Model) -> bool {
         let mut state = self.write();
-        let model = Arc::new(model);
-        if state.pools.iter().any(|known| known.id == model.id) {
+        if state.has_own(&model.id) {
             return false;
         }
+        let model = Arc::new(model);
+        state.pools.retain(|known| known.id != model.id);
         match state.models.iter_mut().find(|known| known.id == model.id) {
-            Some(known) if known.engine.local().is_some() => return false,
             Some(known) => *known = model,
             None => state.models.push(model),
         }
         state.expects = false;
         true
+    }
+
+    /// As [`Models::put_cluster`], for a model that makes vectors or scores.
+    pub fn put_cluster_pool(&self, model: PoolModel) -> bool {
+        let mut state = self.write();
+        if state.has_own(&model.id) {
+            return false;
+        }
+        let model = Arc::new(model);
+        state.models.retain(|known| known.id != model.id);
+        match state.pools.iter_mut().find(|known| known.id == model.id) {
+            Some(known) => *known = model,
+            None => state.pools.push(model),
+        }
+        state.expects = false;
+        true
+    }
+
+    /// A model of this process has this name.
+    #[must_use]
+    pub fn has_own(&self, id: &str) -> bool {
+        self.read().has_own(id)
     }
 
     /// Takes an adapter off the list; open requests keep it until they end. `false`: there is no
@@ -78,8 +100,10 @@ impl Models {
     }
 
     /// As [`Models::add`], for a model that makes vectors or scores.
-    pub fn add_pool(&self, model: PoolModel) {
-        self.write().pools.push(Arc::new(model));
+    pub fn add_pool(&self, model: PoolModel) -> Arc<PoolModel> {
+        let model = Arc::new(model);
+        self.write().pools.push(Arc::clone(&model));
+        model
     }
 
     /// All models that were asked for are loaded.
@@ -125,6 +149,14 @@ impl Models {
         self.read().pools.clone()
     }
 
+    /// Of these, the ones that are worth a place in a list for callers.
+    #[must_use]
+    pub fn offered_pools(&self) -> Vec<Arc<PoolModel>> {
+        let mut all = self.pools();
+        all.retain(|model| model.engine.is_offered());
+        all
+    }
+
     /// For `/ready`: all models are loaded and all their engines take requests.
     ///
     /// # Errors
@@ -137,17 +169,13 @@ impl Models {
         if state.expects && state.models.is_empty() && state.pools.is_empty() {
             return Err("no node of the cluster is there yet".to_owned());
         }
-        let own = state.models.iter().filter(|model| model.engine.local().is_some());
-        let generating = own.map(|model| model.engine.state());
-        let pooling = state.pools.iter().map(|model| model.engine.state());
-        let mut any = false;
-        for state in generating.chain(pooling) {
-            any = true;
-            is_ready(state)?;
-        }
+        let writing = state.models.iter().map(|m| (m.engine.local().is_some(), m.engine.state()));
+        let reading = state.pools.iter().map(|m| (m.engine.local().is_some(), m.engine.state()));
+        let (own, far): (Vec<_>, Vec<_>) = writing.chain(reading).partition(|(own, _)| *own);
+        let any = !own.is_empty();
+        own.into_iter().try_for_each(|(_, state)| is_ready(state))?;
         // A model whose nodes are away does not take the others with it.
-        let far = state.models.iter().filter(|model| model.engine.local().is_none());
-        let mut far = far.map(|model| is_ready(model.engine.state()));
+        let mut far = far.into_iter().map(|(_, state)| is_ready(state));
         let Some(first) = far.next().filter(|_| !any) else { return Ok(()) };
         far.fold(first, Result::or)
     }
@@ -158,6 +186,14 @@ impl Models {
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
         self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn has_own(&self, id: &str) -> bool {
+        let writes = |model: &Arc<Model>| model.id == id && model.engine.local().is_some();
+        let reads = |model: &Arc<PoolModel>| model.id == id && model.engine.local().is_some();
+        self.models.iter().any(writes) || self.pools.iter().any(reads)
     }
 }
 

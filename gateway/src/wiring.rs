@@ -202,7 +202,10 @@ impl Planned {
     /// # Errors
     /// A file cannot be read.
     pub fn weights_digest(&self) -> Result<String, WiringError> {
-        let what = format!("{:?} {}", self.files.spec, self.files.format.name());
+        let mut what = format!("{:?} {}", self.files.spec, self.files.format.name());
+        if let Some(pooler) = &self.pooler {
+            what += &format!(" {pooler:?}");
+        }
         weights::digest(&self.files.path, &what)
             .map_err(|error| WiringError::Files(format!("{}: {error}", self.files.path.display())))
     }
@@ -316,7 +319,7 @@ impl Planned {
             normalises,
             text: Arc::new(files.text),
             reads: backend::Reads { prompts, default_prompt, include_prompt, lower_case, pair },
-            engine,
+            engine: engine.into(),
         })
     }
 }

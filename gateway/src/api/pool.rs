@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue};
 use govern::Ask;
 use text::{TextError, TextModel};
 use wire::{ApiError, ErrorKind, Instruction, Prompt, Truncate};
@@ -11,6 +11,7 @@ use super::App;
 use super::bill;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
+use super::forward;
 use super::pooled::Pooled;
 use super::prepare::{self, wrong_task};
 use super::prompt::{check_ids, check_length, encode};
@@ -52,11 +53,13 @@ pub(super) async fn run(
     })
     .await?;
     let pooling = model.engine.submit(inputs, caller.arrived)?;
-    let done = pooling.result().await.map_err(|refusal| {
+    let (done, route) = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;
         of_refusal(refusal, id, &engine.state(), engine.retry_after_s())
     })?;
     let mut headers = HeaderMap::new();
+    let route = route.and_then(|text| HeaderValue::from_str(&text).ok());
+    headers.extend(route.map(|route| (forward::ROUTE, route)));
     if let Some(bill) = bill {
         bill.headers(&mut headers);
         let receipt = bill.finish_input(done.tokens, done.compute_us);

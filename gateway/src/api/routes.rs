@@ -87,7 +87,7 @@ fn pool_card(model: &PoolModel) -> serde_json::Value {
 pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Response {
     let caller = request.extensions().get::<Caller>();
     let sees = |id: &str| caller.is_none_or(|caller| caller.sees(id));
-    let (models, pools) = (app.models.offered(), app.models.pools());
+    let (models, pools) = (app.models.offered(), app.models.offered_pools());
     if request.headers().contains_key(ANTHROPIC) {
         let seen = models.iter().filter(|model| sees(&model.id));
         let cards: Vec<_> = seen

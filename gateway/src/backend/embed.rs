@@ -74,6 +74,8 @@ struct Shared {
     life: Life,
     /// Requests taken in and not yet ended.
     open: AtomicUsize,
+    /// Of these, the ones of which something is computed.
+    running: AtomicUsize,
     /// Their tokens that are not computed yet.
     tokens: AtomicUsize,
     /// Time per token, smoothed, in nanoseconds; 0 while unknown.
@@ -96,6 +98,23 @@ pub struct Vectors {
     pub tokens: u64,
     /// From its first step to its end, microseconds.
     pub compute_us: u64,
+    /// Before its first step, microseconds.
+    pub queue_us: u64,
+}
+
+/// What a model has to do, for those who choose between several.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Busy {
+    /// Requests taken in and not yet ended.
+    pub open: usize,
+    /// Requests that are taken in at once.
+    pub open_max: usize,
+    /// Of those open, the ones of which something is computed.
+    pub running: usize,
+    /// Tokens that are not computed yet.
+    pub tokens: usize,
+    /// Time per token, smoothed; 0 while unknown.
+    pub ns_per_token: u64,
 }
 
 /// A request in the thread's hands. Dropping it cancels the request: none of its inputs is
@@ -133,6 +152,7 @@ impl LocalEmbedder {
             metrics,
             life,
             open: AtomicUsize::new(0),
+            running: AtomicUsize::new(0),
             tokens: AtomicUsize::new(0),
             ns_per_token: AtomicU64::new(0),
             options,
@@ -151,10 +171,21 @@ impl LocalEmbedder {
     /// # Errors
     /// The queue is full, or the model drains or is gone.
     pub fn submit(&self, inputs: Vec<Input>, arrived: Instant) -> Result<Pooling, SubmitError> {
+        self.submit_until(inputs, arrived, None)
+    }
+
+    /// As [`LocalEmbedder::submit`]; it ends at `deadline` at the latest.
+    pub(crate) fn submit_until(
+        &self,
+        inputs: Vec<Input>,
+        arrived: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<Pooling, SubmitError> {
         let tokens: usize = inputs.iter().map(|input| input.ids.len()).sum();
         self.admit(tokens)?;
         let (send, answer) = oneshot::channel();
-        let deadline = self.shared.options.request_timeout.map(|limit| arrived + limit);
+        let own = self.shared.options.request_timeout.map(|limit| arrived + limit);
+        let deadline = own.into_iter().chain(deadline).min();
         let message = Message::Submit(Work::new(inputs, tokens, send, deadline));
         if let Err(error) = self.commands.try_send(message) {
             self.shared.ended(tokens);
@@ -226,6 +257,25 @@ impl LocalEmbedder {
         self.shared.open.load(Ordering::SeqCst)
     }
 
+    /// What it has to do.
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        let Shared { options, open, running, tokens, ns_per_token, .. } = &*self.shared;
+        Busy {
+            open: open.load(Ordering::SeqCst),
+            open_max: options.queue_max,
+            running: running.load(Ordering::Relaxed),
+            tokens: tokens.load(Ordering::SeqCst),
+            ns_per_token: ns_per_token.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The model's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Arc<ModelMetrics> {
+        &self.shared.metrics
+    }
+
     /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
     /// returns when the thread is gone. `true`: every request came to its own end.
     pub async fn drain(&self, limit: Duration) -> bool {
@@ -262,7 +312,7 @@ impl Pooling {
             Ok((vectors, took)) => {
                 let Took { queue_us, compute_us } = took;
                 self.timer.end("stop", &Usage { queue_us, prefill_us: compute_us, ..usage });
-                Ok(Vectors { vectors, tokens: self.tokens, compute_us })
+                Ok(Vectors { vectors, tokens: self.tokens, compute_us, queue_us })
             }
             Err(refusal) => {
                 self.timer.refused(&refusal, &usage);

@@ -20,7 +20,7 @@ mod pool;
 pub(crate) mod reading;
 mod source;
 
-pub use pool::{PoolModel, Reads, Task};
+pub use pool::{PoolModel, Reader, Reads, Task};
 pub use source::Engine;
 
 /// A model that this server offers.

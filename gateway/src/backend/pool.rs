@@ -1,8 +1,14 @@
 //! A model that reads and does not write: what handlers know of it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::embed::LocalEmbedder;
+use scheduler::types::Refusal;
+
+use super::SubmitError;
+use super::embed::{Input, LocalEmbedder, Pooling, Vectors};
+use super::local::EngineState;
+use crate::cluster::{ClusterReader, ClusterReading};
 
 /// What becomes of what it reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,5 +74,120 @@ pub struct PoolModel {
     /// How texts become tokens.
     pub reads: Reads,
     /// The engine.
-    pub engine: LocalEmbedder,
+    pub engine: Reader,
+}
+
+/// What reads for a model: the thread in this process, or nodes of the cluster.
+#[derive(Clone)]
+pub enum Reader {
+    /// In this process.
+    Local(LocalEmbedder),
+    /// On other machines.
+    Cluster(ClusterReader),
+}
+
+/// A request that one of them has. Dropping it cancels it.
+pub(crate) enum BeingRead {
+    Local(Pooling),
+    Cluster(Box<ClusterReading>),
+}
+
+impl From<LocalEmbedder> for Reader {
+    fn from(engine: LocalEmbedder) -> Self {
+        Self::Local(engine)
+    }
+}
+
+impl From<ClusterReader> for Reader {
+    fn from(engine: ClusterReader) -> Self {
+        Self::Cluster(engine)
+    }
+}
+
+/// The same call of whichever it is.
+macro_rules! either {
+    ($self:ident, $engine:ident => $call:expr) => {
+        match $self {
+            Self::Local($engine) => $call,
+            Self::Cluster($engine) => $call,
+        }
+    };
+}
+
+impl Reader {
+    /// Hands inputs over; latency and timeout count from `arrived`.
+    ///
+    /// # Errors
+    /// They cannot be taken now.
+    pub(crate) fn submit(
+        &self,
+        inputs: Vec<Input>,
+        arrived: Instant,
+    ) -> Result<BeingRead, SubmitError> {
+        Ok(match self {
+            Self::Local(engine) => BeingRead::Local(engine.submit(inputs, arrived)?),
+            Self::Cluster(engine) => BeingRead::Cluster(engine.submit(inputs, arrived)?.into()),
+        })
+    }
+
+    /// The engine in this process, where it is one.
+    #[must_use]
+    pub fn local(&self) -> Option<&LocalEmbedder> {
+        match self {
+            Self::Local(engine) => Some(engine),
+            Self::Cluster(_) => None,
+        }
+    }
+
+    /// It is worth a place in the list of models.
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        match self {
+            Self::Local(_) => true,
+            Self::Cluster(engine) => engine.is_offered(),
+        }
+    }
+
+    /// Whether it takes requests.
+    #[must_use]
+    pub fn state(&self) -> EngineState {
+        either!(self, engine => engine.state())
+    }
+
+    /// How long a new request would wait, by what the last ones took.
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        either!(self, engine => engine.wait())
+    }
+
+    /// Seconds after which what waits now will have been computed.
+    #[must_use]
+    pub fn retry_after_s(&self) -> u64 {
+        either!(self, engine => engine.retry_after_s())
+    }
+
+    /// Requests taken in and not yet ended.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        either!(self, engine => engine.open())
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left. `true`:
+    /// every request came to its own end.
+    pub async fn drain(&self, limit: Duration) -> bool {
+        either!(self, engine => engine.drain(limit).await)
+    }
+}
+
+impl BeingRead {
+    /// Waits for the vectors; also, where a node made them, which it was and why.
+    pub(crate) async fn result(self) -> Result<(Vectors, Option<String>), Refusal> {
+        match self {
+            Self::Local(pooling) => pooling.result().await.map(|vectors| (vectors, None)),
+            Self::Cluster(reading) => {
+                let (vectors, route) = reading.result().await?;
+                Ok((vectors, Some(route)))
+            }
+        }
+    }
 }

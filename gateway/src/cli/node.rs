@@ -10,13 +10,13 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::exit::{self, Failure, Outcome};
 use super::serve;
-use crate::backend::Model;
+use crate::backend::{Model, PoolModel};
 use crate::cluster::{self, Node, protocol::Join};
 use crate::config::{Config, Flags, Loaded, ModelChoice, Role, Secret};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::tls::Clients;
-use crate::wiring::{self, Target};
+use crate::wiring::{self, Target, WiringError};
 
 /// Gateways keep one connection each; all of their requests share it.
 const STREAMS_MAX: u32 = 16_384;
@@ -102,8 +102,17 @@ async fn load(
         let loaded = load_one(config, device, choice, metrics).await;
         let loaded = loaded
             .map_err(|failure| Failure { message: format!("{}: {failure}", choice.id), ..failure });
-        let (model, weights) = loaded?;
-        let (model, node) = (models.add(model), Arc::clone(node));
+        let node = Arc::clone(node);
+        let (model, weights) = match loaded? {
+            Loading::Writes(model, weights) => (models.add(model), weights),
+            Loading::Reads(model, weights) => {
+                let model = models.add_pool(model);
+                let offered =
+                    tokio::task::spawn_blocking(move || node.offer_reader(&model, &weights));
+                offered.await.map_err(|panic| serve::broken(&panic))?.map_err(exit::data)?;
+                continue;
+            }
+        };
         let adapters = serve::load_adapters(config, &model, models).await?;
         let offered = tokio::task::spawn_blocking(move || {
             let adapters: Result<Vec<_>, String> = adapters.into_iter().map(with_digest).collect();
@@ -115,23 +124,29 @@ async fn load(
     Ok(())
 }
 
+/// A model that was loaded, with a digest of its weights.
+enum Loading {
+    Writes(Model, String),
+    Reads(PoolModel, String),
+}
+
 async fn load_one(
     config: &Arc<Config>,
     device: &Target,
     choice: &ModelChoice,
     metrics: &Arc<Metrics>,
-) -> Result<(Model, String), Failure> {
+) -> Result<Loading, Failure> {
     let planned = wiring::plan(config, device, choice).await?;
     exit::print(&format!("\n{}\n{}", planned.title(), planned.table()))?;
     planned.notes().iter().for_each(|note| tracing::warn!(model = %choice.id, "{note}"));
-    if planned.pools() {
-        let problem = "nodes serve models that generate; serve this one with `hearth serve`";
-        return Err(exit::usage(problem));
-    }
     let (config, metrics) = (Arc::clone(config), Arc::clone(metrics));
     let started = tokio::task::spawn_blocking(move || {
         let weights = planned.weights_digest()?;
-        planned.start(&config, &metrics).map(|model| (model, weights))
+        if planned.pools() {
+            let model = planned.start_pool(&config, &metrics)?;
+            return Ok::<_, WiringError>(Loading::Reads(model, weights));
+        }
+        Ok(Loading::Writes(planned.start(&config, &metrics)?, weights))
     });
     Ok(started.await.map_err(|panic| serve::broken(&panic))??)
 }

@@ -17,24 +17,18 @@ use hyper::body::Incoming;
 use scheduler::types::{Event, Made, Refusal, Request, RequestId, Usage};
 use text::grammar::Plan;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{sleep, sleep_until};
 
 use super::dial::Unanswered;
 use super::lines::Lines;
 use super::protocol::{self, Ask, Say, TOLD_BYTES_MAX};
-use super::remote::{Chosen, Nobody, Shared};
+use super::remote::Shared;
+use super::service::{Chosen, NODE_WAIT, shutting_down, until};
 use super::tries::{Failed, Tries};
 use crate::backend::meter::Metered;
 use crate::backend::reading::{Reading, Wishes};
 
-/// Longest wait for a node when none is there.
-const NODE_WAIT: Duration = Duration::from_secs(5);
-/// Between two looks for one.
-const LOOK: Duration = Duration::from_millis(50);
 /// How long a node may take to say what a request has used that nobody wants any more.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// Nodes end what is late by themselves; one that does not is not waited for.
-const LATE: Duration = Duration::from_secs(1);
 /// Words to a node that are on their way.
 const WORDS: usize = 256;
 /// Longest reason of a refusal.
@@ -199,7 +193,7 @@ impl Carrier {
         if let Some(meter) = &mut self.meter {
             meter.ended(usage, failed);
         }
-        self.shared.ended();
+        self.shared.service.ended();
         let id = self.request.id;
         let last = match refused {
             None => Event::End(id, usage),
@@ -229,7 +223,7 @@ impl Carrier {
                 Came::Full => {
                     avoid.push(node.number);
                     let since: Instant = *full.get_or_insert_with(Instant::now);
-                    let asked_all = avoid.len() >= self.shared.members();
+                    let asked_all = avoid.len() >= self.shared.service.members();
                     let begun = self.request.made_tokens() > 0;
                     if (asked_all && !begun) || since.elapsed() > NODE_WAIT {
                         return Some(Refusal::Overloaded);
@@ -244,12 +238,12 @@ impl Carrier {
             }
             before = made;
             avoid.push(node.number);
-            let (model, id, why) = (&self.shared.model, self.request.id.0, failed.why());
+            let (model, id, why) = (&self.shared.service.model, self.request.id.0, failed.why());
             tracing::info!(model, id, node = %node.endpoint, made, why, "a node gave nothing");
-            if let Err(refusal) = tries.failed(failed, self.shared.members()) {
+            if let Err(refusal) = tries.failed(failed, self.shared.service.members()) {
                 return Some(refusal);
             }
-            self.shared.metrics.resumed();
+            self.shared.service.metrics.resumed();
             self.end_unwanted();
             if self.all_ended() {
                 return None;
@@ -259,41 +253,21 @@ impl Carrier {
 
     /// Another node, as soon as one is there. `Err(None)`: nobody wants it any more.
     async fn other(&mut self, avoid: &mut Vec<u64>) -> Result<Chosen, Option<Refusal>> {
-        let until = Instant::now() + NODE_WAIT;
-        let mut full = false;
-        loop {
-            if self.control.wishes.is_cancelled() {
-                return Err(None);
-            }
-            if *self.shared.stop.borrow() {
-                return Err(Some(Refusal::Engine("the server is shutting down".to_owned())));
-            }
-            match self.shared.choose(&self.chain, self.request.prompt.len(), avoid) {
-                Ok(chosen) => return Ok(chosen),
-                Err(Nobody::Full) => full = true,
-                Err(Nobody::Gone) => {}
-            }
-            let now = Instant::now();
-            if self.deadline.is_some_and(|deadline| now >= deadline) {
-                return Err(Some(Refusal::Deadline));
-            }
-            if now >= until {
-                let model = &self.shared.model;
-                return Err(Some(match full && self.request.made_tokens() == 0 {
-                    true => Refusal::Overloaded,
-                    false => Refusal::Engine(format!("no node that serves {model} is there")),
-                }));
-            }
-            // All were tried: by the next look one may be well again.
-            avoid.clear();
-            sleep(LOOK).await;
+        let Self { shared, chain, control, .. } = &*self;
+        let prompt = self.request.prompt.len();
+        let about = (self.deadline, self.request.made_tokens() > 0);
+        let choose = |avoid: &[u64]| shared.choose(chain, prompt, avoid);
+        tokio::select! {
+            biased;
+            () = left_by(control) => Err(None),
+            found = shared.service.another(avoid, about, choose) => found.map_err(Some),
         }
     }
 
     /// Sends it to a node and reads what comes.
     async fn attempt(&mut self, chosen: &Chosen) -> Came {
-        let (model, fingerprint) = (&self.shared.model, &self.shared.fingerprint);
-        let Some(mut sending) = chosen.member.send(model, fingerprint) else {
+        let service = &self.shared.service;
+        let Some(mut sending) = chosen.member.send(service.name(), 0) else {
             return Came::Failed(Failed::NotTaken("it is gone".to_owned()));
         };
         let now = Instant::now();
@@ -304,13 +278,13 @@ impl Carrier {
         self.before = self.request.made_tokens();
         let body = self.ask(left_ms);
         let (down, words) = mpsc::channel(WORDS);
-        let mut stopped = self.shared.stop.subscribe();
+        let mut stopped = self.shared.service.stop.subscribe();
         let control = Arc::clone(&self.control);
         let answer = tokio::select! {
             answer = sending.way.post(protocol::GENERATE, body, Some(words)) => answer,
             () = left_by(&control) => return Came::Left,
             () = until(self.deadline) => return Came::Refused(Refusal::Deadline),
-            _ = stopped.wait_for(|stop| *stop) => return shutting_down(),
+            _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
         };
         let response = match answer {
             Ok(response) => response,
@@ -326,7 +300,7 @@ impl Carrier {
     /// Reads what a node makes, and tells it what it has to know.
     async fn follow(&mut self, mut lines: Lines<Incoming>, down: &mpsc::Sender<Bytes>) -> Came {
         let control = Arc::clone(&self.control);
-        let mut stopped = self.shared.stop.subscribe();
+        let mut stopped = self.shared.service.stop.subscribe();
         let mut leaving: Option<Instant> = None;
         loop {
             tokio::select! {
@@ -353,7 +327,7 @@ impl Carrier {
                 }
                 () = until(leaving) => return Came::Left,
                 () = until(self.deadline) => return Came::Refused(Refusal::Deadline),
-                _ = stopped.wait_for(|stop| *stop) => return shutting_down(),
+                _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
             }
         }
     }
@@ -372,8 +346,8 @@ impl Carrier {
 
     /// The request as it stands, as a line.
     fn ask(&self, deadline_ms: Option<u64>) -> Vec<u8> {
-        let names = (self.shared.model.as_str(), self.shared.fingerprint.as_str());
-        let mut ask = Ask::new(names, &self.request, self.plan.clone(), deadline_ms);
+        let mut ask =
+            Ask::new(self.shared.service.name(), &self.request, self.plan.clone(), deadline_ms);
         if ask.made.iter().all(|(tokens, ended)| tokens.is_empty() && !ended) {
             ask.made.clear();
         }
@@ -393,10 +367,6 @@ fn word(down: &mpsc::Sender<Bytes>, say: Say) -> bool {
     down.try_send(line.into()).is_ok()
 }
 
-fn shutting_down() -> Came {
-    Came::Refused(Refusal::Engine("the server is shutting down".to_owned()))
-}
-
 /// Ready when the reader has left.
 async fn left_by(control: &Control) {
     while !control.wishes.is_cancelled() {
@@ -404,25 +374,23 @@ async fn left_by(control: &Control) {
     }
 }
 
-/// Ready a moment after this time; never, where there is none.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until((time + LATE).into()).await,
-        None => std::future::pending().await,
+/// What a node says that does not take a request.
+async fn refused(response: hyper::Response<Incoming>) -> Came {
+    match refusal(response).await {
+        None => Came::Full,
+        Some(failed) => Came::Failed(failed),
     }
 }
 
-/// What a node says that does not take a request.
-async fn refused(response: hyper::Response<Incoming>) -> Came {
+/// Why a node does not take a request; `None`: it has no room.
+pub(super) async fn refusal(response: hyper::Response<Incoming>) -> Option<Failed> {
     let status = response.status();
     let body = Limited::new(response.into_body(), REASON_BYTES_MAX).collect().await;
     let text = body.map(|body| String::from_utf8_lossy(&body.to_bytes()).trim().to_owned());
     let why = format!("it answers {status}: {}", text.unwrap_or_default());
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Came::Full,
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
-            Came::Failed(Failed::Engine(why))
-        }
-        _ => Came::Failed(Failed::NotTaken(why)),
+        StatusCode::TOO_MANY_REQUESTS => None,
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Some(Failed::Engine(why)),
+        _ => Some(Failed::NotTaken(why)),
     }
 }

@@ -10,6 +10,16 @@ const US_PER_KILOTOKEN: u64 = 50_000;
 /// Without a measure yet: a request.
 const US_PER_REQUEST: u64 = 500_000;
 
+/// A token's time at a model that reads and does not write, as choices are made with. A thousand
+/// tokens take as many microseconds as one takes nanoseconds; what is measured (0: not yet) is
+/// taken for a power of two, so that equal nodes are equal. A node that has not measured is taken
+/// for the best of those that have: it is asked, and so it measures.
+#[must_use]
+pub(super) fn us_per_kilotoken(ns_per_token: u64, best: Option<u64>) -> u64 {
+    let known = Some(ns_per_token).filter(|ns| *ns > 0).or(best);
+    known.map_or(US_PER_KILOTOKEN, |ns| ns.min(1 << 40).next_power_of_two())
+}
+
 /// What is known of a node, for one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Candidate {

@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::endpoint::Endpoint;
+use super::protocol::{VERSION, VERSION_HEADER};
 
 /// Longest wait for a connection, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -204,6 +205,7 @@ impl Way {
     ) -> Result<Response<Incoming>, Unanswered> {
         let url = format!("http://{}{path}", self.authority);
         let mut request = Request::builder().method(method).uri(url);
+        request = request.header(VERSION_HEADER, VERSION);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }

@@ -24,7 +24,9 @@ use super::endpoint::Endpoint;
 use super::member::Member;
 use super::node::Door;
 use super::protocol::{self, Join};
-use super::remote::{ClusterEngine, Roster};
+use super::read::ClusterReader;
+use super::remote::ClusterEngine;
+use super::service::{Roster, Service};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::server::Peer;
@@ -72,10 +74,34 @@ struct Inner {
     roster: Roster,
     entries: Mutex<Vec<Entry>>,
     /// By the model's name.
-    engines: Mutex<HashMap<String, ClusterEngine>>,
+    engines: Mutex<HashMap<String, Known>>,
     /// One at a time: two nodes with a new model are no two models.
     learning: tokio::sync::Mutex<()>,
     tasks: Mutex<Vec<AbortHandle>>,
+}
+
+/// A model that nodes serve.
+#[derive(Clone)]
+enum Known {
+    Writes(ClusterEngine),
+    Reads(ClusterReader),
+}
+
+impl Known {
+    fn service(&self) -> &Service {
+        match self {
+            Self::Writes(engine) => &engine.shared.service,
+            Self::Reads(reader) => &reader.shared.service,
+        }
+    }
+
+    /// Once a second.
+    fn review(&self) {
+        match self {
+            Self::Writes(engine) => engine.review(),
+            Self::Reads(reader) => reader.review(),
+        }
+    }
 }
 
 /// A node and why it is known.
@@ -185,7 +211,7 @@ impl Inner {
         }
     }
 
-    fn engines(&self) -> MutexGuard<'_, HashMap<String, ClusterEngine>> {
+    fn engines(&self) -> MutexGuard<'_, HashMap<String, Known>> {
         self.engines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -214,8 +240,8 @@ async fn review(fleet: std::sync::Weak<Inner>) {
         for member in members.iter() {
             fleet.metrics.cluster().gpus(&member.endpoint.authority(), &member.gpus());
         }
-        let engines: Vec<ClusterEngine> = fleet.engines().values().cloned().collect();
-        engines.iter().for_each(ClusterEngine::review);
+        let engines: Vec<Known> = fleet.engines().values().cloned().collect();
+        engines.iter().for_each(Known::review);
         if turn % LEARN_EVERY != 0 {
             continue;
         }

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::choose::Candidate;
+use super::choose::{self, Candidate};
 use super::dial::Way;
 use super::endpoint::Endpoint;
 use super::picture::{Lost, Offer, Picture};
-use super::protocol::{Load, State};
+use super::protocol::{Load, ReadLoad, State};
 use crate::digest;
 use crate::metrics::GpuReading;
 
@@ -28,18 +28,36 @@ struct Inner {
     sent: HashMap<String, Sent>,
 }
 
-/// Requests sent and not ended: a node tells of them later than they are sent.
+/// What was sent and has not ended: a node tells of it later than it is sent.
 #[derive(Default)]
 struct Sent {
-    now: u64,
+    now: Amount,
     /// When the node last told of its load.
-    told: u64,
+    told: Amount,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Amount {
+    requests: u64,
+    /// Of those that are read only.
+    tokens: u64,
+}
+
+impl Sent {
+    /// What the node has not told of.
+    fn unknown(&self) -> Amount {
+        Amount {
+            requests: self.now.requests.saturating_sub(self.told.requests),
+            tokens: self.now.tokens.saturating_sub(self.told.tokens),
+        }
+    }
 }
 
 /// A request at a node. Counts there until it is dropped.
 pub(super) struct Sending {
     member: Arc<Member>,
     engine: String,
+    tokens: u64,
     pub(super) way: Way,
 }
 
@@ -71,8 +89,9 @@ impl Member {
         let Inner { there, sent } = &mut *inner;
         let Some((picture, _)) = there else { return Ok(false) };
         if let State::Delta(delta) = &state {
-            for changed in &delta.models {
-                if let Some(sent) = sent.get_mut(&changed.name) {
+            let models = delta.models.iter().map(|changed| &changed.name);
+            for name in models.chain(delta.readers.iter().map(|(name, _)| name)) {
+                if let Some(sent) = sent.get_mut(name) {
                     sent.told = sent.now;
                 }
             }
@@ -83,7 +102,13 @@ impl Member {
     /// It speaks, and serves this.
     pub(super) fn serves(&self, model: &str, fingerprint: &str) -> bool {
         let inner = self.inner();
-        inner.there.as_ref().is_some_and(|(picture, _)| picture.find(model, fingerprint).is_some())
+        inner.there.as_ref().is_some_and(|(picture, _)| picture.has((model, fingerprint)))
+    }
+
+    /// It speaks, serves this, and takes requests.
+    pub(super) fn takes(&self, name: (&str, &str)) -> bool {
+        let inner = self.inner();
+        inner.there.as_ref().is_some_and(|(picture, _)| !picture.draining && picture.has(name))
     }
 
     /// All that it serves, bases before their adapters, while it speaks.
@@ -123,7 +148,7 @@ impl Member {
         let (picture, _) = inner.there.as_ref()?;
         let (engine, known) = picture.find(model, fingerprint)?;
         let load = &known.load;
-        let unknown = inner.sent.get(engine).map_or(0, |sent| sent.now.saturating_sub(sent.told));
+        let unknown = inner.sent.get(engine).map_or(0, |sent| sent.unknown().requests);
         let places = load.rows.saturating_sub(load.running.saturating_add(load.waiting));
         let held = u64::try_from(known.held(chain)).unwrap_or(u64::MAX);
         Some(Candidate {
@@ -139,21 +164,64 @@ impl Member {
         })
     }
 
-    /// A request goes there. `None`: there is no way any more, or no such model.
-    pub(super) fn send(self: &Arc<Self>, model: &str, fingerprint: &str) -> Option<Sending> {
+    /// What it has to do for a model that reads and does not write.
+    pub(super) fn read_load(&self, name: (&str, &str)) -> Option<(ReadLoad, bool)> {
+        let inner = self.inner();
+        let (picture, _) = inner.there.as_ref()?;
+        Some((*picture.reader(name)?, picture.draining))
+    }
+
+    /// What speaks for it, for texts that are only read. Its line is a time: of all tokens that it
+    /// has not read yet. `best` is a token's time at the fastest node.
+    pub(super) fn read_candidate(
+        &self,
+        name: (&str, &str),
+        best: Option<u64>,
+    ) -> Option<Candidate> {
+        let inner = self.inner();
+        let (picture, _) = inner.there.as_ref()?;
+        let load = picture.reader(name)?;
+        let unknown = inner.sent.get(name.0).map(Sent::unknown).unwrap_or_default();
+        let each = choose::us_per_kilotoken(load.ns_per_token, best);
+        let line = load.tokens.saturating_add(unknown.tokens).saturating_mul(each) / 1000;
+        Some(Candidate {
+            number: self.number,
+            waiting: u64::from(line > 0),
+            us_per_request: line,
+            open: u64::from(load.open) + unknown.requests,
+            open_max: load.open_max.into(),
+            us_per_kilotoken: each,
+            draining: picture.draining,
+            ..Candidate::default()
+        })
+    }
+
+    /// A request goes there, to be read so many tokens of. `None`: there is no way any more, or no
+    /// such model.
+    pub(super) fn send(
+        self: &Arc<Self>,
+        (model, fingerprint): (&str, &str),
+        tokens: u64,
+    ) -> Option<Sending> {
         let mut inner = self.inner();
         let (picture, way) = inner.there.as_ref()?;
-        let engine = picture.find(model, fingerprint)?.0.to_owned();
-        let way = way.clone();
-        inner.sent.entry(engine.clone()).or_default().now += 1;
-        Some(Sending { member: Arc::clone(self), engine, way })
+        let engine = match picture.find(model, fingerprint) {
+            Some((engine, _)) => engine,
+            None => picture.reader((model, fingerprint)).map(|_| model)?,
+        };
+        let (engine, way) = (engine.to_owned(), way.clone());
+        let now = &mut inner.sent.entry(engine.clone()).or_default().now;
+        now.requests += 1;
+        now.tokens = now.tokens.saturating_add(tokens);
+        Some(Sending { member: Arc::clone(self), engine, tokens, way })
     }
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
         if let Some(sent) = self.member.inner().sent.get_mut(&self.engine) {
-            sent.now = sent.now.saturating_sub(1);
+            sent.now.requests = sent.now.requests.saturating_sub(1);
+            sent.now.tokens = sent.now.tokens.saturating_sub(self.tokens);
         }
     }
 }

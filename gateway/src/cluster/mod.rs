@@ -3,8 +3,9 @@
 //! A node ([`Node`], `hearth node`) is an engine without a public API: it tells its state and
 //! makes tokens for requests that gateways have rendered, judged and paid for. A gateway has a
 //! [`Fleet`]: it finds nodes, follows their state, and offers their models as its own, each as a
-//! [`ClusterEngine`]. Which node gets a request is decided by what nodes tell (`choose`); one that
-//! is lost in the middle of an answer is replaced by another (`carry`).
+//! [`ClusterEngine`], or as a [`ClusterReader`] where it makes vectors or scores. Which node gets a
+//! request is decided by what nodes tell (`choose`); one that is lost in the middle of an answer is
+//! replaced by another (`carry`, `read`).
 //!
 //! `protocol` is what they say to each other. Nothing here knows dialects, text or prices.
 
@@ -18,7 +19,9 @@ mod member;
 mod node;
 mod picture;
 pub mod protocol;
+mod read;
 mod remote;
+mod service;
 mod tries;
 
 pub use carry::Carried;
@@ -27,4 +30,5 @@ pub use dial::Dialer;
 pub use endpoint::Endpoint;
 pub use fleet::{Fleet, Sources, join};
 pub use node::{Door, Node};
+pub use read::{ClusterReader, ClusterReading};
 pub use remote::ClusterEngine;

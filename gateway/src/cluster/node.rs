@@ -1,27 +1,30 @@
-//! A node: the engines of this process, for gateways of the cluster. Two things are asked of it,
-//! what it is (`state`, and a card for each model) and tokens (`generate`). Whoever asks shows the
-//! cluster's token, or a certificate that the server has verified.
+//! A node: the engines of this process, for gateways of the cluster. It is asked what it is
+//! (`state`, and a card for each model), for tokens (`generate`), and to have texts read (`read`).
+//! Whoever asks shows the cluster's token, or a certificate that the server has verified.
 
 mod generate;
+mod read;
 mod state;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use scheduler::types::PAGE_TOKENS;
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::protocol::{self, ADAPTERS_MAX, Adapter, Card, Prefix};
+use super::protocol::{self, ADAPTERS_MAX, Adapter, Card, Prefix, ReaderCard, SIZE_MAX};
 use crate::api::Keys;
-use crate::backend::Model;
-use crate::backend::local::PrefixRule;
+use crate::backend::local::{EngineState, PrefixRule};
+use crate::backend::{Model, PoolModel};
 use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, GpuReading, Metrics};
 use crate::models::Models;
 use crate::tls::ClientNames;
@@ -63,8 +66,11 @@ pub struct Node {
     metrics: Arc<Metrics>,
     door: Door,
     offered: RwLock<Vec<Arc<Offered>>>,
+    readers: RwLock<Vec<Arc<Reader>>>,
     /// As they were read last.
     gpus: RwLock<Arc<[GpuReading]>>,
+    /// The log has it that a gateway is too old for some of this.
+    told_older: AtomicBool,
 }
 
 /// A model that gateways may ask for.
@@ -74,12 +80,20 @@ struct Offered {
     adapters: Vec<(Arc<Model>, Adapter)>,
 }
 
+/// A model that gateways may have texts read by.
+struct Reader {
+    model: Arc<PoolModel>,
+    card: ReaderCard,
+}
+
 impl Node {
     /// A node without a model.
     #[must_use]
     pub fn new(models: Arc<Models>, metrics: Arc<Metrics>, door: Door) -> Arc<Self> {
-        let (offered, gpus) = (RwLock::default(), RwLock::new(Arc::default()));
-        Arc::new(Self { models, metrics, door, offered, gpus })
+        let (offered, readers) = (RwLock::default(), RwLock::default());
+        let gpus = RwLock::new(Arc::default());
+        let told_older = AtomicBool::new(false);
+        Arc::new(Self { models, metrics, door, offered, readers, gpus, told_older })
     }
 
     /// Offers a model of this process and adapters of it. `weights` is a digest of its weights;
@@ -111,6 +125,19 @@ impl Node {
         Ok(())
     }
 
+    /// Offers a model of this process that reads and does not write.
+    ///
+    /// # Errors
+    /// It cannot be described to others.
+    pub fn offer_reader(&self, model: &Arc<PoolModel>, weights: &str) -> Result<(), String> {
+        let card = reader_card(model, weights)?;
+        let fingerprint = &card.fingerprint;
+        tracing::info!(model = model.id, fingerprint, "offered to the cluster");
+        let mut all = self.readers.write().unwrap_or_else(PoisonError::into_inner);
+        all.push(Arc::new(Reader { model: Arc::clone(model), card }));
+        Ok(())
+    }
+
     /// What its GPUs do now, for all gateways.
     pub fn tell_gpus(&self, readings: Vec<GpuReading>) {
         *self.gpus.write().unwrap_or_else(PoisonError::into_inner) = readings.into();
@@ -122,6 +149,28 @@ impl Node {
 
     fn list(&self) -> Vec<Arc<Offered>> {
         self.offered.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Some gateway does not know what is served here. It asks again and again.
+    fn older_gateway(&self, why: &str) {
+        if !self.told_older.swap(true, Ordering::Relaxed) {
+            tracing::warn!("{why}");
+        }
+    }
+
+    /// It takes no requests any more: one of its engines does not.
+    fn drains(&self) -> bool {
+        let ready = |state: EngineState| state == EngineState::Ready;
+        let writes = self.list().iter().all(|one| ready(one.model.engine.state()));
+        !writes || !self.readers().iter().all(|one| ready(one.model.engine.state()))
+    }
+
+    fn readers(&self) -> Vec<Arc<Reader>> {
+        self.readers.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn reader(&self, name: &str) -> Option<Arc<Reader>> {
+        self.readers().into_iter().find(|reader| reader.model.id == name)
     }
 
     fn get(&self, name: &str) -> Option<Arc<Offered>> {
@@ -146,7 +195,9 @@ impl Node {
         Router::new()
             .route(protocol::STATE, get(state::state))
             .route(&format!("{}{{*name}}", protocol::MODEL), get(described))
+            .route(&format!("{}{{*name}}", protocol::READER), get(described_reader))
             .route(protocol::GENERATE, post(generate::generate))
+            .route(protocol::READ, post(read::read))
             .route("/metrics", get(metrics))
             .layer(from_fn_with_state(Arc::clone(self), enter))
             .route("/health", get(|| async { "ok\n" }))
@@ -180,20 +231,31 @@ async fn metrics(State(node): State<Arc<Node>>) -> Response {
 }
 
 /// What a gateway has to know of a model.
-async fn described(State(node): State<Arc<Node>>, name: Path<String>, _: HeaderMap) -> Response {
+async fn described(State(node): State<Arc<Node>>, name: Path<String>) -> Response {
     let Some(offered) = node.get(&name) else {
         return said(StatusCode::NOT_FOUND, "no such model here");
     };
-    let written = tokio::task::spawn_blocking(move || serde_json::to_vec(&offered.card)).await;
-    match written {
+    written(move || serde_json::to_vec(&offered.card)).await
+}
+
+/// The same of one that reads and does not write.
+async fn described_reader(State(node): State<Arc<Node>>, name: Path<String>) -> Response {
+    let Some(reader) = node.reader(&name) else {
+        return said(StatusCode::NOT_FOUND, "no such model here");
+    };
+    written(move || serde_json::to_vec(&reader.card)).await
+}
+
+/// A description: its tokenizer has megabytes.
+async fn written(write: impl FnOnce() -> serde_json::Result<Vec<u8>> + Send + 'static) -> Response {
+    match tokio::task::spawn_blocking(write).await {
         Ok(Ok(body)) => Body::from(body).into_response(),
         _ => said(StatusCode::INTERNAL_SERVER_ERROR, "the model cannot be described"),
     }
 }
 
 fn card(model: &Model, weights: &str) -> Result<Card, String> {
-    let text = model.text.to_portable().map_err(|error| error.to_string())?;
-    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+    let text = portable(&model.text)?;
     let prefix = match model.prefix {
         PrefixRule::Any => Prefix::Any,
         PrefixRule::Split { limit } => Prefix::Split(limit),
@@ -211,15 +273,49 @@ fn card(model: &Model, weights: &str) -> Result<Card, String> {
         tool_format: model.answering.format.map(|format| format.name.to_owned()),
         text,
     };
-    // Whatever makes an answer, and the pages that it is found by.
-    let all = serde_json::to_vec(&card).map_err(|error| error.to_string())?;
+    card.fingerprint = fingerprint(&card, weights)?;
+    card.created = model.created;
+    Ok(card)
+}
+
+fn reader_card(model: &PoolModel, weights: &str) -> Result<ReaderCard, String> {
+    if model.size > SIZE_MAX {
+        return Err(format!("{}: its vectors have more than {SIZE_MAX} numbers", model.id));
+    }
+    let reads = model.reads.clone();
+    let mut card = ReaderCard {
+        name: model.id.clone(),
+        fingerprint: String::new(),
+        created: 0,
+        task: model.task.into(),
+        context: model.context,
+        size: model.size,
+        normalises: model.normalises,
+        prompts: reads.prompts,
+        default_prompt: reads.default_prompt,
+        include_prompt: reads.include_prompt,
+        lower_case: reads.lower_case,
+        pair: reads.pair,
+        text: portable(&model.text)?,
+    };
+    card.fingerprint = fingerprint(&card, weights)?;
+    card.created = model.created;
+    Ok(card)
+}
+
+fn portable(text: &text::TextModel) -> Result<String, String> {
+    let text = text.to_portable().map_err(|error| error.to_string())?;
+    String::from_utf8(text).map_err(|error| error.to_string())
+}
+
+/// Of a card that has none yet: whatever makes an answer, and the pages that it is found by.
+fn fingerprint(card: &impl Serialize, weights: &str) -> Result<String, String> {
+    let all = serde_json::to_vec(card).map_err(|error| error.to_string())?;
     let mut digest = Sha256::new();
     digest.update(weights.as_bytes());
     digest.update(PAGE_TOKENS.to_le_bytes());
     digest.update(&all);
-    card.fingerprint = hex::encode(&digest.finalize()[..16]);
-    card.created = model.created;
-    Ok(card)
+    Ok(hex::encode(&digest.finalize()[..16]))
 }
 
 /// An adapter as gateways hear of it. Its name is part of what it is: two names for the same files

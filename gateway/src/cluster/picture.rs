@@ -5,7 +5,9 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-use super::protocol::{ADAPTERS_MAX, Changed, Delta, Load, Served, Snapshot, State};
+use super::protocol::{
+    ADAPTERS_MAX, Changed, Delta, Load, ReadLoad, Served, ServedReader, Snapshot, State,
+};
 use crate::metrics::GpuReading;
 
 /// Models of one node.
@@ -26,6 +28,8 @@ pub(super) struct Picture {
     models: HashMap<String, Known>,
     /// By their whole names: the bases whose engines compute them, and what they are.
     adapters: HashMap<String, (String, String)>,
+    /// Models that read and do not write: what they are, and what they have to do.
+    readers: HashMap<String, (String, ReadLoad)>,
 }
 
 /// A model of a node.
@@ -43,6 +47,8 @@ pub(super) struct Offer {
     pub(super) fingerprint: String,
     /// An adapter's base: its name, and what it is.
     pub(super) base: Option<(String, String)>,
+    /// It reads and does not write.
+    pub(super) reads: bool,
 }
 
 /// Why a picture is worth nothing any more.
@@ -106,6 +112,12 @@ impl Picture {
                 for changed in delta.models {
                     self.change(changed)?;
                 }
+                for (name, load) in delta.readers {
+                    match self.readers.get_mut(&name) {
+                        Some((_, known)) => *known = load,
+                        None => return Err(Lost::Unknown(name)),
+                    }
+                }
             }
         }
         Ok(false)
@@ -117,9 +129,9 @@ impl Picture {
     }
 
     fn replace(&mut self, snapshot: Snapshot) -> Result<(), Lost> {
-        let Snapshot { version, draining, models, gpus } = snapshot;
+        let Snapshot { version, draining, models, readers, gpus } = snapshot;
         let adapters: usize = models.iter().map(|model| model.adapters.len()).sum();
-        if models.len() > MODELS_MAX || adapters > ADAPTERS_MAX {
+        if models.len() + readers.len() > MODELS_MAX || adapters > ADAPTERS_MAX {
             return Err(Lost::TooMuch);
         }
         let gpus = checked(gpus)?;
@@ -132,7 +144,21 @@ impl Picture {
             let pages = pages.into_iter().take(PAGES_MAX).collect();
             self.models.insert(name, Known { fingerprint, load, pages });
         }
+        for ServedReader { name, fingerprint, load } in readers {
+            self.readers.insert(name, (fingerprint, load));
+        }
         Ok(())
+    }
+
+    /// It serves this, whatever it does.
+    pub(super) fn has(&self, (model, fingerprint): (&str, &str)) -> bool {
+        self.find(model, fingerprint).is_some() || self.reader((model, fingerprint)).is_some()
+    }
+
+    /// What the model of this name that is this has to do, where it reads and does not write.
+    pub(super) fn reader(&self, (name, fingerprint): (&str, &str)) -> Option<&ReadLoad> {
+        let known = self.readers.get(name).filter(|(known, _)| known == fingerprint);
+        known.map(|(_, load)| load)
     }
 
     /// What is known of the model of this name that is this; of an adapter's base. Also the name
@@ -153,13 +179,18 @@ impl Picture {
             name: name.clone(),
             fingerprint: fingerprint.clone(),
             base,
+            reads: false,
         };
         let models = self.models.iter().map(|(name, known)| offer(name, &known.fingerprint, None));
         let adapters = self.adapters.iter().filter_map(|(name, (base, fingerprint))| {
             let known = self.models.get(base)?;
             Some(offer(name, fingerprint, Some((base.clone(), known.fingerprint.clone()))))
         });
-        models.chain(adapters).collect()
+        let readers = self.readers.iter().map(|(name, (fingerprint, _))| Offer {
+            reads: true,
+            ..offer(name, fingerprint, None)
+        });
+        models.chain(adapters).chain(readers).collect()
     }
 
     fn change(&mut self, changed: Changed) -> Result<(), Lost> {
@@ -262,7 +293,12 @@ mod tests {
         let (added, removed) = (added.to_vec(), removed.to_vec());
         let load = Load { waiting: 3, ..Load::default() };
         let changed = Changed { name: "m".to_owned(), load, added, removed, all: None };
-        State::Delta(Delta { version, draining: version > 8, models: vec![changed], gpus: None })
+        State::Delta(Delta {
+            version,
+            draining: version > 8,
+            models: vec![changed],
+            ..Delta::default()
+        })
     }
 
     #[test]
@@ -318,6 +354,37 @@ mod tests {
         assert_eq!(offers, [("m".to_owned(), None), ("m:x".to_owned(), base)]);
         all.models[0].adapters = vec![adapter("x"); ADAPTERS_MAX + 1];
         assert_eq!(Picture::begin(State::Snapshot(all)).err(), Some(Lost::TooMuch));
+    }
+
+    #[test]
+    fn models_that_read_are_told_apart_from_those_that_write() {
+        let load = |tokens| ReadLoad { tokens, ..ReadLoad::default() };
+        let reader = |name: &str| ServedReader {
+            name: name.to_owned(),
+            fingerprint: "r".to_owned(),
+            load: load(1),
+        };
+        let whole = |readers| State::Snapshot(Snapshot { readers, ..served(&[]) });
+        let mut picture = Picture::begin(whole(vec![reader("e")])).expect("a picture");
+        let next = |version, name: &str| {
+            let readers = vec![(name.to_owned(), load(5))];
+            State::Delta(Delta { version, readers, ..Delta::default() })
+        };
+        assert_eq!(picture.apply(next(8, "e")), Ok(false));
+        assert_eq!(picture.reader(("e", "r")).map(|load| load.tokens), Some(5));
+        for (name, known) in [(("e", "r"), true), (("e", "f"), false), (("m", "r"), false)] {
+            assert_eq!((picture.has(name), picture.reader(name).is_some()), (known, known));
+        }
+        assert!(picture.has(("m", "f")) && picture.find("e", "r").is_none());
+        let offers = picture.offers().into_iter().map(|offer| (offer.name, offer.reads));
+        assert_eq!(offers.collect::<Vec<_>>(), [("m".to_owned(), false), ("e".to_owned(), true)]);
+        assert_eq!(picture.apply(next(9, "m")), Err(Lost::Unknown("m".to_owned())));
+        let many = (0..64).map(|number| reader(&number.to_string())).collect();
+        assert_eq!(
+            Picture::begin(whole(many)).err(),
+            Some(Lost::TooMuch),
+            "one more than there can be"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! JSON has no word for minus infinity.
 
 mod state;
+mod vectors;
 
 use scheduler::types::{
     Event, Finish, Logprobs, Made, PromptLogprobs, Refusal, Request, RequestId, Sampling, Usage,
@@ -14,9 +15,16 @@ use serde::{Deserialize, Serialize};
 use text::grammar::Plan;
 
 pub(super) use state::ADAPTERS_MAX;
-pub use state::{Adapter, Changed, Delta, Load, Served, Snapshot, State};
+pub use state::{Adapter, Changed, Delta, Load, ReadLoad, Served, ServedReader, Snapshot, State};
+pub use vectors::{Read, ReadTold, ReaderCard, ReaderTask};
+pub(super) use vectors::{SIZE_MAX, VECTOR_BYTES_MAX};
 
 use crate::digest;
+
+/// In which a gateway says what it speaks; without it that is 1.
+pub const VERSION_HEADER: &str = "x-hearth-cluster";
+/// What is spoken here. 2: models that read and do not write.
+pub const VERSION: u32 = 2;
 
 /// Where a node tells its state.
 pub const STATE: &str = "/cluster/v1/state";
@@ -24,6 +32,10 @@ pub const STATE: &str = "/cluster/v1/state";
 pub const MODEL: &str = "/cluster/v1/model/";
 /// Where a node makes tokens.
 pub const GENERATE: &str = "/cluster/v1/generate";
+/// Where a node describes a model that reads and does not write; its name stands behind.
+pub const READER: &str = "/cluster/v1/reader/";
+/// Where a node has such a model read.
+pub const READ: &str = "/cluster/v1/read";
 /// Where a gateway hears of nodes.
 pub const JOIN: &str = "/cluster/v1/join";
 

@@ -9,4 +9,5 @@ mod golden;
 mod lifecycle;
 mod overhead;
 mod pooling;
+mod reader;
 mod tools;

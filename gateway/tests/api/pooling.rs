@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use gateway::api::{App, Keys, Limits, router};
-use gateway::backend::embed::{Embed, Input, LocalEmbedder, Options};
+use gateway::backend::embed::Options;
 use gateway::backend::{PoolModel, Reads, Task};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
@@ -19,40 +19,8 @@ use scheduler::types::Fault;
 use serde_json::{Value, json};
 
 use super::client::{Answer, get, post, send};
-use super::fake::{Fake, Setup, text_model};
-
-const STEP: usize = 16;
-const CONTEXT: usize = 12;
-
-/// Reads tokens: a vector is `[tokens, first id, last id, skip]`, a score the last id.
-struct Reader {
-    scores: bool,
-    steps: Arc<AtomicUsize>,
-    /// Where a test holds it: one word per step.
-    gate: Option<Receiver<Result<(), Fault>>>,
-}
-
-impl Embed for Reader {
-    fn step_tokens(&self) -> usize {
-        STEP
-    }
-
-    fn embed(&mut self, inputs: &[&Input]) -> Result<Vec<Vec<f32>>, Fault> {
-        self.steps.fetch_add(1, Ordering::SeqCst);
-        if let Some(gate) = &self.gate {
-            // A test that is over lets go.
-            gate.recv().unwrap_or(Ok(()))?;
-        }
-        let number = |n: usize| f32::from(u16::try_from(n).expect("small"));
-        let id = |id: Option<&u32>| number(usize::try_from(*id.expect("a token")).expect("small"));
-        let one = |input: &&Input| {
-            let (first, last) = (id(input.ids.first()), id(input.ids.last()));
-            let all = vec![number(input.ids.len()), first, last, number(input.skip)];
-            if self.scores { vec![last] } else { all }
-        };
-        Ok(inputs.iter().map(one).collect())
-    }
-}
+use super::fake::{Fake, Setup};
+use super::reader::{CONTEXT, Reader, pool_model};
 
 struct Server {
     router: Router,
@@ -93,18 +61,8 @@ fn server(held: Held) -> Server {
             queue_max: held.queue_max.unwrap_or(64),
             request_timeout: held.timeout,
         };
-        let engine = LocalEmbedder::start(reader, options, metrics.model(id)).expect("a thread");
-        models.add_pool(PoolModel {
-            id: id.to_owned(),
-            created: 1_700_000_000,
-            task,
-            context: CONTEXT,
-            size: if scores { 1 } else { 4 },
-            normalises: !scores,
-            text: Arc::new(text_model()),
-            reads: reads.clone(),
-            engine,
-        });
+        let model = pool_model((id, task), reader, options, metrics.model(id));
+        models.add_pool(PoolModel { reads: reads.clone(), ..model });
     }
     models.set_loaded();
     let limits = Limits::default();

@@ -22,17 +22,17 @@ use crate::fake::Setup;
 use crate::kit::{Gateway, SPEECH, Site, TOKEN, ask, chat, listen, said, until};
 
 /// Numbers by seed.
-struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
-    fn below(&mut self, most: usize) -> usize {
+    pub(crate) fn below(&mut self, most: usize) -> usize {
         self.0 =
             self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         usize::try_from(self.0 >> 33).expect("small") % most.max(1)
     }
 
     /// The bytes with some of them changed, lost, doubled or cut off.
-    fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn damage(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = bytes.to_vec();
         for _ in 0..=self.below(3) {
             if out.is_empty() {

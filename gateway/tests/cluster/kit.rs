@@ -105,6 +105,10 @@ impl Gateway {
     }
 
     pub(crate) fn showing(token: &str, nodes: &[SocketAddr]) -> Self {
+        Self::with(token, nodes, Duration::from_secs(60))
+    }
+
+    pub(crate) fn with(token: &str, nodes: &[SocketAddr], timeout: Duration) -> Self {
         let (models, metrics) = (Models::new(), Metrics::new());
         models.set_loaded();
         let sources = Sources {
@@ -112,7 +116,7 @@ impl Gateway {
             names: Vec::new(),
             dialer: Dialer::new(Some(token), None, None).expect("a dialer"),
             door: Some(cluster::Door::new(Some(TOKEN), false)),
-            request_timeout: Some(Duration::from_secs(60)),
+            request_timeout: Some(timeout),
         };
         let fleet = Fleet::start(sources, &models, &metrics);
         let door: Door = Keys::default().into();

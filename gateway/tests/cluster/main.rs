@@ -9,6 +9,10 @@ mod fake;
 #[path = "../api/client.rs"]
 mod client;
 
+#[allow(dead_code, reason = "shared with the tests of the API, which use all of it")]
+#[path = "../api/reader.rs"]
+mod reader;
+
 #[allow(dead_code, reason = "shared with the tests of TLS, which use all of it")]
 #[path = "../tls/authority.rs"]
 mod authority;
@@ -24,5 +28,6 @@ mod gpus;
 mod kit;
 mod lost;
 mod poison;
+mod read;
 mod secret;
 mod wire;

@@ -57,6 +57,8 @@ pub(super) struct Driver<E> {
     /// In the order of their turns.
     open: VecDeque<Work>,
     reported: Stats,
+    /// A step was computed.
+    warm: bool,
 }
 
 /// Which input of which request stands in a step.
@@ -64,7 +66,8 @@ type Place = (usize, usize);
 
 impl<E: Embed> Driver<E> {
     pub(super) fn new(model: E, commands: Receiver<Message>, shared: Arc<Shared>) -> Self {
-        Self { model, commands, shared, open: VecDeque::new(), reported: Stats::default() }
+        let (open, reported) = (VecDeque::new(), Stats::default());
+        Self { model, commands, shared, open, reported, warm: false }
     }
 
     /// Runs to the end of its life; then every open request is told.
@@ -184,7 +187,11 @@ impl<E: Embed> Driver<E> {
     }
 
     /// A running mean over about eight steps: steady, yet soon right after a change.
-    fn learn(&self, took: Duration, tokens: usize) {
+    fn learn(&mut self, took: Duration, tokens: usize) {
+        // The first step also makes what the others find: kernels, pages of the weights.
+        if !std::mem::replace(&mut self.warm, true) {
+            return;
+        }
         let tokens = u64::try_from(tokens.max(1)).unwrap_or(u64::MAX);
         let each = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / tokens;
         let before = self.shared.ns_per_token.load(Ordering::Relaxed);
@@ -195,6 +202,7 @@ impl<E: Embed> Driver<E> {
     fn report(&mut self) {
         let running = self.open.iter().filter(|work| work.started.is_some()).count();
         let waiting = self.open.len() - running;
+        self.shared.running.store(running, Ordering::Relaxed);
         let now = Stats { running, waiting, ..Stats::default() };
         if now != self.reported {
             self.shared.metrics.stats(&self.reported, &now);

@@ -16,11 +16,11 @@ impl Carrier {
                 for (choice, token) in tokens {
                     self.token(choice, token, None)?;
                 }
-                self.shared.metrics.generated(count);
+                self.shared.service.metrics.generated(count);
             }
             Told::Scored(choice, token, score) => {
                 self.token(choice, token, Some(score.into()))?;
-                self.shared.metrics.generated(1);
+                self.shared.service.metrics.generated(1);
             }
             Told::Prompt(first, scores) => {
                 self.scores(first, scores.into_iter().map(Logprobs::from).collect())?;

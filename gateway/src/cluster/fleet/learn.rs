@@ -6,19 +6,24 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use http_body_util::{BodyExt as _, Limited};
+use serde::de::DeserializeOwned;
 use text::TextModel;
 use text::tools::Format;
 use tokio::time::timeout;
 
-use super::Inner;
-use crate::backend::Model;
+use super::{Inner, Known};
 use crate::backend::answering::Answering;
 use crate::backend::local::PrefixRule;
+use crate::backend::{Model, PoolModel};
 use crate::cluster::member::Member;
 use crate::cluster::picture::Offer;
-use crate::cluster::protocol::{self, CARD_BYTES_MAX, Card, Prefix};
+use crate::cluster::protocol::{self, CARD_BYTES_MAX, Card, Prefix, ReaderCard, SIZE_MAX};
+use crate::cluster::read::ClusterReader;
 use crate::cluster::remote::ClusterEngine;
+use crate::cluster::service::Service;
 
+/// Why a model of a node gets nothing here.
+const OWN: &str = "this gateway has a model of this name itself";
 /// Longest wait for a description: other nodes' models wait behind it.
 const FETCH_TIME: Duration = Duration::from_secs(30);
 
@@ -54,17 +59,16 @@ impl Inner {
     }
 
     fn knows(&self, name: &str, fingerprint: &str) -> bool {
-        self.engines().get(name).is_some_and(|engine| engine.shared.fingerprint == fingerprint)
+        self.engines().get(name).is_some_and(|known| known.service().fingerprint == fingerprint)
     }
 
     async fn take_in(&self, member: &Arc<Member>, offer: &Offer) -> Result<(), String> {
-        let Offer { name, fingerprint, base } = offer;
+        let Offer { name, fingerprint, base, .. } = offer;
         // Before anything is fetched: descriptions are large, and this is asked again and again.
-        let own = self.models.get(name).is_some_and(|model| model.engine.local().is_some());
-        if own || self.models.pool(name).is_some() {
-            return Err("this gateway has a model of this name itself".to_owned());
+        if self.models.has_own(name) {
+            return Err(OWN.to_owned());
         }
-        let known = self.engines().get(name).map(|engine| engine.shared.fingerprint.clone());
+        let known = self.engines().get(name).map(|known| known.service().fingerprint.clone());
         if let Some(known) = known
             && self.roster.list().iter().any(|other| other.serves(name, &known))
         {
@@ -72,15 +76,21 @@ impl Inner {
                 "it is not the model that others serve under this name ({fingerprint}, not {known})"
             ));
         }
-        let (model, engine) = match base {
-            None => self.describe(member, offer).await?,
-            Some(base) => self.beside(base, offer)?,
+        let (put, known) = if offer.reads {
+            let (model, reader) = self.describe_reader(member, offer).await?;
+            (self.models.put_cluster_pool(model), Known::Reads(reader))
+        } else {
+            let (model, engine) = match base {
+                None => self.describe(member, offer).await?,
+                Some(base) => self.beside(base, offer)?,
+            };
+            (self.models.put_cluster(model), Known::Writes(engine))
         };
-        if !self.models.put_cluster(model) {
-            return Err("this gateway has a model of this name itself".to_owned());
+        if !put {
+            return Err(OWN.to_owned());
         }
         tracing::info!(model = name, fingerprint, node = %member.endpoint, "a model is offered");
-        self.engines().insert(name.clone(), engine);
+        self.engines().insert(name.clone(), known);
         Ok(())
     }
 
@@ -90,15 +100,29 @@ impl Inner {
         member: &Arc<Member>,
         offer: &Offer,
     ) -> Result<(Model, ClusterEngine), String> {
-        let card = timeout(FETCH_TIME, fetch(member, &offer.name)).await;
-        let card = card.map_err(|_| "its description does not come".to_owned())??;
-        if card.fingerprint != offer.fingerprint || card.name != offer.name {
-            return Err("it describes another model than it tells of".to_owned());
-        }
+        let card: Card = fetch(member, (protocol::MODEL, &offer.name)).await?;
+        same(offer, (&card.name, &card.fingerprint))?;
         let engine = self.engine(offer, &offer.name, card.context);
         let own = engine.clone();
         let made = tokio::task::spawn_blocking(move || model(card, own)).await;
         Ok((made.map_err(|_| "its text cannot be made".to_owned())??, engine))
+    }
+
+    /// The same of one that reads and does not write.
+    async fn describe_reader(
+        &self,
+        member: &Arc<Member>,
+        offer: &Offer,
+    ) -> Result<(PoolModel, ClusterReader), String> {
+        let card: ReaderCard = fetch(member, (protocol::READER, &offer.name)).await?;
+        same(offer, (&card.name, &card.fingerprint))?;
+        if card.size > SIZE_MAX {
+            return Err(format!("its vectors have more than {SIZE_MAX} numbers"));
+        }
+        let reader = ClusterReader::new(self.service(offer, &offer.name), card.size);
+        let own = reader.clone();
+        let made = tokio::task::spawn_blocking(move || pool_model(card, own)).await;
+        Ok((made.map_err(|_| "its text cannot be made".to_owned())??, reader))
     }
 
     /// An adapter: all but its tokens is its base's.
@@ -129,14 +153,36 @@ impl Inner {
 
     /// What has the tokens made; its figures are those of `counted`.
     fn engine(&self, offer: &Offer, counted: &str, context: usize) -> ClusterEngine {
-        let Offer { name, fingerprint, base } = offer;
-        let about = (name.clone(), fingerprint.clone(), base.is_some());
+        ClusterEngine::new(self.service(offer, counted), offer.base.is_some(), context)
+    }
+
+    fn service(&self, offer: &Offer, counted: &str) -> Service {
+        let about = (offer.name.clone(), offer.fingerprint.clone());
         let (roster, metrics) = (self.roster.clone(), self.metrics.model(counted));
-        ClusterEngine::new(about, context, roster, metrics, self.request_timeout)
+        Service::new(about, roster, metrics, self.request_timeout)
     }
 }
 
-async fn fetch(member: &Member, name: &str) -> Result<Card, String> {
+fn same(offer: &Offer, (name, fingerprint): (&str, &str)) -> Result<(), String> {
+    if fingerprint != offer.fingerprint || name != offer.name {
+        return Err("it describes another model than it tells of".to_owned());
+    }
+    Ok(())
+}
+
+/// A model's description, of whichever kind.
+async fn fetch<C: DeserializeOwned + Send + 'static>(
+    member: &Member,
+    what: (&str, &str),
+) -> Result<C, String> {
+    let card = timeout(FETCH_TIME, get(member, what)).await;
+    card.map_err(|_| "its description does not come".to_owned())?
+}
+
+async fn get<C: DeserializeOwned + Send + 'static>(
+    member: &Member,
+    (route, name): (&str, &str),
+) -> Result<C, String> {
     let mut way = member.way().ok_or("it is gone")?;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
     let path: String = name
@@ -146,7 +192,7 @@ async fn fetch(member: &Member, name: &str) -> Result<Card, String> {
             false => format!("%{byte:02X}"),
         })
         .collect();
-    let response = way.get(&format!("{}{path}", protocol::MODEL)).await?;
+    let response = way.get(&format!("{route}{path}")).await?;
     if response.status() != StatusCode::OK {
         return Err(format!("it answers {}", response.status()));
     }
@@ -158,6 +204,22 @@ async fn fetch(member: &Member, name: &str) -> Result<Card, String> {
 }
 
 /// The model as handlers see it.
+fn pool_model(card: ReaderCard, reader: ClusterReader) -> Result<PoolModel, String> {
+    let text = TextModel::from_portable(card.text.as_bytes()).map_err(|error| error.to_string())?;
+    Ok(PoolModel {
+        reads: card.reads(),
+        id: card.name,
+        created: card.created,
+        task: card.task.into(),
+        context: card.context,
+        size: card.size,
+        normalises: card.normalises,
+        text: Arc::new(text),
+        engine: reader.into(),
+    })
+}
+
+/// The same of one that writes.
 fn model(card: Card, engine: ClusterEngine) -> Result<Model, String> {
     let text = TextModel::from_portable(card.text.as_bytes()).map_err(|error| error.to_string())?;
     let text = Arc::new(text);

@@ -36,16 +36,36 @@ const WRITES: usize = 4;
 pub(super) async fn generate(State(node): State<Arc<Node>>, request: Request) -> Response {
     let arrived = Instant::now();
     let mut lines = Lines::new(request.into_body(), ASK_BYTES_MAX);
-    let line = match timeout(FIRST_LINE, lines.next()).await {
-        Ok(Ok(Some(line))) => line,
-        Ok(Ok(None)) => return said(StatusCode::BAD_REQUEST, "there is no request"),
-        Ok(Err(broken)) => return said(StatusCode::BAD_REQUEST, &broken.to_string()),
-        Err(_) => return said(StatusCode::REQUEST_TIMEOUT, "the request did not come"),
+    let line = match first_line(&mut lines).await {
+        Ok(line) => line,
+        Err(refused) => return refused,
     };
     lines.most = SAY_BYTES_MAX;
     match begin(&node, &line, arrived).await {
         Ok((generation, allowed)) => answer(generation, lines, allowed),
         Err(refused) => refused,
+    }
+}
+
+/// A request's first line.
+pub(super) async fn first_line(lines: &mut Lines<Body>) -> Result<Bytes, Response> {
+    match timeout(FIRST_LINE, lines.next()).await {
+        Ok(Ok(Some(line))) => Ok(line),
+        Ok(Ok(None)) => Err(said(StatusCode::BAD_REQUEST, "there is no request")),
+        Ok(Err(broken)) => Err(said(StatusCode::BAD_REQUEST, &broken.to_string())),
+        Err(_) => Err(said(StatusCode::REQUEST_TIMEOUT, "the request did not come")),
+    }
+}
+
+/// What a gateway is told whose request the engine does not take.
+pub(super) fn not_taken(error: &SubmitError) -> Response {
+    match error {
+        SubmitError::Overloaded { retry_after_s } => {
+            let mut full = said(StatusCode::TOO_MANY_REQUESTS, "the node has no room");
+            full.headers_mut().insert(RETRY_AFTER, (*retry_after_s).into());
+            full
+        }
+        SubmitError::Unavailable(_) => said(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()),
     }
 }
 
@@ -79,17 +99,8 @@ async fn begin(
         request.salt = protocol::salt(request.salt, Some(&fingerprint));
     }
     let along = Along { grammar, meter: Some(meter), arrived };
-    match engine.submit_with(request, along) {
-        Ok(generation) => Ok((generation, allowed)),
-        Err(SubmitError::Overloaded { retry_after_s }) => {
-            let mut full = said(StatusCode::TOO_MANY_REQUESTS, "the node has no room");
-            full.headers_mut().insert(RETRY_AFTER, retry_after_s.into());
-            Err(full)
-        }
-        Err(error @ SubmitError::Unavailable(_)) => {
-            Err(said(StatusCode::SERVICE_UNAVAILABLE, &error.to_string()))
-        }
-    }
+    let generation = engine.submit_with(request, along).map_err(|error| not_taken(&error))?;
+    Ok((generation, allowed))
 }
 
 /// The scheduler's request, with its deadline on this machine's clock.

@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State as Shared;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Node, Offered};
-use crate::backend::local::{EngineState, LocalEngine, PageNews, PageWatch};
-use crate::cluster::protocol::{self, Changed, Delta, Load, Served, Snapshot, State};
+use super::{Node, Offered, Reader, said};
+use crate::backend::embed::LocalEmbedder;
+use crate::backend::local::{LocalEngine, PageNews, PageWatch};
+use crate::cluster::protocol::{
+    self, Changed, Delta, Load, ReadLoad, Served, ServedReader, Snapshot, State, VERSION_HEADER,
+};
 use crate::metrics::GpuReading;
 
 /// Longest time until a change is told.
@@ -23,9 +27,21 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Longest silence.
 const BEAT: Duration = Duration::from_millis(500);
 
+/// The first version of what is spoken that knows models that read and do not write.
+const READERS_SINCE: u32 = 2;
+
 /// `GET /cluster/v1/state`
-pub(super) async fn state(Shared(node): Shared<Arc<Node>>) -> Response {
-    let teller = Teller::new(node);
+pub(super) async fn state(Shared(node): Shared<Arc<Node>>, headers: HeaderMap) -> Response {
+    let said_version = headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok());
+    let version: u32 = said_version.and_then(|text| text.parse().ok()).unwrap_or(1);
+    let readers = version >= READERS_SINCE;
+    if !readers && let Some(why) = older(&node, version) {
+        node.older_gateway(&why);
+        if node.list().is_empty() {
+            return said(StatusCode::UPGRADE_REQUIRED, &why);
+        }
+    }
+    let teller = Teller::new(node, readers);
     let lines = stream::unfold((teller, None), |(mut teller, ticks)| async move {
         let mut ticks = match ticks {
             Some(ticks) => ticks,
@@ -48,14 +64,30 @@ pub(super) async fn state(Shared(node): Shared<Arc<Node>>) -> Response {
     Body::from_stream(lines).into_response()
 }
 
+/// What a gateway of an older version does not get of this node, in words; `None`: it gets all.
+fn older(node: &Node, version: u32) -> Option<String> {
+    let readers = node.readers();
+    let names: Vec<&str> = readers.iter().map(|reader| reader.model.id.as_str()).collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "a gateway speaks version {version} of the cluster's protocol and is not told of {}: \
+             models that make vectors or scores need version {READERS_SINCE}; update the gateway",
+            names.join(", ")
+        )
+    })
+}
+
 /// What one reader was told.
 struct Teller {
     node: Arc<Node>,
+    /// It knows models that read and do not write.
+    tells_readers: bool,
     version: u64,
     told: Instant,
     draining: bool,
     gpus: Arc<[GpuReading]>,
     models: HashMap<String, Followed>,
+    readers: HashMap<String, ReadLoad>,
 }
 
 /// A model as its reader knows it.
@@ -65,17 +97,23 @@ struct Followed {
 }
 
 impl Teller {
-    fn new(node: Arc<Node>) -> Self {
-        let (gpus, models) = (Arc::default(), HashMap::new());
-        Self { node, version: 0, told: Instant::now(), draining: false, gpus, models }
+    fn new(node: Arc<Node>, tells_readers: bool) -> Self {
+        let (gpus, models, readers) = (Arc::default(), HashMap::new(), HashMap::new());
+        let (version, told, draining) = (0, Instant::now(), false);
+        Self { node, tells_readers, version, told, draining, gpus, models, readers }
+    }
+
+    fn offered_readers(&self) -> Vec<Arc<Reader>> {
+        if self.tells_readers { self.node.readers() } else { Vec::new() }
     }
 
     /// What is to be told now.
     fn look(&mut self) -> Option<State> {
-        let offered = self.node.list();
-        let draining = offered.iter().any(|one| one.model.engine.state() != EngineState::Ready);
-        if self.version == 0 || offered.len() != self.models.len() {
-            return Some(self.whole(&offered, draining));
+        let (offered, readers) = (self.node.list(), self.offered_readers());
+        let draining = self.node.drains();
+        let came = offered.len() != self.models.len() || readers.len() != self.readers.len();
+        if self.version == 0 || came {
+            return Some(self.whole(&offered, &readers, draining));
         }
         let mut models = Vec::new();
         for one in &offered {
@@ -102,13 +140,21 @@ impl Teller {
             }
             models.push(changed);
         }
+        let mut read = Vec::new();
+        for reader in &readers {
+            let load = read_load(reader);
+            if self.readers.insert(reader.model.id.clone(), load) != Some(load) {
+                read.push((reader.model.id.clone(), load));
+            }
+        }
         let now = Instant::now();
         let gpus = self.node.gpus();
         let gpus = (gpus != self.gpus).then(|| {
             self.gpus = gpus;
             self.gpus.to_vec()
         });
-        if models.is_empty() && gpus.is_none() && draining == self.draining {
+        let loads = !models.is_empty() || !read.is_empty();
+        if !loads && gpus.is_none() && draining == self.draining {
             if now.duration_since(self.told) < BEAT {
                 return None;
             }
@@ -117,10 +163,23 @@ impl Teller {
         }
         (self.told, self.draining) = (now, draining);
         self.version += 1;
-        Some(State::Delta(Delta { version: self.version, draining, models, gpus }))
+        let version = self.version;
+        Some(State::Delta(Delta { version, draining, models, readers: read, gpus }))
     }
 
-    fn whole(&mut self, offered: &[Arc<Offered>], draining: bool) -> State {
+    fn whole(
+        &mut self,
+        offered: &[Arc<Offered>],
+        readers: &[Arc<Reader>],
+        draining: bool,
+    ) -> State {
+        let served = |reader: &Arc<Reader>| ServedReader {
+            name: reader.model.id.clone(),
+            fingerprint: reader.card.fingerprint.clone(),
+            load: read_load(reader),
+        };
+        let readers: Vec<ServedReader> = readers.iter().map(served).collect();
+        self.readers = readers.iter().map(|told| (told.name.clone(), told.load)).collect();
         self.models.clear();
         let mut models = Vec::new();
         for one in offered {
@@ -142,7 +201,7 @@ impl Teller {
         (self.told, self.draining, self.gpus) = (Instant::now(), draining, self.node.gpus());
         self.version += 1;
         let gpus = self.gpus.to_vec();
-        State::Snapshot(Snapshot { version: self.version, draining, models, gpus })
+        State::Snapshot(Snapshot { version: self.version, draining, models, readers, gpus })
     }
 }
 
@@ -163,6 +222,19 @@ fn load(offered: &Offered) -> Load {
         us_per_request: engine.local().map_or(0, LocalEngine::us_per_request),
         us_per_kilotoken: whole(stats.cost.prefill_token_us * 1000.0),
         us_per_row: whole(stats.cost.row_us),
+    }
+}
+
+/// What a model that reads and does not write has to do now.
+fn read_load(reader: &Reader) -> ReadLoad {
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let busy = reader.model.engine.local().map(LocalEmbedder::busy).unwrap_or_default();
+    ReadLoad {
+        open: number(busy.open),
+        open_max: number(busy.open_max),
+        running: number(busy.running),
+        tokens: u64::try_from(busy.tokens).unwrap_or(u64::MAX),
+        ns_per_token: busy.ns_per_token,
     }
 }
 

@@ -30,6 +30,9 @@ pub struct Snapshot {
     pub draining: bool,
     /// What it serves.
     pub models: Vec<Served>,
+    /// What it serves that reads and does not write; not told to gateways of version 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<ServedReader>,
     /// What its GPUs do.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<GpuReading>,
@@ -72,6 +75,9 @@ pub struct Delta {
     pub draining: bool,
     /// Models of which anything has changed.
     pub models: Vec<Changed>,
+    /// What models that read and do not write have to do now, by their names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub readers: Vec<(String, ReadLoad)>,
     /// What its GPUs do, where that has changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpus: Option<Vec<GpuReading>>,
@@ -118,4 +124,32 @@ pub struct Load {
     pub us_per_kilotoken: u64,
     /// What each sequence that is computed adds to a step.
     pub us_per_row: u64,
+}
+
+/// A model that a node serves and that reads and does not write.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServedReader {
+    /// Its name.
+    pub name: String,
+    /// What it is: nodes that tell the same one give the same answers.
+    pub fingerprint: String,
+    /// What it has to do.
+    pub load: ReadLoad,
+}
+
+/// What such a model has to do, and how fast it does it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadLoad {
+    /// Requests that it has, of all gateways.
+    pub open: u32,
+    /// Requests that it takes at once; more are refused.
+    pub open_max: u32,
+    /// Of those open, the ones of which something is computed already.
+    pub running: u32,
+    /// Tokens that are not computed yet.
+    pub tokens: u64,
+    /// Device time of a token, as measured; 0: not known yet.
+    pub ns_per_token: u64,
 }

@@ -1,0 +1,274 @@
+//! What a gateway keeps of a model that nodes serve, whatever is made there: who has it, what is
+//! open, and whether it is offered still.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use scheduler::Stats;
+use scheduler::types::Refusal;
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until};
+
+use super::choose::Finding;
+use super::member::Member;
+use crate::backend::SubmitError;
+use crate::backend::local::EngineState;
+use crate::metrics::ModelMetrics;
+
+/// Requests of one gateway at once, over all nodes of a model; nodes have bounds of their own.
+const OPEN_MAX: usize = 65_536;
+/// After this time without a node that has it a model is not listed any more.
+const GRACE: Duration = Duration::from_secs(30);
+/// Longest `Retry-After`.
+const RETRY_AFTER_MAX_S: u64 = 60;
+/// Longest wait for a node when none is there.
+pub(super) const NODE_WAIT: Duration = Duration::from_secs(5);
+/// Between two looks for one.
+const LOOK: Duration = Duration::from_millis(50);
+/// Nodes end what is late by themselves; one that does not is not waited for.
+const LATE: Duration = Duration::from_secs(1);
+
+/// All nodes that are known. Whoever reads takes the list as it is and holds no lock.
+#[derive(Clone, Default)]
+pub(super) struct Roster(Arc<RwLock<Arc<[Arc<Member>]>>>);
+
+impl Roster {
+    pub(super) fn list(&self) -> Arc<[Arc<Member>]> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set(&self, members: Vec<Arc<Member>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = members.into();
+    }
+}
+
+/// The node that was chosen, and why.
+pub(super) struct Chosen {
+    pub(super) member: Arc<Member>,
+    pub(super) finding: Finding,
+}
+
+/// Why no node was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nobody {
+    /// Some are there, and have no room.
+    Full,
+    /// None is there.
+    Gone,
+}
+
+/// See the module.
+pub(super) struct Service {
+    pub(super) model: String,
+    /// What it takes the model for: nodes that tell another get nothing.
+    pub(super) fingerprint: String,
+    pub(super) roster: Roster,
+    pub(super) metrics: Arc<ModelMetrics>,
+    request_timeout: Option<Duration>,
+    draining: AtomicBool,
+    /// Everything is to end now.
+    pub(super) stop: watch::Sender<bool>,
+    /// Requests taken in and not yet ended.
+    open: AtomicUsize,
+    /// When a node last had it.
+    seen: Mutex<Instant>,
+    reported: Mutex<Stats>,
+}
+
+impl Service {
+    pub(super) fn new(
+        (model, fingerprint): (String, String),
+        roster: Roster,
+        metrics: Arc<ModelMetrics>,
+        request_timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            model,
+            fingerprint,
+            roster,
+            metrics,
+            request_timeout,
+            draining: AtomicBool::new(false),
+            stop: watch::channel(false).0,
+            open: AtomicUsize::new(0),
+            seen: Mutex::new(Instant::now()),
+            reported: Mutex::default(),
+        }
+    }
+
+    /// Its name, and what it is.
+    pub(super) fn name(&self) -> (&str, &str) {
+        (&self.model, &self.fingerprint)
+    }
+
+    /// Takes a request in; `wait` is how long it would wait.
+    pub(super) fn admit(&self, wait: impl FnOnce() -> Duration) -> Result<(), SubmitError> {
+        if self.draining.load(Ordering::SeqCst) {
+            return Err(self.unavailable());
+        }
+        let taken = self.open.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
+            (open < OPEN_MAX).then_some(open + 1)
+        });
+        taken.map(drop).map_err(|_| self.overloaded(wait()))
+    }
+
+    /// A request has ended.
+    pub(super) fn ended(&self) {
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// The request that was taken in last is not served.
+    pub(super) fn turned_away(&self, nobody: Nobody, wait: Duration) -> SubmitError {
+        self.ended();
+        match nobody {
+            Nobody::Full => self.overloaded(wait),
+            Nobody::Gone => self.unavailable(),
+        }
+    }
+
+    fn overloaded(&self, wait: Duration) -> SubmitError {
+        self.metrics.refused("overloaded");
+        SubmitError::Overloaded { retry_after_s: retry_after_s(wait) }
+    }
+
+    fn unavailable(&self) -> SubmitError {
+        self.metrics.refused("unavailable");
+        SubmitError::Unavailable(match self.state() {
+            EngineState::Stopped(why) => why,
+            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
+        })
+    }
+
+    /// When a request that arrived then ends at the latest.
+    pub(super) fn deadline(&self, arrived: Instant) -> Option<Instant> {
+        self.request_timeout.map(|limit| arrived + limit)
+    }
+
+    /// A node takes requests for it.
+    pub(super) fn is_there(&self) -> bool {
+        self.roster.list().iter().any(|member| member.takes(self.name()))
+    }
+
+    /// Whether it takes requests: some node does.
+    pub(super) fn state(&self) -> EngineState {
+        if self.draining.load(Ordering::SeqCst) {
+            return EngineState::Draining;
+        }
+        if self.is_there() {
+            return EngineState::Ready;
+        }
+        EngineState::Stopped(format!("no node that serves {} is there", self.model))
+    }
+
+    /// It is worth a place in the list of models: a node has it, or had it a moment ago.
+    pub(super) fn is_offered(&self) -> bool {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_there() || seen.elapsed() < GRACE
+    }
+
+    /// Requests of this gateway, taken in and not yet ended.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Ordering::SeqCst)
+    }
+
+    /// How many nodes there are, in whatever state.
+    pub(super) fn members(&self) -> usize {
+        self.roster.list().len()
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, and ends what is left. `true`:
+    /// every request came to its own end.
+    pub(super) async fn drain(&self, limit: Duration) -> bool {
+        self.draining.store(true, Ordering::SeqCst);
+        let empty = async {
+            while self.open() > 0 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let drained = tokio::time::timeout(limit, empty).await.is_ok();
+        self.stop.send_replace(true);
+        drained
+    }
+
+    /// Once a second: whether a node has it is noted.
+    pub(super) fn look(&self) {
+        if self.is_there() {
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+    }
+
+    /// What nodes tell goes into the figures.
+    pub(super) fn report(&self, now: Stats) {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        self.metrics.stats(&reported, &now);
+        *reported = now;
+    }
+
+    /// Another node, as soon as `choose`, which is told whom to avoid, finds one. `begun`:
+    /// something of the answer is made already.
+    pub(super) async fn another(
+        &self,
+        avoid: &mut Vec<u64>,
+        (deadline, begun): (Option<Instant>, bool),
+        choose: impl Fn(&[u64]) -> Result<Chosen, Nobody>,
+    ) -> Result<Chosen, Refusal> {
+        let until = Instant::now() + NODE_WAIT;
+        let mut full = false;
+        loop {
+            if *self.stop.borrow() {
+                return Err(shutting_down());
+            }
+            match choose(avoid) {
+                Ok(chosen) => return Ok(chosen),
+                Err(Nobody::Full) => full = true,
+                Err(Nobody::Gone) => {}
+            }
+            let now = Instant::now();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Err(Refusal::Deadline);
+            }
+            if now >= until {
+                let model = &self.model;
+                return Err(match full && !begun {
+                    true => Refusal::Overloaded,
+                    false => Refusal::Engine(format!("no node that serves {model} is there")),
+                });
+            }
+            // All were tried: by the next look one may be well again.
+            avoid.clear();
+            sleep(LOOK).await;
+        }
+    }
+
+    /// The choice, for an answer's head.
+    pub(super) fn route(&self, chosen: &Chosen) -> String {
+        let Chosen { member, finding } = chosen;
+        format!(
+            "{}; node={}; predicted_us={}; wait_us={}; held={}; open={}",
+            self.model,
+            member.endpoint.authority(),
+            finding.first_us,
+            finding.wait_us,
+            finding.held,
+            finding.open
+        )
+    }
+}
+
+/// Whole seconds for `Retry-After`.
+pub(super) fn retry_after_s(wait: Duration) -> u64 {
+    wait.as_secs().clamp(1, RETRY_AFTER_MAX_S)
+}
+
+pub(super) fn shutting_down() -> Refusal {
+    Refusal::Engine("the server is shutting down".to_owned())
+}
+
+/// Ready a moment after this time; never, where there is none.
+pub(super) async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until((time + LATE).into()).await,
+        None => std::future::pending().await,
+    }
+}
