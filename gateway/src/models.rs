@@ -99,6 +99,12 @@ impl Models {
         removed.is_some()
     }
 
+    /// Takes a model that nodes have let go off the list; open requests keep it until they end.
+    pub fn remove_cluster(&self, id: &str) {
+        let far = |model: &Arc<Model>| model.id == id && model.engine.local().is_none();
+        self.write().models.retain(|model| !far(model));
+    }
+
     /// As [`Models::add`], for a model that makes vectors or scores.
     pub fn add_pool(&self, model: PoolModel) -> Arc<PoolModel> {
         let model = Arc::new(model);

@@ -1,11 +1,14 @@
 //! Low-rank adapters through the real binary: loaded at start and while serving, many names on one
-//! engine, unloaded under a running request, and what a caller may get wrong.
+//! engine, unloaded under a running request, and what a caller may get wrong. Also at nodes,
+//! through a gateway, while one of them is killed.
 
+use std::net::TcpListener;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use hearth_tests::fixtures::reference;
 use hearth_tests::http::{open, request};
-use hearth_tests::server::Server;
+use hearth_tests::server::{Server, hearth};
 use serde_json::{Value, json};
 
 /// A folder of adapters, as an operator would keep it.
@@ -121,7 +124,7 @@ fn adapters_come_and_go_while_their_base_serves() {
         if status == 200 {
             break;
         }
-        std::thread::sleep(std::time::Duration::from_millis(10));
+        std::thread::sleep(Duration::from_millis(10));
     }
     assert_eq!(status, 200, "the place of the unloaded adapter");
     check("base:third", &adapted);
@@ -153,4 +156,72 @@ fn what_a_caller_may_get_wrong() {
     let (found, answer) = post(&closed, "/v1/load_lora_adapter", &json!({"lora_name": "own"}));
     let code = &answer["error"]["code"];
     assert_eq!((found, code), (400, &json!("adapters_not_supported")), "{answer}");
+}
+
+const TOKEN: &str = "a-token-of-the-cluster";
+
+/// A node with the base that loads adapters from the folder; `0`: at any port.
+fn node(adapters: &Adapters, port: u16) -> Server {
+    let base = format!("{}=base", reference("llama_gqa").display());
+    let listen = format!("127.0.0.1:{port}");
+    let own = ["node", "--listen", &listen, "--cluster-token", TOKEN, "--dtype", "float32"];
+    let more = ["--model", &base, "--adapters-folder", adapters.path()];
+    Server::start_command(hearth(), &[&own[..], &more].concat())
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn up(front: &Server) -> usize {
+    let figures = request(&front.url, "GET", "/metrics", "").expect("sent").body;
+    let up = |line: &&str| line.starts_with("hearth_cluster_node_up{") && line.ends_with(" 1");
+    figures.lines().filter(up).count()
+}
+
+#[test]
+fn nodes_load_them_while_they_serve_and_one_that_comes_back_is_given_them_again() {
+    let adapters = Adapters::new("adapters-nodes");
+    let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("one").port();
+    let (mut one, mut two) = (node(&adapters, port), node(&adapters, 0));
+    let at = |node: &Server| node.url.trim_start_matches("http://").to_owned();
+    let (first, second) = (at(&one), at(&two));
+    let token = ["--model", "none", "--cluster-token", TOKEN];
+    let nodes = ["--cluster-node", &one.url, "--cluster-node", &two.url];
+    let front = Server::start(&[&token[..], &nodes].concat());
+    until("both nodes are in", || up(&front) == 2 && names(&front) == ["base"]);
+    let (ids, greedy, sure) = prompt("llama_gqa_lora");
+    let check = || assert_eq!(complete(&front, "base:own", &ids)[..sure], greedy[..sure]);
+    let (status, answer) = post(&front, "/v1/load_lora_adapter", &json!({"lora_name": "own"}));
+    assert_eq!((status, &answer["nodes"]), (200, &json!([first, second])), "{answer}");
+    check();
+    // Killed and started again, a node has none; the other one serves it.
+    one.signal("KILL");
+    one.wait();
+    until("its end is seen", || up(&front) == 1);
+    one = node(&adapters, port);
+    until("it is back", || up(&front) == 2);
+    for _ in 0..4 {
+        check();
+    }
+    let again = json!({"lora_name": "own", "node": first});
+    let (status, answer) = post(&front, "/v1/load_lora_adapter", &again);
+    assert_eq!((status, &answer["nodes"]), (200, &json!([first])), "{answer}");
+    two.signal("KILL");
+    two.wait();
+    for _ in 0..4 {
+        check();
+    }
+    until("the other is out", || up(&front) == 1);
+    let (status, answer) = post(&front, "/v1/unload_lora_adapter", &json!({"lora_name": "own"}));
+    assert_eq!((status, &answer["nodes"]), (200, &json!([first])), "{answer}");
+    let body = json!({"model": "base:own", "prompt": ids});
+    let (status, answer) = post(&front, "/v1/completions", &body);
+    assert_eq!((status, &answer["error"]["code"]), (404, &json!("model_not_found")), "{answer}");
+    assert_eq!(names(&front), ["base"]);
+    drop(one);
 }

@@ -5,7 +5,7 @@
 //! The last one to let go gives its place on the device back, so an unloaded adapter finishes
 //! what it has begun.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -161,6 +161,22 @@ impl Drop for Place<'_> {
 
 fn free(taken: &Mutex<Vec<bool>>, at: usize) {
     taken.lock().unwrap_or_else(PoisonError::into_inner)[at] = false;
+}
+
+/// A folder below the one that is set aside for adapters; `None`: it is not, or is none.
+#[must_use]
+pub fn below(top: &Path, path: &str) -> Option<PathBuf> {
+    let plain = |part| matches!(part, Component::Normal(_));
+    if path.is_empty() || path.len() > 1024 || !Path::new(path).components().all(plain) {
+        return None;
+    }
+    let folder = top.join(path);
+    // A link may point out of it.
+    match (folder.canonicalize(), top.canonicalize()) {
+        (Ok(folder), Ok(top)) if folder.starts_with(&top) => Some(folder),
+        (Err(_), _) => Some(folder),
+        _ => None,
+    }
 }
 
 /// Names become part of a model's name and of a path below the adapters' folder.

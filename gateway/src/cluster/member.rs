@@ -83,11 +83,12 @@ impl Member {
         self.inner().there = None;
     }
 
-    /// Takes in what it tells; `true`: models may have come or gone.
-    pub(super) fn tell(&self, state: State) -> Result<bool, Lost> {
+    /// Takes in what it tells; `Some`: models may have come or gone, and it has let these adapters
+    /// go.
+    pub(super) fn tell(&self, state: State) -> Result<Option<Vec<Offer>>, Lost> {
         let mut inner = self.inner();
         let Inner { there, sent } = &mut *inner;
-        let Some((picture, _)) = there else { return Ok(false) };
+        let Some((picture, _)) = there else { return Ok(None) };
         if let State::Delta(delta) = &state {
             let models = delta.models.iter().map(|changed| &changed.name);
             for name in models.chain(delta.readers.iter().map(|(name, _)| name)) {
@@ -96,7 +97,23 @@ impl Member {
                 }
             }
         }
-        picture.apply(state)
+        let before = match &state {
+            State::Snapshot(_) => picture.offers(),
+            State::Delta(_) | State::Beat(_) => Vec::new(),
+        };
+        if !picture.apply(state)? {
+            return Ok(None);
+        }
+        let gone = before.into_iter().filter(|offer| {
+            offer.base.is_some() && !picture.has((&offer.name, &offer.fingerprint))
+        });
+        Ok(Some(gone.collect()))
+    }
+
+    /// What an adapter of this whole name is, where it serves one.
+    pub(super) fn adapter(&self, id: &str) -> Option<String> {
+        let inner = self.inner();
+        inner.there.as_ref()?.0.adapter(id).map(str::to_owned)
     }
 
     /// It speaks, and serves this.

@@ -2,12 +2,13 @@
 //! (`state`, and a card for each model), for tokens (`generate`), and to have texts read (`read`).
 //! Whoever asks shows the cluster's token, or a certificate that the server has verified.
 
+mod adapters;
 mod generate;
 mod read;
 mod state;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -28,6 +29,8 @@ use crate::backend::{Model, PoolModel};
 use crate::metrics::{CONTENT_TYPE as METRICS_TYPE, GpuReading, Metrics};
 use crate::models::Models;
 use crate::tls::ClientNames;
+
+pub use adapters::AdapterFolder;
 
 /// Who may ask.
 #[derive(Clone)]
@@ -67,6 +70,11 @@ pub struct Node {
     door: Door,
     offered: RwLock<Vec<Arc<Offered>>>,
     readers: RwLock<Vec<Arc<Reader>>>,
+    /// Counts up when something that is offered comes or goes.
+    changes: AtomicU64,
+    /// Where adapters may be loaded from while it serves; `None`: nowhere.
+    adapter_folder: Option<AdapterFolder>,
+    loading: Mutex<()>,
     /// As they were read last.
     gpus: RwLock<Arc<[GpuReading]>>,
     /// The log has it that a gateway is too old for some of this.
@@ -76,9 +84,12 @@ pub struct Node {
 /// A model that gateways may ask for.
 struct Offered {
     model: Arc<Model>,
-    card: Card,
-    adapters: Vec<(Arc<Model>, Adapter)>,
+    card: Arc<Card>,
+    adapters: Adapters,
 }
+
+/// What is offered beside a model, each as gateways hear of it.
+type Adapters = Vec<(Arc<Model>, Adapter)>;
 
 /// A model that gateways may have texts read by.
 struct Reader {
@@ -87,13 +98,29 @@ struct Reader {
 }
 
 impl Node {
-    /// A node without a model.
+    /// A node without a model; `adapter_folder` is where adapters may be loaded from later.
     #[must_use]
-    pub fn new(models: Arc<Models>, metrics: Arc<Metrics>, door: Door) -> Arc<Self> {
+    pub fn new(
+        models: Arc<Models>,
+        metrics: Arc<Metrics>,
+        door: Door,
+        adapter_folder: Option<AdapterFolder>,
+    ) -> Arc<Self> {
         let (offered, readers) = (RwLock::default(), RwLock::default());
         let gpus = RwLock::new(Arc::default());
-        let told_older = AtomicBool::new(false);
-        Arc::new(Self { models, metrics, door, offered, readers, gpus, told_older })
+        let (told_older, changes) = (AtomicBool::new(false), AtomicU64::new(0));
+        Arc::new(Self {
+            models,
+            metrics,
+            door,
+            offered,
+            readers,
+            changes,
+            adapter_folder,
+            loading: Mutex::default(),
+            gpus,
+            told_older,
+        })
     }
 
     /// Offers a model of this process and adapters of it. `weights` is a digest of its weights;
@@ -107,7 +134,7 @@ impl Node {
         weights: &str,
         adapters: &[(Arc<Model>, String)],
     ) -> Result<(), String> {
-        let card = card(model, weights)?;
+        let card = Arc::new(card(model, weights)?);
         let fingerprint = &card.fingerprint;
         tracing::info!(model = model.id, fingerprint, "offered to the cluster");
         let named = |(model, files): &(Arc<Model>, String)| {
@@ -122,6 +149,8 @@ impl Node {
             return Err(format!("a node has at most {ADAPTERS_MAX} adapters"));
         }
         all.push(Arc::new(Offered { model: Arc::clone(model), card, adapters }));
+        drop(all);
+        self.changed();
         Ok(())
     }
 
@@ -135,6 +164,8 @@ impl Node {
         tracing::info!(model = model.id, fingerprint, "offered to the cluster");
         let mut all = self.readers.write().unwrap_or_else(PoisonError::into_inner);
         all.push(Arc::new(Reader { model: Arc::clone(model), card }));
+        drop(all);
+        self.changed();
         Ok(())
     }
 
@@ -145,6 +176,11 @@ impl Node {
 
     fn gpus(&self) -> Arc<[GpuReading]> {
         Arc::clone(&self.gpus.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whoever follows its state is told all of it again.
+    fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
     }
 
     fn list(&self) -> Vec<Arc<Offered>> {
@@ -198,6 +234,8 @@ impl Node {
             .route(&format!("{}{{*name}}", protocol::READER), get(described_reader))
             .route(protocol::GENERATE, post(generate::generate))
             .route(protocol::READ, post(read::read))
+            .route(protocol::LOAD_ADAPTER, post(adapters::load))
+            .route(protocol::UNLOAD_ADAPTER, post(adapters::unload))
             .route("/metrics", get(metrics))
             .layer(from_fn_with_state(Arc::clone(self), enter))
             .route("/health", get(|| async { "ok\n" }))
@@ -235,7 +273,7 @@ async fn described(State(node): State<Arc<Node>>, name: Path<String>) -> Respons
     let Some(offered) = node.get(&name) else {
         return said(StatusCode::NOT_FOUND, "no such model here");
     };
-    written(move || serde_json::to_vec(&offered.card)).await
+    written(move || serde_json::to_vec(&*offered.card)).await
 }
 
 /// The same of one that reads and does not write.

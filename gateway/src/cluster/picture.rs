@@ -150,6 +150,11 @@ impl Picture {
         Ok(())
     }
 
+    /// What an adapter of this whole name is, where it serves one.
+    pub(super) fn adapter(&self, id: &str) -> Option<&str> {
+        self.adapters.get(id).map(|(_, fingerprint)| fingerprint.as_str())
+    }
+
     /// It serves this, whatever it does.
     pub(super) fn has(&self, (model, fingerprint): (&str, &str)) -> bool {
         self.find(model, fingerprint).is_some() || self.reader((model, fingerprint)).is_some()

@@ -5,6 +5,7 @@
 //! Floating-point numbers go over as their bits: a request must draw the same tokens there, and
 //! JSON has no word for minus infinity.
 
+mod adapters;
 mod state;
 mod vectors;
 
@@ -14,6 +15,8 @@ use scheduler::types::{
 use serde::{Deserialize, Serialize};
 use text::grammar::Plan;
 
+pub(super) use adapters::ADAPTER_BYTES_MAX;
+pub use adapters::{AdapterDone, LoadAdapter, UnloadAdapter};
 pub(super) use state::ADAPTERS_MAX;
 pub use state::{Adapter, Changed, Delta, Load, ReadLoad, Served, ServedReader, Snapshot, State};
 pub use vectors::{Read, ReadTold, ReaderCard, ReaderTask};
@@ -36,6 +39,10 @@ pub const GENERATE: &str = "/cluster/v1/generate";
 pub const READER: &str = "/cluster/v1/reader/";
 /// Where a node has such a model read.
 pub const READ: &str = "/cluster/v1/read";
+/// Where a node takes an adapter in, as gateways do.
+pub const LOAD_ADAPTER: &str = "/v1/load_lora_adapter";
+/// Where it lets one go.
+pub const UNLOAD_ADAPTER: &str = "/v1/unload_lora_adapter";
 /// Where a gateway hears of nodes.
 pub const JOIN: &str = "/cluster/v1/join";
 

@@ -158,6 +158,10 @@ impl ClusterEngine {
 }
 
 impl Shared {
+    pub(super) fn is_adapter(&self) -> bool {
+        self.adapter
+    }
+
     /// The loads of all nodes that take requests.
     fn loads(&self) -> Vec<Load> {
         let Service { model, fingerprint, roster, .. } = &self.service;

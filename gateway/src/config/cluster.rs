@@ -73,10 +73,6 @@ pub(super) fn check(config: &Config, role: Role) -> Result<(), (&'static str, &'
                 let why = "a node has no nodes of its own: that is the gateway's part";
                 return Err(("cluster.nodes", why));
             }
-            if config.adapters_folder.is_some() {
-                let why = "a node has the adapters that it starts with: see engine.adapters";
-                return Err(("engine.adapters_folder", why));
-            }
             let certified = config.tls.clients == Clients::Required;
             if token.is_none() && !certified && !config.listen.ip().is_loopback() {
                 return Err((

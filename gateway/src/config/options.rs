@@ -424,8 +424,8 @@ pub static OPTIONS: &[Opt] = &[
         value: "DIR",
         default: "",
         list: false,
-        doc: "Folder below which `POST /v1/load_lora_adapter` finds adapters. Without one, \
-              nothing is loaded or unloaded while serving.",
+        doc: "Folder below which `POST /v1/load_lora_adapter` finds adapters, also where a gateway \
+              passes it to a node. Without one, nothing is loaded or unloaded while serving.",
         set: |c, t| one(&mut c.adapters_folder, t, values::folder_or_none),
     },
     Opt {

@@ -3,11 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use clap::{Args as _, FromArgMatches as _};
 use gateway::api::{App, Keys, Limits, router};
+use gateway::backend::Model;
+use gateway::cluster::AdapterFolder;
 use gateway::config::{Config, Flags};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
@@ -19,17 +22,25 @@ use crate::client::{Answer, get, post};
 use crate::kit::{Gateway, serve_with, until};
 use crate::wire::Wire;
 
-const ADAPTED: &str = "base:first";
+pub(crate) const ADAPTED: &str = "base:first";
 
 /// A node with the base, and with the adapter `first` where there is a folder of it.
-struct Site {
+pub(crate) struct Site {
     metrics: Arc<Metrics>,
     /// All of its models' API, for answers that no cluster had a hand in.
-    router: Router,
-    wire: Wire,
+    pub(crate) router: Router,
+    /// What gateways speak to.
+    pub(crate) node: Router,
+    pub(crate) base: Arc<Model>,
+    pub(crate) wire: Wire,
 }
 
-async fn site(adapter: Option<&Path>) -> Site {
+pub(crate) async fn site(adapter: Option<&Path>) -> Site {
+    site_with(adapter, None).await
+}
+
+/// The same, where adapters may be loaded from a folder later.
+pub(crate) async fn site_with(adapter: Option<&Path>, later: Option<AdapterFolder>) -> Site {
     let base = format!("{}=base", reference("llama_gqa").display());
     let wanted = ["--model", &base, "--dtype", "float32", "--rows-max", "4", "--threads", "1"];
     let command = Flags::augment_args(clap::Command::new("test").no_binary_name(true));
@@ -48,10 +59,11 @@ async fn site(adapter: Option<&Path>) -> Site {
         beside.push((models.get(ADAPTED).expect("the adapter"), files));
     }
     models.set_loaded();
-    let (_, address) = serve_with(&models, &metrics, (&model, &weights), &beside).await;
+    let (node, address) = serve_with(&models, &metrics, (&model, &weights), &beside, later).await;
     let (all, count) = (Arc::clone(&models), Arc::clone(&metrics));
     let app = App::new(all, count, Keys::default(), Limits::default(), None);
-    Site { metrics, router: router(app), wire: Wire::to(address).await }
+    let (node, wire) = (node.router(), Wire::to(address).await);
+    Site { metrics, router: router(app), node, base: model, wire }
 }
 
 async fn gateway(sites: &[&Site]) -> Gateway {
@@ -63,13 +75,13 @@ async fn gateway(sites: &[&Site]) -> Gateway {
 }
 
 /// The fixture's prompts by number.
-fn prompt(number: usize) -> Value {
+pub(crate) fn prompt(number: usize) -> Value {
     let file = std::fs::read(reference("llama_gqa_lora").join("reference.json")).expect("a file");
     let stored: Value = serde_json::from_slice(&file).expect("JSON");
     stored["prompts"][number]["input_ids"].clone()
 }
 
-async fn ask(router: &Router, model: &str, more: &Value) -> Answer {
+pub(crate) async fn ask(router: &Router, model: &str, more: &Value) -> Answer {
     let mut body = json!({"model": model, "max_tokens": 40, "temperature": 0, "ignore_eos": true,
         "return_token_ids": true});
     for (name, value) in more.as_object().expect("an object") {
@@ -81,13 +93,13 @@ async fn ask(router: &Router, model: &str, more: &Value) -> Answer {
 }
 
 /// A part of what the answer's head says of its way.
-fn route(answer: &Answer, part: &str) -> String {
+pub(crate) fn route(answer: &Answer, part: &str) -> String {
     let route = answer.headers["x-hearth-route"].to_str().expect("text");
     let found = route.split("; ").find_map(|found| found.strip_prefix(part)?.strip_prefix('='));
     found.unwrap_or_else(|| panic!("no {part} in {route}")).to_owned()
 }
 
-fn ids(answer: &Answer) -> Vec<Value> {
+pub(crate) fn ids(answer: &Answer) -> Vec<Value> {
     let body = answer.json();
     let choices = body["choices"].as_array().expect("choices").iter();
     choices.map(|choice| choice["token_ids"].clone()).collect()
@@ -160,11 +172,14 @@ async fn an_answer_goes_on_at_another_node_that_has_the_adapter() {
 }
 
 /// A copy of the adapter that scales otherwise; gone with its owner.
-struct Tuned(PathBuf);
+pub(crate) struct Tuned(pub(crate) PathBuf);
 
 impl Tuned {
-    fn new() -> Self {
-        let folder = std::env::temp_dir().join(format!("hearth-tuned-{}", std::process::id()));
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("hearth-tuned-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).expect("a folder");
         let source = reference("llama_gqa_lora");
         let weights = "adapter_model.safetensors";

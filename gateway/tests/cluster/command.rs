@@ -23,7 +23,6 @@ fn what_is_not_safe_or_makes_no_sense_is_refused() {
     refused(&["node", "--listen", "0.0.0.0:0"], &[], "without a token only this machine");
     refused(&["node", "--model", "none"], &token, "there is nobody to answer");
     refused(&["node", "--join", node], &[], "cluster.token");
-    refused(&["node", "--adapters-folder", "."], &token, "the adapters that it starts with");
     refused(&["node", "--cluster-node", node], &token, "that is the gateway's part");
     refused(&["serve", "--join", node], &token, "only a node names itself");
     refused(&["serve", "--model", "none", "--cluster-node", node], &[], "nodes ask for it");

@@ -10,7 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use gateway::api::{App, Door, Keys, Limits, router};
 use gateway::backend::Model;
 use gateway::cluster::protocol::{JOIN, Join};
-use gateway::cluster::{self, Dialer, Endpoint, Fleet, Node, Sources};
+use gateway::cluster::{self, AdapterFolder, Dialer, Endpoint, Fleet, Node, Sources};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
 use gateway::route::Routes;
@@ -60,7 +60,7 @@ pub(crate) async fn serve(
     model: &Arc<Model>,
     weights: &str,
 ) -> (Arc<Node>, SocketAddr) {
-    serve_with(models, metrics, (model, weights), &[]).await
+    serve_with(models, metrics, (model, weights), &[], None).await
 }
 
 /// Serves a model and adapters of it as a node.
@@ -69,9 +69,10 @@ pub(crate) async fn serve_with(
     metrics: &Arc<Metrics>,
     (model, weights): (&Arc<Model>, &str),
     adapters: &[(Arc<Model>, String)],
+    folder: Option<AdapterFolder>,
 ) -> (Arc<Node>, SocketAddr) {
     let door = cluster::Door::new(Some(TOKEN), false);
-    let node = Node::new(Arc::clone(models), Arc::clone(metrics), door);
+    let node = Node::new(Arc::clone(models), Arc::clone(metrics), door, folder);
     node.offer(model, weights, adapters).expect("it can be described");
     let address = listen(node.router()).await;
     (node, address)

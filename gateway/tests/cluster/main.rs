@@ -26,6 +26,7 @@ mod door;
 mod garbage;
 mod gpus;
 mod kit;
+mod loading;
 mod lost;
 mod poison;
 mod read;

@@ -59,7 +59,7 @@ impl Place {
         let (send, receive) = channel();
         let mut gate = holds.then_some(receive);
         let door = cluster::Door::new(Some(TOKEN), false);
-        let node = Node::new(Arc::clone(&models), Arc::clone(&metrics), door);
+        let node = Node::new(Arc::clone(&models), Arc::clone(&metrics), door, None);
         for (id, task) in [("e", Task::Embed), ("r", Task::Rerank)] {
             let scores = task == Task::Rerank;
             let reader = Reader { scores, steps: Arc::clone(&steps), gate: gate.take() };

@@ -57,7 +57,7 @@ async fn certificates_are_as_good_as_a_token() {
     });
     let fake = Fake::start(Setup::default());
     let door = cluster::Door::new(None, true);
-    let node = Node::new(Arc::clone(&fake.models), Arc::clone(&fake.metrics), door);
+    let node = Node::new(Arc::clone(&fake.models), Arc::clone(&fake.metrics), door, None);
     node.offer(&fake.models.first().expect("the fake"), "weights", &[]).expect("offered");
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("an address").port();

@@ -65,8 +65,9 @@ async fn follow(fleet: &Weak<Inner>, member: &Arc<Member>) -> Result<(), String>
     }
     loop {
         let state = line(&mut lines).await?;
-        if member.tell(state).map_err(|lost| lost.to_string())? {
+        if let Some(gone) = member.tell(state).map_err(|lost| lost.to_string())? {
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
+            gone.iter().for_each(|offer| fleet.let_go(offer));
             fleet.learn(member).await;
         }
     }

@@ -58,6 +58,19 @@ impl Inner {
         }
     }
 
+    /// A node has unloaded an adapter. With the last one it is gone at once: nobody has lost it.
+    pub(super) fn let_go(&self, offer: &Offer) {
+        let Offer { name, fingerprint, .. } = offer;
+        let mut engines = self.engines();
+        let known = engines.get(name).is_some_and(|k| k.service().fingerprint == *fingerprint);
+        let held = self.roster.list().iter().any(|member| member.serves(name, fingerprint));
+        if known && !held {
+            tracing::info!(model = name, fingerprint, "an adapter is gone");
+            engines.remove(name);
+            self.models.remove_cluster(name);
+        }
+    }
+
     fn knows(&self, name: &str, fingerprint: &str) -> bool {
         self.engines().get(name).is_some_and(|known| known.service().fingerprint == fingerprint)
     }

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::{Node, said};
+use crate::backend::adapters::LoadedAdapter;
 use crate::backend::local::{LocalEngine, LocalGeneration};
 use crate::backend::meter::{End, Meter};
 use crate::backend::{Along, Model, SubmitError};
@@ -32,6 +33,13 @@ const EVENTS_PER_WRITE: usize = 256;
 /// Writes on their way.
 const WRITES: usize = 4;
 
+/// A request in the engine's hands.
+struct Begun {
+    generation: LocalGeneration,
+    /// It stays on the device until the request has ended, whoever unloads it.
+    _adapter: Option<Arc<LoadedAdapter>>,
+}
+
 /// `POST /cluster/v1/generate`
 pub(super) async fn generate(State(node): State<Arc<Node>>, request: Request) -> Response {
     let arrived = Instant::now();
@@ -42,7 +50,7 @@ pub(super) async fn generate(State(node): State<Arc<Node>>, request: Request) ->
     };
     lines.most = SAY_BYTES_MAX;
     match begin(&node, &line, arrived).await {
-        Ok((generation, allowed)) => answer(generation, lines, allowed),
+        Ok((begun, allowed)) => answer(begun, lines, allowed),
         Err(refused) => refused,
     }
 }
@@ -74,7 +82,7 @@ async fn begin(
     node: &Node,
     line: &[u8],
     arrived: Instant,
-) -> Result<(LocalGeneration, Arc<AtomicU32>), Response> {
+) -> Result<(Begun, Arc<AtomicU32>), Response> {
     let bad = |why: &str| said(StatusCode::BAD_REQUEST, why);
     let ask: Ask = serde_json::from_slice(line).map_err(|error| bad(&error.to_string()))?;
     let found = node.find(&ask.model);
@@ -100,7 +108,7 @@ async fn begin(
     }
     let along = Along { grammar, meter: Some(meter), arrived };
     let generation = engine.submit_with(request, along).map_err(|error| not_taken(&error))?;
-    Ok((generation, allowed))
+    Ok((Begun { generation, _adapter: model.adapter.clone() }, allowed))
 }
 
 /// The scheduler's request, with its deadline on this machine's clock.
@@ -134,9 +142,9 @@ async fn grammar(model: &Arc<Model>, ask: &Ask) -> Result<Option<Arc<Grammar>>, 
 }
 
 /// The events as a body, while the gateway's words are heard.
-fn answer(generation: LocalGeneration, lines: Lines<Body>, allowed: Arc<AtomicU32>) -> Response {
+fn answer(begun: Begun, lines: Lines<Body>, allowed: Arc<AtomicU32>) -> Response {
     let (writes, reader) = mpsc::channel(WRITES);
-    tokio::spawn(serve(generation, lines, allowed, writes));
+    tokio::spawn(serve(begun, lines, allowed, writes));
     let body = stream::unfold(reader, |mut reader| async move {
         reader.recv().await.map(|bytes: Bytes| (Ok::<_, Infallible>(bytes), reader))
     });
@@ -145,7 +153,7 @@ fn answer(generation: LocalGeneration, lines: Lines<Body>, allowed: Arc<AtomicU3
 
 /// Runs a request to its end, or until the gateway has gone: then it is dropped, and so cancelled.
 async fn serve(
-    mut generation: LocalGeneration,
+    mut begun: Begun,
     mut lines: Lines<Body>,
     allowed: Arc<AtomicU32>,
     writes: mpsc::Sender<Bytes>,
@@ -153,11 +161,11 @@ async fn serve(
     let mut hears = true;
     loop {
         let first = tokio::select! {
-            event = generation.next() => event,
+            event = begun.generation.next() => event,
             line = lines.next(), if hears => {
                 match line {
                     Ok(Some(line)) => match serde_json::from_slice(&line) {
-                        Ok(say) => heed(&generation, &allowed, say),
+                        Ok(say) => heed(&begun.generation, &allowed, say),
                         Err(error) => {
                             tracing::warn!(%error, "a gateway says what makes no sense");
                             return;
@@ -174,7 +182,7 @@ async fn serve(
         let Some(first) = first else { return };
         let mut events = vec![first];
         while events.len() < EVENTS_PER_WRITE {
-            let Some(event) = generation.try_next() else { break };
+            let Some(event) = begun.generation.try_next() else { break };
             events.push(event);
         }
         let over = events.last().is_some_and(|e| matches!(e, Event::End(..) | Event::Refused(..)));

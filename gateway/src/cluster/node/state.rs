@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -83,6 +84,8 @@ struct Teller {
     /// It knows models that read and do not write.
     tells_readers: bool,
     version: u64,
+    /// Of what is offered, as it was told last.
+    changes: u64,
     told: Instant,
     draining: bool,
     gpus: Arc<[GpuReading]>,
@@ -99,8 +102,8 @@ struct Followed {
 impl Teller {
     fn new(node: Arc<Node>, tells_readers: bool) -> Self {
         let (gpus, models, readers) = (Arc::default(), HashMap::new(), HashMap::new());
-        let (version, told, draining) = (0, Instant::now(), false);
-        Self { node, tells_readers, version, told, draining, gpus, models, readers }
+        let (version, changes, told, draining) = (0, 0, Instant::now(), false);
+        Self { node, tells_readers, version, changes, told, draining, gpus, models, readers }
     }
 
     fn offered_readers(&self) -> Vec<Arc<Reader>> {
@@ -109,10 +112,12 @@ impl Teller {
 
     /// What is to be told now.
     fn look(&mut self) -> Option<State> {
+        // Before the lists: what comes between them is told once more.
+        let changes = self.node.changes.load(Ordering::SeqCst);
         let (offered, readers) = (self.node.list(), self.offered_readers());
         let draining = self.node.drains();
-        let came = offered.len() != self.models.len() || readers.len() != self.readers.len();
-        if self.version == 0 || came {
+        if self.version == 0 || changes != self.changes {
+            self.changes = changes;
             return Some(self.whole(&offered, &readers, draining));
         }
         let mut models = Vec::new();

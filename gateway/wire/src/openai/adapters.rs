@@ -13,6 +13,8 @@ pub struct AdapterRequest {
     pub name: String,
     /// Its folder below the server's folder of adapters; `None`: of the same name.
     pub path: Option<String>,
+    /// The node that is meant, of those that serve the model; `None`: all of them.
+    pub node: Option<String>,
 }
 
 /// Parses a request to load an adapter.
@@ -22,7 +24,7 @@ pub struct AdapterRequest {
 pub fn parse_load_adapter(body: &[u8]) -> Result<AdapterRequest, ApiError> {
     let value = json::parse(body)?;
     let fields = Fields::of(&value)?;
-    fields.only(&["model", "lora_name", "lora_path"])?;
+    fields.only(&["model", "lora_name", "lora_path", "node"])?;
     Ok(adapter(fields)?)
 }
 
@@ -33,7 +35,7 @@ pub fn parse_load_adapter(body: &[u8]) -> Result<AdapterRequest, ApiError> {
 pub fn parse_unload_adapter(body: &[u8]) -> Result<AdapterRequest, ApiError> {
     let value = json::parse(body)?;
     let fields = Fields::of(&value)?;
-    fields.only(&["model", "lora_name"])?;
+    fields.only(&["model", "lora_name", "node"])?;
     Ok(adapter(fields)?)
 }
 
@@ -43,5 +45,6 @@ fn adapter(fields: Fields<'_>) -> Parsed<AdapterRequest> {
         model: text("model")?,
         name: text("lora_name")?.ok_or_else(|| Fault::missing("lora_name"))?,
         path: text("lora_path")?,
+        node: text("node")?,
     })
 }
