@@ -26,7 +26,8 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::forward::Inbound;
 use super::generate::{self, Question};
-use super::{App, bill, relay};
+use super::surface::Surface;
+use super::{App, bill, prepare, relay};
 use crate::metrics::CacheMetrics;
 use flight::{Flights, Joined, Reader};
 use keeper::Keeper;
@@ -313,7 +314,16 @@ pub(super) async fn serve(
     };
     let ask = || Ask { input_tokens: 0, ..inbound.ask(None) };
     let (label, most) = bill::judged(app, &caller, ask)?;
-    let key = Key::of(&caller, inbound, (label, most));
+    let key = match inbound.surface {
+        // Thousands of texts come in one: read where that may take its time.
+        Surface::Pooled(_) => {
+            let (caller, inbound) = (caller.clone(), inbound.clone());
+            let bytes = inbound.body.len();
+            let work = move |_: &App| Ok(Key::of(&caller, &inbound, (label, most)));
+            prepare::run(app, bytes, work).await?
+        }
+        _ => Key::of(&caller, inbound, (label, most)),
+    };
     let visit = Visit { app, cache, caller, inbound, wish, key };
     visit.serve(question).await
 }

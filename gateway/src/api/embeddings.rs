@@ -9,7 +9,6 @@ use wire::{ApiError, EmbeddingRequest, ErrorKind};
 use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
-use super::generate::{json, with};
 use super::pooled::Pooled;
 use super::{App, pool, prepare};
 use crate::backend::embed::Input;
@@ -33,7 +32,7 @@ pub(super) async fn local(
     let work = move |app: &App| read(app, &own, name.as_deref());
     let Prepared { model, request, inputs } = prepare::run(app, body.len(), work).await?;
     let what = (&*model, Pooled::Embeddings, &*request.model);
-    let (mut done, headers) = pool::run(app, what, inputs, caller).await?;
+    let (mut done, head) = pool::run(app, what, inputs, caller).await?;
     let numbers = done.vectors.iter().map(Vec::len).sum::<usize>();
     if let Some(size) = request.dimensions {
         done.vectors.iter_mut().for_each(|vector| shorten(vector, size));
@@ -42,7 +41,7 @@ pub(super) async fn local(
     let write = move |_: &App| {
         Ok(embeddings::answer(&model.id, &done.vectors, request.encoding, done.tokens))
     };
-    prepare::run(app, 4 * numbers, write).await.map(|body| with(headers, json(body)))
+    prepare::run(app, 4 * numbers, write).await.map(|body| head.of(body))
 }
 
 fn read(app: &App, body: &[u8], name: Option<&str>) -> Result<Prepared, Failure> {

@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
+use axum::response::Response;
 use govern::Ask;
 use text::{TextError, TextModel};
 use wire::{ApiError, ErrorKind, Instruction, Prompt, Truncate};
 
 use super::App;
 use super::bill;
+use super::cache::Made;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
-use super::forward;
 use super::pooled::Pooled;
 use super::prepare::{self, wrong_task};
 use super::prompt::{check_ids, check_length, encode};
+use super::{forward, generate};
 use crate::backend::embed::{Input, Vectors};
 use crate::backend::{PoolModel, Task};
 
@@ -41,7 +43,7 @@ pub(super) async fn run(
     (model, surface, asked): (&PoolModel, Pooled, &str),
     inputs: Vec<Input>,
     caller: &Caller,
-) -> Result<(Vectors, HeaderMap), Failure> {
+) -> Result<(Vectors, Head), Failure> {
     let tokens = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
     let bill = bill::admit(app, caller, || Ask {
         model: asked.to_owned(),
@@ -66,7 +68,23 @@ pub(super) async fn run(
         bill.settled(&mut headers, &receipt);
         bill::durable(receipt).await;
     }
-    Ok((done, headers))
+    let made = Made { model: model.id.clone(), prompt: Some(done.tokens) };
+    Ok((done, Head { headers, made }))
+}
+
+/// What goes along with an answer.
+pub(super) struct Head {
+    headers: HeaderMap,
+    made: Made,
+}
+
+impl Head {
+    /// An answer of this body.
+    pub(super) fn of(self, body: Vec<u8>) -> Response {
+        let mut response = generate::with(self.headers, generate::json(body));
+        response.extensions_mut().insert(self.made);
+        response
+    }
 }
 
 /// What stands in front of each text.

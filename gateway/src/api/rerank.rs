@@ -10,7 +10,7 @@ use wire::{ErrorKind, RerankRequest, cohere};
 use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
-use super::generate::{json, now, with};
+use super::generate::now;
 use super::pool::Cut;
 use super::pooled::Pooled;
 use super::{App, ids, pool, prepare};
@@ -38,9 +38,9 @@ pub(super) async fn rank(
     };
     let (model, request, inputs) = prepare::run(app, body.len(), read).await?;
     let what = (&*model, surface, &*request.model);
-    let (done, headers) = pool::run(app, what, inputs, caller).await?;
+    let (done, head) = pool::run(app, what, inputs, caller).await?;
     let scores = scores(&done.vectors)?.enumerate().collect();
-    Ok(with(headers, json(answer(surface, &request, &model.id, (scores, done.tokens)))))
+    Ok(head.of(answer(surface, &request, &model.id, (scores, done.tokens))))
 }
 
 /// The request, in the dialect of its route.
@@ -95,10 +95,10 @@ pub(super) async fn score(
     };
     let (model, asked, inputs) = prepare::run(app, body.len(), read).await?;
     let what = (&*model, Pooled::Score, &*asked);
-    let (done, headers) = pool::run(app, what, inputs, caller).await?;
+    let (done, answer) = pool::run(app, what, inputs, caller).await?;
     let scores: Vec<f32> = scores(&done.vectors)?.collect();
     let head = now(ids::named("score-"), &model.id);
-    Ok(with(headers, json(score_answer(&head, &scores, done.tokens))))
+    Ok(answer.of(score_answer(&head, &scores, done.tokens)))
 }
 
 /// The one number of each vector.

@@ -24,7 +24,7 @@ fn settings() -> Settings {
     Settings { ttl, bytes_max, any: false, shared: None }
 }
 
-fn caching() -> Setup {
+pub(crate) fn caching() -> Setup {
     Setup { cache: Some(settings()), ..Setup::default() }
 }
 
@@ -63,7 +63,7 @@ fn all() -> Vec<(String, Value)> {
     all
 }
 
-fn got(answer: &Answer) -> String {
+pub(crate) fn got(answer: &Answer) -> String {
     answer.header("x-hearth-cache").to_owned()
 }
 

@@ -5,8 +5,13 @@
 #[path = "../api/fake.rs"]
 mod fake;
 
+#[allow(dead_code, reason = "shared with the tests of the API, which use all of it")]
+#[path = "../api/reader.rs"]
+mod reader;
+
 mod background;
 mod cache;
+mod cache_read;
 mod conversations;
 mod house;
 mod responses;

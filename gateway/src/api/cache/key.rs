@@ -20,12 +20,15 @@ impl fmt::Display for Key {
     }
 }
 
-/// Whether the same request asks for the same answer, and leaves nothing else behind.
+/// Whether the same request asks for the same answer, and leaves nothing else behind. What is only
+/// read always does: there is nothing to draw.
 pub(super) fn repeats(inbound: &Inbound, any: bool) -> bool {
+    if matches!(inbound.surface, Surface::Pooled(_)) {
+        return true;
+    }
     let Ok(Value::Object(fields)) = serde_json::from_slice(&inbound.body) else { return false };
     let said = |name: &str| fields.get(name).filter(|value| !value.is_null());
     let keeps = match inbound.surface {
-        Surface::Pooled(_) => return false,
         // Kept unless it says otherwise.
         Surface::Responses => {
             said("store") != Some(&Value::Bool(false))
