@@ -22,6 +22,8 @@ RUSTFLAGS="$flags" cargo build --quiet --locked --manifest-path fuzz/Cargo.toml 
     --target "$machine" --target-dir "$build" --bin "$target"
 found="$build/corpus/$target" seeds="$build/seeds/$target"
 mkdir -p "$found" "$seeds"
+# Targets that need files on a disk leave them here.
+export TMPDIR=$build
 # The last folder is the one that the target writes its seeds into.
 exec "$build/$machine/debug/$target" -max_total_time="$seconds" -max_len=4096 \
     -rss_limit_mb=2048 -timeout=10 -artifact_prefix="$build/$target-" -print_final_stats=1 \

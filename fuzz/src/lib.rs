@@ -5,6 +5,7 @@
 //! The two sides of a pair, the clients that read what was written, and the kit for answers of
 //! models are those of the crates' own tests. Nothing here is part of the server.
 
+pub mod models;
 pub mod requests;
 mod seeds;
 pub mod streams;
@@ -21,6 +22,8 @@ mod chat_client;
 mod frame;
 #[path = "../../gateway/wire/tests/gemini/client.rs"]
 mod gemini_client;
+#[path = "../../engine/tests/loading_kit/mod.rs"]
+mod loading_kit;
 #[allow(dead_code, reason = "the dialect's own tests look at more of it")]
 #[path = "../../gateway/wire/tests/messages/client.rs"]
 mod messages_client;

@@ -9,6 +9,7 @@ use text::tools::Format;
 use wire::converse::Frames;
 
 use crate::answer_kit;
+use crate::models::{folder_seeds, gguf_seeds};
 use crate::side::LIMIT;
 use crate::texts::calls_begin;
 
@@ -27,6 +28,12 @@ pub enum Seeds {
     Schemas,
     /// Grammars.
     Grammars,
+    /// Headers of GGUF files.
+    Gguf,
+    /// Headers of safetensors files.
+    Safetensors,
+    /// Configurations of models.
+    ModelConfigs,
 }
 
 /// Writes the seeds into the folder that is the program's last argument, where the fuzzer reads
@@ -45,6 +52,9 @@ pub fn plant(seeds: Seeds) {
         Seeds::Templates => whole("engine/text/tests/data/templates", "jinja"),
         Seeds::Schemas => schemas(),
         Seeds::Grammars => literals("engine/text"),
+        Seeds::Gguf => gguf_seeds(),
+        Seeds::Safetensors => folder_seeds(false),
+        Seeds::ModelConfigs => folder_seeds(true),
     };
     assert!(all.len() > 5, "{seeds:?}: only {} seeds", all.len());
     for (number, seed) in all.iter().enumerate() {

@@ -1,0 +1,4 @@
+//! Configurations of models.
+#![no_main]
+
+hearth_fuzz::target!(hearth_fuzz::Seeds::ModelConfigs, hearth_fuzz::models::model_config);

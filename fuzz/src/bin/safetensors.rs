@@ -1,0 +1,4 @@
+//! Headers of safetensors files.
+#![no_main]
+
+hearth_fuzz::target!(hearth_fuzz::Seeds::Safetensors, hearth_fuzz::models::safetensors);
