@@ -267,7 +267,8 @@ impl<C: Compute> Runner<C> {
             if draws {
                 let position = first + len;
                 let logprobs = kept.logprobs;
-                asked.samples.push(SampleRow { slot, position, logprobs, mask: None });
+                let row = SampleRow { slot, position, draft: None, logprobs, mask: None };
+                asked.samples.push(row);
                 asked.sample_at.push(tokens_at + len - 1);
                 waits |= late && self.masks.holds(slot);
             }

@@ -19,7 +19,7 @@ pub use memory::{
     CacheElement, CacheShape, CacheValues, Error, Fault, Kept, MatrixPart, Precision,
 };
 pub use mlp::{Activation, Router, RouterGroups, RouterScore};
-pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored, mask_words};
+pub use sampling::{Drawn, LogprobRow, SampleRow, Sampler, Scored, chains, mask_words};
 pub use step::{Grant, Segment, Step};
 
 /// Computes the ops of a decoder on one device.
@@ -38,6 +38,10 @@ pub trait Compute {
     type Routes;
     /// A low-rank addition to a matrix.
     type LowRank;
+
+    /// Drafts that a chain of draws may have (see [`SampleRow::draft`]); 0: each slot draws once in
+    /// a step.
+    fn drafts_max(&self) -> usize;
 
     /// One line for people: device, instruction sets or compute capability, threads.
     fn describe(&self) -> String;
@@ -251,7 +255,8 @@ pub trait Compute {
         logits: &mut Self::Tensor,
     );
 
-    /// Draws one token per row: row i of `logits` belongs to `rows[i]`. Results come with
+    /// Draws one token per row, as far as the rows' drafts are drawn: row i of `logits` belongs to
+    /// `rows[i]`. Results come with
     /// [`Compute::collect`]. May overwrite `logits`.
     ///
     /// `masks` is `[n, mask_words(vocab)]`, as many tokens as logits; a row names its mask. A

@@ -18,6 +18,6 @@ pub use compute::{
     Activation, Attention, Beyond, CacheElement, CacheShape, CacheValues, Compute, Drawn, Error,
     Fault, Grant, Head, HeadBlocks, HeadNorm, Kept, LatentProjection, LogprobRow, MatrixPart, Norm,
     NormKind, Precision, Projection, Rope, Router, RouterGroups, RouterScore, SampleRow, Sampler,
-    Segment, Step, mask_words,
+    Segment, Step, chains, mask_words,
 };
 pub use format::{Format, Group};

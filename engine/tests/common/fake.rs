@@ -102,6 +102,10 @@ impl Compute for Fake {
     type Routes = Shape;
     type LowRank = Shape;
 
+    fn drafts_max(&self) -> usize {
+        0
+    }
+
     fn describe(&self) -> String {
         "fake".to_owned()
     }

@@ -183,6 +183,11 @@ impl<G: Gpu> Compute for Cuda<G> {
     type Routes = Routes;
     type LowRank = LowRank;
 
+    fn drafts_max(&self) -> usize {
+        // Every row of a step draws in a block of its own, at once.
+        0
+    }
+
     fn describe(&self) -> String {
         let properties = self.gpu.properties();
         let (major, minor) = (properties.capability / 10, properties.capability % 10);
@@ -418,6 +423,7 @@ impl<G: Gpu> Compute for Cuda<G> {
     }
 
     fn sample(&mut self, logits: &mut Tensor, rows: &[SampleRow], masks: &[u32]) {
+        assert!(rows.iter().all(|row| row.draft.is_none()), "a device that takes no drafts");
         let Self { ops, record, turns, turn, .. } = self;
         ops.sample.sample(record, (&mut turns[*turn].step, *turn), logits, (rows, masks));
     }

@@ -64,11 +64,20 @@ pub struct SampleRow {
     pub slot: u32,
     /// Position that the drawn token will take.
     pub position: u32,
+    /// The token that the next row takes to have been drawn here: that row draws for the same slot
+    /// at the next position, with this token in the history, and only if this row drew it. `None`:
+    /// no row builds on this one. Only where [`crate::Compute::drafts_max`] allows it.
+    pub draft: Option<u32>,
     /// `Some(k)`: also report log-probabilities with k alternatives.
     pub logprobs: Option<u32>,
     /// The row of the masks that says which tokens may be drawn; `None`: all. See
     /// [`crate::Compute::sample`].
     pub mask: Option<u32>,
+}
+
+/// Rows of one slot that build on each other: the first of them draws for sure.
+pub fn chains(rows: &[SampleRow]) -> impl Iterator<Item = &[SampleRow]> {
+    rows.chunk_by(|row, _| row.draft.is_some())
 }
 
 /// u32 words of a mask over so many tokens: bit t % 32 of word t / 32 is token t.
@@ -93,12 +102,12 @@ pub struct LogprobRow {
 /// What a step drew, in the order of the calls. Reused between steps.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Drawn {
-    /// One per [`SampleRow`]: slot and token; `None` when the row held a NaN or +inf, or nothing
-    /// could be drawn.
+    /// One per [`SampleRow`] that drew: slot and token; `None` when the row held a NaN or +inf, or
+    /// nothing could be drawn. Rows behind a draft that was not drawn have none.
     pub tokens: Vec<(u32, Option<u32>)>,
-    /// One per row that asked: slot, position, log-probability and rank (from 1) of the token
-    /// that stands there, and the most probable tokens, best first, ties by the smaller id. A row
-    /// that gave no token, or held a NaN, has an entry with rank 0, a NaN and no alternatives.
+    /// One per row that asked and drew: slot, position, log-probability and rank (from 1) of the
+    /// token that stands there, and the most probable tokens, best first, ties by the smaller id. A
+    /// row that gave no token, or held a NaN, has an entry with rank 0, a NaN and no alternatives.
     pub logprobs: Vec<Scored>,
     /// Device time of the step in microseconds.
     pub elapsed_us: u64,

@@ -45,6 +45,7 @@ pub use low_rank::LowRank;
 use matrix::Matrix;
 use pool::Pool;
 use results::Results;
+pub use slots::DRAFTS_MAX;
 use slots::Slots;
 use step::Current;
 use tensor::PerWorker;
@@ -53,7 +54,7 @@ pub use tensor::{Tensor, Vector};
 use crate::compute::{
     Activation, Attention, CacheShape, CacheValues, Compute, Drawn, Error, Fault, Head, HeadBlocks,
     Kept, LatentProjection, LogprobRow, MatrixPart, Norm, Precision, Projection, Rope, Router,
-    SampleRow, Sampler, Scored, Step,
+    SampleRow, Sampler, Scored, Step, chains,
 };
 
 /// How large the steps of a [`Cpu`] are: its scratch is claimed for this.
@@ -148,6 +149,10 @@ impl Compute for Cpu {
     type Experts = Experts;
     type Routes = Routes;
     type LowRank = LowRank;
+
+    fn drafts_max(&self) -> usize {
+        DRAFTS_MAX
+    }
 
     fn describe(&self) -> String {
         let Self { config, pool, .. } = self;
@@ -433,14 +438,22 @@ impl Compute for Cpu {
         let mut tokens = std::mem::take(&mut self.tokens);
         let mut scored = std::mem::take(&mut self.scored);
         self.batch().sample(logits, (rows, masks), &self.slots, &mut tokens, &mut scored);
-        for ((row, &(slot, token)), scored) in rows.iter().zip(&tokens).zip(&mut scored) {
-            self.results.push_token(slot, token);
-            if let Some(token) = token {
-                self.slots.drew(slot, token);
+        let mut at = 0;
+        for chain in chains(rows) {
+            let drawn = tokens[at..].iter().zip(&mut scored[at..]);
+            for (row, (&(slot, token), scored)) in chain.iter().zip(drawn) {
+                self.results.push_token(slot, token);
+                if let Some(token) = token {
+                    self.slots.drew(slot, token);
+                }
+                if row.logprobs.is_some() {
+                    self.results.take_scored(scored);
+                }
+                if token.is_none() || row.draft != token {
+                    break;
+                }
             }
-            if row.logprobs.is_some() {
-                self.results.take_scored(scored);
-            }
+            at += chain.len();
         }
         (self.tokens, self.scored) = (tokens, scored);
     }

@@ -153,7 +153,7 @@ fn draw(
     Some(list.ids[kept.draw(share)])
 }
 
-/// Draws one token per row and writes the log-probabilities that were asked for.
+/// Draws tokens and writes the log-probabilities that were asked for.
 pub(crate) struct Batch<'a> {
     pub(crate) pool: &'a Pool,
     pub(crate) isa: Isa,
@@ -162,7 +162,9 @@ pub(crate) struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// Row i of `logits` belongs to `rows[i]`; results to `tokens[i]` and `scored[i]`.
+    /// Row i of `logits` belongs to `rows[i]`; results to `tokens[i]` and `scored[i]`, where it
+    /// drew. The rows of a chain draw one after the other, until one draws something else than
+    /// its draft: that is rarely far, and what is behind it need not be walked through.
     pub(crate) fn sample(
         &self,
         logits: &mut [f32],
@@ -173,30 +175,43 @@ impl Batch<'_> {
     ) {
         let (logits, tokens) = (Shared::new(logits), Shared::new(tokens));
         let scored = Shared::new(scored);
-        self.pool.run(rows.len(), &|i, worker| {
-            let row = &rows[i];
-            // SAFETY: row i belongs to task i alone, and so do its results and the scratch.
-            let (x, token, scored, scratch) = unsafe {
-                let x = logits.part(i * self.vocab, self.vocab);
-                (x, &mut tokens.part(i, 1)[0], &mut scored.part(i, 1)[0], self.scratch.of(worker))
-            };
-            let words = mask_words(self.vocab);
-            let mask = row.mask.map(|mask| &masks[mask as usize * words..][..words]);
-            *token = (row.slot, self.one(x, (row, mask), slots.get(row.slot), scratch, scored));
+        self.pool.run(rows.len(), &|first, worker| {
+            if first > 0 && rows[first - 1].draft.is_some() {
+                return; // Its chain's.
+            }
+            // SAFETY: the scratch is the worker's.
+            let scratch = unsafe { self.scratch.of(worker) };
+            for i in first.. {
+                let row = &rows[i];
+                // SAFETY: row i belongs to this task alone, and so do its results.
+                let (x, token, scored) = unsafe {
+                    let x = logits.part(i * self.vocab, self.vocab);
+                    (x, &mut tokens.part(i, 1)[0], &mut scored.part(i, 1)[0])
+                };
+                let words = mask_words(self.vocab);
+                let mask = row.mask.map(|mask| &masks[mask as usize * words..][..words]);
+                let (slot, ahead) = (slots.get(row.slot), &rows[first..i]);
+                let drawn = self.one(x, (row, mask), (slot, ahead), scratch, scored);
+                *token = (row.slot, drawn);
+                if drawn.is_none() || drawn != row.draft {
+                    return;
+                }
+            }
         });
     }
 
+    /// Draws from one row, behind the drafts of the rows `ahead` of it.
     fn one(
         &self,
         x: &mut [f32],
         (row, mask): (&SampleRow, Option<&[u32]>),
-        slot: &Slot,
+        (slot, ahead): (&Slot, &[SampleRow]),
         scratch: &mut Scratch,
         scored: &mut Scored,
     ) -> Option<u32> {
         let scorer = row.logprobs.map(|top| Scorer::new(self.isa, x, top, scratch, scored));
         let mut undo = std::mem::take(&mut scratch.undo);
-        slot.prepare(x, row.position, &mut undo);
+        slot.prepare(x, row.position, ahead, &mut undo);
         if let Some(allowed) = mask {
             if scorer.is_some() {
                 scratch.unmasked.copy_from_slice(x);

@@ -1,7 +1,11 @@
 //! What is kept per row slot between steps: how it draws, what it drew last, and, when a penalty
 //! is on, which tokens it has seen.
 
-use crate::compute::Sampler;
+use crate::compute::{SampleRow, Sampler};
+
+/// Drafts of a chain of draws: with the draw before them they fill sixteen rows of logits, which
+/// every buffer of logits has.
+pub const DRAFTS_MAX: usize = 15;
 
 /// A token that stands in a slot's prompt or output.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +43,24 @@ impl History {
             *place = self.seen.len() as u32;
         }
         self.seen[*place as usize - 1].output += u32::from(output);
+    }
+
+    /// Times that a token stands in the output.
+    fn output(&self, token: u32) -> u32 {
+        match self.places.get(token as usize) {
+            Some(0) | None => 0,
+            Some(&place) => self.seen[place as usize - 1].output,
+        }
+    }
+}
+
+impl Sampler {
+    /// The logit of a token of the prompt or the output, which stands in the output so often.
+    fn penalized(&self, x: f32, output: u32) -> f32 {
+        let repetition = self.repetition_penalty;
+        let x = if x > 0.0 { x / repetition } else { x * repetition };
+        let presence = if output > 0 { self.presence_penalty } else { 0.0 };
+        x - presence - self.frequency_penalty * output as f32
     }
 }
 
@@ -96,24 +118,35 @@ impl Slot {
     fn changes_max(&self, context: usize) -> usize {
         let sampler = self.sampler();
         let seen = if self.history.is_some() { context } else { 0 };
-        sampler.logit_bias.len() + seen + sampler.banned.len()
+        sampler.logit_bias.len() + seen + DRAFTS_MAX + sampler.banned.len()
     }
 
     /// Bias, then penalties, then bans for a draw at `position`; changes only the logits that
-    /// they name.
-    pub(crate) fn prepare(&self, logits: &mut [f32], position: u32, undo: &mut Undo) {
+    /// they name. The drafts of the rows `ahead` count as drawn.
+    pub(crate) fn prepare(
+        &self,
+        logits: &mut [f32],
+        position: u32,
+        ahead: &[SampleRow],
+        undo: &mut Undo,
+    ) {
         let sampler = self.sampler();
         for &(token, bias) in &sampler.logit_bias {
             undo.set(logits, token, |x| x + bias);
         }
         if let Some(history) = &self.history {
-            let repetition = sampler.repetition_penalty;
+            let mut drafted = [(0, 0.0); DRAFTS_MAX];
+            let drafts = ahead.iter().filter_map(|row| row.draft);
+            for (at, token) in drafts.clone().enumerate() {
+                let more = drafts.clone().filter(|other| *other == token).count() as u32;
+                let logit = logits.get(token as usize).copied().unwrap_or_default();
+                drafted[at] = (token, sampler.penalized(logit, history.output(token) + more));
+            }
             for seen in &history.seen {
-                undo.set(logits, seen.token, |x| {
-                    let x = if x > 0.0 { x / repetition } else { x * repetition };
-                    let presence = if seen.output > 0 { sampler.presence_penalty } else { 0.0 };
-                    x - presence - sampler.frequency_penalty * seen.output as f32
-                });
+                undo.set(logits, seen.token, |x| sampler.penalized(x, seen.output));
+            }
+            for &(token, logit) in &drafted[..ahead.len()] {
+                undo.set(logits, token, |_| logit);
             }
         }
         if position < sampler.banned_until {

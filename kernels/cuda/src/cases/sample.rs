@@ -114,8 +114,13 @@ impl<G: Gpu> Rig<G> {
         masks: &[u32],
     ) -> Vec<Option<u32>> {
         let mask = |slot| (!masks.is_empty()).then_some(slot);
-        let row =
-            |(slot, &position)| SampleRow { slot, position, logprobs: None, mask: mask(slot) };
+        let row = |(slot, &position)| SampleRow {
+            slot,
+            position,
+            draft: None,
+            logprobs: None,
+            mask: mask(slot),
+        };
         let rows: Vec<SampleRow> = (0..).zip(positions).map(row).collect();
         self.end(logits, &rows, &[], masks);
         let drawn = self.collect();
@@ -280,7 +285,13 @@ fn nothing<G: Gpu>(open: Open<'_, G>) -> Outcome {
         x[160..].fill(f32::NEG_INFINITY);
         (x[163], x[167]) = (2.0, 1.0);
         let mask = |slot| [None, Some(0), None, None, Some(1)][slot as usize];
-        let row = |slot| SampleRow { slot, position: 1, logprobs: Some(3), mask: mask(slot) };
+        let row = |slot| SampleRow {
+            slot,
+            position: 1,
+            draft: None,
+            logprobs: Some(3),
+            mask: mask(slot),
+        };
         rig.end(&x, &(0..5).map(row).collect::<Vec<_>>(), &[], &masks);
         let drawn = rig.collect();
         wrong += drawn.tokens.iter().filter(|(_, token)| token.is_some()).count();
@@ -320,6 +331,7 @@ fn scores<G: Gpu>(open: Open<'_, G>, vocab: usize) -> Outcome {
     let ask = |i| SampleRow {
         slot: i,
         position: i,
+        draft: None,
         logprobs: (i != 1).then_some(top(i)),
         mask: masked(i),
     };
@@ -419,7 +431,13 @@ fn chained<G: Gpu>(open: Open<'_, G>, flushed: bool) -> Outcome {
             }
         }
         let mask = |slot| flushed.then_some(slot);
-        let ask = |slot| SampleRow { slot, position: step, logprobs: None, mask: mask(slot) };
+        let ask = |slot| SampleRow {
+            slot,
+            position: step,
+            draft: None,
+            logprobs: None,
+            mask: mask(slot),
+        };
         rig.draws(&[0, 1, 2].map(ask), &[], &masks);
         if !flushed && step > 0 {
             compare(&rig.collect(), step - 1, &mut masks);

@@ -2,6 +2,7 @@
 //! the tests share: instruction sets to run on, numbers, and a device with tensors.
 
 mod attention;
+mod chains;
 mod experts;
 mod low_rank;
 mod ops;

@@ -23,7 +23,13 @@ fn draw_of(
     let rows = logits.len() / vocab;
     let mut x = tensor(cpu, rows, logits);
     let mask = |i| (!masks.is_empty()).then_some(i);
-    let row = |i| SampleRow { slot: 0, position: position + i, logprobs: None, mask: mask(i) };
+    let row = |i| SampleRow {
+        slot: 0,
+        position: position + i,
+        draft: None,
+        logprobs: None,
+        mask: mask(i),
+    };
     let list: Vec<SampleRow> = (0..rows as u32).map(row).collect();
     begin(cpu, rows);
     cpu.sample(&mut x, &list, masks);
@@ -206,6 +212,7 @@ fn logprobs_equal_the_reference() {
             let ask = |i| SampleRow {
                 slot: 0,
                 position: i,
+                draft: None,
                 logprobs: (i != 1).then_some(5),
                 mask: masked(i),
             };

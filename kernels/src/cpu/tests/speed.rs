@@ -116,7 +116,7 @@ fn sampling(
         begin(cpu, 1);
         position += 1;
         let mask = (!masks.is_empty()).then_some(0);
-        cpu.sample(&mut x, &[SampleRow { slot: 0, position, logprobs, mask }], masks);
+        cpu.sample(&mut x, &[SampleRow { slot: 0, position, draft: None, logprobs, mask }], masks);
         cpu.end();
         cpu.collect(&mut drawn).expect("no fault");
     })

@@ -23,8 +23,13 @@ fn at(token: u32) -> Vec<f32> {
 fn sample(cpu: &mut Cpu, rows: &[(u32, Vec<f32>)], position: u32) {
     let x: Vec<f32> = rows.iter().flat_map(|row| row.1.clone()).collect();
     let mut logits = tensor(cpu, rows.len(), &x);
-    let row =
-        |row: &(u32, Vec<f32>)| SampleRow { slot: row.0, position, logprobs: None, mask: None };
+    let row = |row: &(u32, Vec<f32>)| SampleRow {
+        slot: row.0,
+        position,
+        draft: None,
+        logprobs: None,
+        mask: None,
+    };
     let rows: Vec<SampleRow> = rows.iter().map(row).collect();
     cpu.sample(&mut logits, &rows, &[]);
 }

@@ -93,7 +93,7 @@ impl Rig {
 }
 
 fn row(slot: u32, position: u32) -> SampleRow {
-    SampleRow { slot, position, logprobs: None, mask: None }
+    SampleRow { slot, position, draft: None, logprobs: None, mask: None }
 }
 
 #[test]
