@@ -143,6 +143,8 @@ fn start(path: &Path, vocab: usize) -> anyhow::Result<Ours> {
     let config = Config {
         prefix_cache: false,
         target_itl_us: 10_000_000,
+        // A model of random weights repeats itself: guessing that is no measure of anything.
+        drafts_max: 0,
         ..::engine::scheduler_config(&plan)
     };
     let scheduler = Scheduler::new(runner, config);

@@ -120,7 +120,7 @@ fn first_batch(rows: u32) -> Batch {
     };
     let row = |slot| {
         let logits = Logits::Sample;
-        Row { slot, first: 0, len: 1, tokens_at: slot, late: false, logits }
+        Row { slot, first: 0, len: 1, tokens_at: slot, late: false, drafts: 0, logits }
     };
     Batch {
         step: 1,

@@ -21,6 +21,10 @@ impl Engine for Nothing {
         2
     }
 
+    fn drafts_max(&self) -> u32 {
+        0
+    }
+
     fn launch(&mut self, batch: &Batch) {
         let mut slots = self.spare.pop().unwrap_or_default();
         let draws = batch.rows.iter().filter(|row| row.logits == Logits::Sample);

@@ -287,10 +287,11 @@ impl<'a, C: Compute> Bench<'a, C> {
         Ok(())
     }
 
-    /// The limits of a server, but no prompt is found in the cache, and steps are as large as
-    /// they can be.
+    /// The limits of a server, but no prompt is found in the cache, steps are as large as they can
+    /// be, and nothing is guessed: random weights repeat themselves.
     fn config(&self) -> Config {
-        Config { prefix_cache: false, target_itl_us: 0, ..scheduler_config(self.plan) }
+        let usual = scheduler_config(self.plan);
+        Config { prefix_cache: false, target_itl_us: 0, drafts_max: 0, ..usual }
     }
 
     /// Refuses what the plan is too small for: rows, tokens of each, and one more sequence.

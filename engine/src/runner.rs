@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use kernels::{
     Compute, Drawn, Fault as DeviceFault, Grant, LogprobRow, SampleRow, Sampler, Segment, Step,
-    mask_words,
+    chains, mask_words,
 };
 use scheduler::types::{
     Batch, Engine, Fault, Logits, PageGrant, Row, RowStart, Sampling, StepOutput, Token,
@@ -104,8 +104,8 @@ impl<C: Compute> Runner<C> {
     pub fn new(on: Loaded<C>, plan: &Plan, depth: usize) -> Self {
         assert!((1..=2).contains(&depth), "depth {depth}");
         let asked = || Asked {
-            samples: Vec::with_capacity(plan.rows_max),
-            sample_at: Vec::with_capacity(plan.rows_max),
+            samples: Vec::with_capacity(plan.step_tokens_max),
+            sample_at: Vec::with_capacity(plan.step_tokens_max),
             ..Asked::default()
         };
         let words = mask_words(on.model.spec().vocab);
@@ -248,11 +248,11 @@ impl<C: Compute> Runner<C> {
 
     /// Translates the rows into segments, and their wishes for logits into `asked`. Whether a mask
     /// of these draws needs a token that is still on the device.
-    fn plan_rows(&mut self, rows: &[Row], asked: &mut Asked) -> bool {
+    fn plan_rows(&mut self, batch: &Batch, asked: &mut Asked) -> bool {
         self.segments.clear();
         let mut waits = false;
-        for row in rows {
-            let Row { slot, first, len, tokens_at, late, logits } = *row;
+        for row in &batch.rows {
+            let Row { slot, first, len, tokens_at, late, drafts, logits } = *row;
             let kept = &self.slots[slot as usize];
             let adapter = kept.adapter;
             self.segments.push(Segment { slot, first, len, row: tokens_at, late, adapter });
@@ -265,11 +265,10 @@ impl<C: Compute> Runner<C> {
                 }
             };
             if draws {
-                let position = first + len;
-                let logprobs = kept.logprobs;
-                let row = SampleRow { slot, position, draft: None, logprobs, mask: None };
-                asked.samples.push(row);
-                asked.sample_at.push(tokens_at + len - 1);
+                let from = (tokens_at + len - drafts) as usize;
+                let drafts = &batch.tokens[from..from + drafts as usize];
+                asked.draw(row, drafts, kept.logprobs);
+                self.masks.draws(slot, drafts, late);
                 waits |= late && self.masks.holds(slot);
             }
         }
@@ -279,14 +278,20 @@ impl<C: Compute> Runner<C> {
     /// Asks the device for the logits of all rows that want them, a bounded number at a time, and
     /// ends the step. Masks that are not made yet are waited for.
     fn draw(&mut self, asked: &mut Asked) {
-        self.masks.fill(&mut asked.samples, &mut asked.failed);
+        self.masks.fill(&mut asked.samples, &mut asked.sample_at, &mut asked.failed);
         let Self { on, masks, .. } = self;
         let Loaded { compute, model, .. } = on.as_mut().expect(LOADED);
         let chunk = model.logits_rows_max();
-        let samples = asked.sample_at.chunks(chunk).zip(asked.samples.chunks(chunk));
-        for (at, rows) in samples {
-            let logits = model.logits(compute, at);
-            compute.sample(logits, rows, masks.step());
+        let (mut from, end) = (0, asked.samples.len());
+        while from < end {
+            // A chain is not cut: whether its later rows draw is known behind the earlier ones.
+            let mut to = end.min(from + chunk);
+            while to < end && asked.samples[to - 1].draft.is_some() {
+                to -= 1;
+            }
+            let logits = model.logits(compute, &asked.sample_at[from..to]);
+            compute.sample(logits, &asked.samples[from..to], masks.step());
+            from = to;
         }
         let scores = asked.score_at.chunks(chunk).zip(asked.scores.chunks(chunk));
         for (at, rows) in scores {
@@ -326,13 +331,13 @@ impl<C: Compute> Runner<C> {
 
     /// Moves grammars on by what was drawn. Rows that failed have no sample.
     fn advance(&mut self, asked: &Asked, out: &mut StepOutput) {
-        let mut samples = out.samples.iter_mut().peekable();
-        for row in &asked.samples {
-            let sample = samples.next_if(|sample| sample.slot == row.slot);
-            let forced = self.masks.drew(row.slot, sample.as_ref().map(|sample| sample.token));
-            if let Some(sample) = sample {
-                sample.forced = forced;
-            }
+        let mut samples = &mut out.samples[..];
+        for chain in chains(&asked.samples) {
+            let slot = chain[0].slot;
+            let count = samples.iter().take_while(|sample| sample.slot == slot).count();
+            let (drawn, rest) = samples.split_at_mut(count);
+            self.masks.drew(slot, drawn);
+            samples = rest;
         }
     }
 
@@ -355,6 +360,12 @@ impl<C: Compute> Engine for Runner<C> {
         self.depth
     }
 
+    fn drafts_max(&self) -> u32 {
+        let Loaded { compute, model, .. } = self.loaded();
+        // A chain's logits are made at once, with those of the known token before it.
+        compute.drafts_max().min(model.logits_rows_max() - 1) as u32
+    }
+
     fn launch(&mut self, batch: &Batch) {
         let mut asked = self.spare.pop().expect("no more than `depth` steps in flight");
         asked.clear(batch.step);
@@ -365,7 +376,7 @@ impl<C: Compute> Engine for Runner<C> {
         for start in &batch.starts {
             self.start(start);
         }
-        let waits = self.plan_rows(&batch.rows, &mut asked);
+        let waits = self.plan_rows(batch, &mut asked);
         self.grants.clear();
         self.grants.extend(batch.grants.iter().map(|&grant| {
             let PageGrant { slot, index, page } = grant;
@@ -408,6 +419,17 @@ impl Asked {
         self.scores.clear();
         self.score_at.clear();
         self.failed.clear();
+    }
+
+    /// A draw behind a row's last known token, and one behind each of its drafts.
+    fn draw(&mut self, row: &Row, drafts: &[Token], logprobs: Option<u32>) {
+        let Row { slot, first, len, tokens_at, .. } = *row;
+        let known = len - drafts.len() as u32;
+        for ahead in 0..=drafts.len() {
+            let (position, draft) = (first + known + ahead as u32, drafts.get(ahead).copied());
+            self.samples.push(SampleRow { slot, position, draft, logprobs, mask: None });
+            self.sample_at.push(tokens_at + known + ahead as u32 - 1);
+        }
     }
 
     /// Position p predicts the token at p + 1, so the first token of a prompt is predicted by

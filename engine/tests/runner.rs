@@ -73,7 +73,7 @@ fn start(slot: u32, prompt: &[u32], sampling: Sampling) -> RowStart {
 fn decode(step: u64, slots: u32, first: u32) -> Batch {
     let row = |slot| {
         let logits = Logits::Sample;
-        Row { slot, first, len: 1, tokens_at: slot, late: false, logits }
+        Row { slot, first, len: 1, tokens_at: slot, late: false, drafts: 0, logits }
     };
     let rows: Vec<Row> = (0..slots).map(row).collect();
     Batch { step, tokens: vec![1; rows.len()], rows, ..Batch::default() }
@@ -112,6 +112,7 @@ fn slots_grants_and_samplers_reach_the_device() {
             len: 3,
             tokens_at: 0,
             late: false,
+            drafts: 0,
             logits: Logits::Sample,
         }],
         tokens: vec![1, 2, 3],
@@ -148,6 +149,35 @@ fn samples_come_in_batch_order_however_many_buffers_of_logits_they_take() {
     assert!(script.borrow().sampled.len() > 1, "one buffer of logits held all 300 rows");
 }
 
+/// Rows of three to eighteen positions: chains do not line up with the buffers of logits.
+#[test]
+fn drafts_are_drawn_as_far_as_they_hold_however_many_buffers_of_logits_they_take() {
+    let (mut runner, script) = runner(40, 1);
+    let wishes = Sampling { logprobs: Some(1), ..Sampling::default() };
+    let starts = (0..40).map(|slot| start(slot, &[1], wishes.clone())).collect();
+    let mut batch = Batch { step: 1, starts, ..Batch::default() };
+    let mut expected = Vec::new();
+    for slot in 0..40 {
+        let (drafts, holds) = (slot % 16, slot % 5);
+        let tokens_at = batch.tokens.len() as u32;
+        batch.tokens.push(1);
+        for ahead in 0..drafts {
+            let wrong = u32::from(ahead == holds);
+            batch.tokens.push(drawn_at(slot, 1 + ahead) + wrong);
+        }
+        let (len, logits) = (1 + drafts, Logits::Sample);
+        batch.rows.push(Row { slot, first: 0, len, tokens_at, late: false, drafts, logits });
+        expected.extend((0..=drafts.min(holds)).map(|at| (slot, drawn_at(slot, 1 + at), true)));
+    }
+    let out = step(&mut runner, &batch).unwrap();
+    let samples: Vec<_> =
+        out.samples.iter().map(|s| (s.slot, s.token, s.logprobs.is_some())).collect();
+    assert_eq!(samples, expected);
+    let script = script.borrow();
+    assert!(script.sampled.len() > 5, "{} buffers of logits", script.sampled.len());
+    assert!(script.sampled.iter().all(|rows| rows.last().is_some_and(|row| row.draft.is_none())));
+}
+
 #[test]
 fn prompt_logprobs_cover_every_prompt_token_but_the_first_once() {
     let (mut runner, script) = runner(2, 1);
@@ -162,6 +192,7 @@ fn prompt_logprobs_cover_every_prompt_token_but_the_first_once() {
             len,
             tokens_at: 0,
             late: false,
+            drafts: 0,
             logits: Logits::Prompt { top: 3, sample },
         }],
         tokens: prompt[first as usize..(first + len) as usize].to_vec(),

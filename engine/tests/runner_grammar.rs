@@ -70,7 +70,7 @@ fn start(slot: u32, grammar: u64) -> RowStart {
 fn decode(step: u64, slots: &[u32], first: u32, known: Option<&StepOutput>) -> Batch {
     let row = |(at, &slot): (u32, &u32)| {
         let late = known.is_none() && first > 0;
-        Row { slot, first, len: 1, tokens_at: at, late, logits: Logits::Sample }
+        Row { slot, first, len: 1, tokens_at: at, late, drafts: 0, logits: Logits::Sample }
     };
     let token = |i: usize| known.map_or(0, |out| out.samples[i].token);
     Batch {

@@ -48,6 +48,10 @@ impl Engine for Counting {
         1
     }
 
+    fn drafts_max(&self) -> u32 {
+        0
+    }
+
     fn launch(&mut self, batch: &Batch) {
         let samples =
             |logits| matches!(logits, Logits::Sample | Logits::Prompt { sample: true, .. });

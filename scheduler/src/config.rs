@@ -15,6 +15,10 @@ pub const STOP_TOKENS_MAX: usize = 64;
 /// Most entries of a logit bias.
 pub const LOGIT_BIAS_MAX: usize = 4096;
 
+/// Most drafts of a row: with the token before them they fit the sixteen rows of logits that every
+/// engine has at once, and where sixteen guesses hold, a seventeenth would gain little.
+pub const DRAFTS_MAX: u32 = 15;
+
 /// Pages that fit 32-bit page numbers with a value to spare for "none".
 const PAGES_MAX: usize = u32::MAX as usize / 2;
 
@@ -47,6 +51,8 @@ pub struct Config {
     pub watermark_pages: usize,
     /// Times that a row may fail alone, or lose its device, before its request is refused.
     pub faults_max: u32,
+    /// Tokens that a row may guess ahead, of those that its engine takes; 0: none.
+    pub drafts_max: u32,
 }
 
 impl Config {
@@ -68,6 +74,7 @@ impl Config {
             // About one page per hundred: what some rows need until others end.
             watermark_pages: pages / 100,
             faults_max: 3,
+            drafts_max: DRAFTS_MAX,
         }
     }
 
@@ -91,6 +98,7 @@ impl Config {
         assert!(self.waiting_max >= 1, "nothing could ever be submitted");
         assert!(self.watermark_pages < pages, "the watermark leaves no pages");
         assert!(self.faults_max >= 1, "one transient fault would refuse everything");
+        assert!(self.drafts_max <= DRAFTS_MAX, "drafts_max {}", self.drafts_max);
     }
 
     /// Longest sequence that context and pool can hold.

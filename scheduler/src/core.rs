@@ -20,6 +20,8 @@ pub(crate) struct FlightRow {
     pub(crate) sequence: u32,
     pub(crate) first: u32,
     pub(crate) len: u32,
+    /// How many of `len` are drafts.
+    pub(crate) drafts: u32,
     pub(crate) samples: bool,
 }
 

@@ -16,7 +16,7 @@ impl Core {
         for flight in &failed {
             for row in &flight.rows {
                 let seq = &mut self.sequences[row.sequence];
-                (seq.flights, seq.pending) = (0, 0);
+                (seq.flights, seq.pending, seq.drafting) = (0, 0, false);
                 seq.computed = seq.settled;
                 // Whether the engine took note of starts and grants of a failed step is its own
                 // business: it is told everything about these slots again.

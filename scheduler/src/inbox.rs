@@ -155,6 +155,7 @@ impl Core {
             running_at: NONE,
             flights: 0,
             pending: 0,
+            drafting: false,
             faults: 0,
             tokens,
             prompt_len,
@@ -169,6 +170,7 @@ impl Core {
             granted: 0,
             tip: None,
             registered: 0,
+            lookup: None,
         }
     }
 

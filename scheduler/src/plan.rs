@@ -16,11 +16,20 @@ const PREFILL_STEP_TARGETS: Micros = 4;
 /// prompt would only split the same budget further and hold pages for longer.
 const CUTS_MAX: usize = 2;
 
+/// A row of the next step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Planned {
+    pub(crate) sequence: u32,
+    /// Positions of known tokens, the one in flight included.
+    pub(crate) len: u32,
+    /// Positions of drafts behind them.
+    pub(crate) drafts: u32,
+}
+
 /// Buffers of planning, and what is remembered between plans.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// (sequence, positions).
-    pub(crate) rows: Vec<(u32, u32)>,
+    pub(crate) rows: Vec<Planned>,
     /// Running sequences more than one position behind.
     pub(crate) behind: Vec<u32>,
     /// Pages available and not promised to running sequences for tokens they already have.
@@ -29,7 +38,7 @@ pub(crate) struct Plan {
     pub(crate) blocked: Option<Look>,
     /// Plans made.
     pub(crate) count: u64,
-    load: Load,
+    pub(crate) load: Load,
 }
 
 impl Core {
@@ -49,6 +58,7 @@ impl Core {
             self.make_room();
             self.yield_to_urgent();
             self.plan_decode();
+            self.plan_drafts();
             self.plan_prefill();
         }
         if self.plan.rows.is_empty() {
@@ -136,11 +146,11 @@ impl Core {
             if left == 0 {
                 return;
             }
-            let (number, len) = self.plan.rows[at];
+            let Planned { sequence: number, len, .. } = self.plan.rows[at];
             let more = (self.sequences[number].behind() - len).min(left as u32);
             if more > 0 {
                 let longer = self.grow(number, len + more);
-                self.plan.rows[at].1 = longer;
+                self.plan.rows[at].len = longer;
                 self.plan.load.lengthen(len, longer);
                 left -= (longer - len) as usize;
             }
@@ -177,7 +187,7 @@ impl Core {
     /// Prompt tokens that fit beside the rows planned so far.
     fn prefill_budget(&self) -> usize {
         let load = &self.plan.load;
-        let most = self.config.step_tokens_max - load.rows;
+        let most = self.config.step_tokens_max - load.rows - load.drafts;
         let target = match self.config.target_itl_us {
             0 => return most,
             target if load.rows > 0 => target,
@@ -191,7 +201,7 @@ impl Core {
         let len = self.grow(number, len);
         if len > 0 {
             self.plan.load.add(self.sequences[number].computed, len);
-            self.plan.rows.push((number, len));
+            self.plan.rows.push(Planned { sequence: number, len, drafts: 0 });
         }
         len
     }
@@ -221,8 +231,8 @@ impl Core {
         flight.launched_at = self.now;
         flight.load = self.plan.load;
         flight.rows.clear();
-        for &(number, len) in &self.plan.rows {
-            let seq = &mut self.sequences[number];
+        for row in &self.plan.rows {
+            let seq = &mut self.sequences[row.sequence];
             if std::mem::take(&mut seq.restart) {
                 seq.told = true;
                 let request = &self.requests[seq.request].request;
@@ -237,14 +247,15 @@ impl Core {
                     grammar: request.grammar,
                 });
             }
-            flight.rows.push(write_row(batch, seq, number, len));
+            flight.rows.push(write_row(batch, seq, row));
         }
         self.flights.push_back(flight);
     }
 }
 
 /// Appends a row with its grants and tokens; the sequence counts it as computed.
-fn write_row(batch: &mut Batch, seq: &mut Sequence, number: u32, len: u32) -> FlightRow {
+fn write_row(batch: &mut Batch, seq: &mut Sequence, row: &Planned) -> FlightRow {
+    let &Planned { sequence, len, drafts } = row;
     for (index, page) in seq.table.iter().enumerate().skip(seq.granted as usize) {
         let (index, page) = (index as u32, page.number());
         batch.grants.push(PageGrant { slot: seq.slot, index, page });
@@ -266,11 +277,17 @@ fn write_row(batch: &mut Batch, seq: &mut Sequence, number: u32, len: u32) -> Fl
         let tokens = &seq.tokens[first as usize..(first + len) as usize];
         batch.tokens.extend_from_slice(tokens);
     }
-    batch.rows.push(Row { slot: seq.slot, first, len, tokens_at, late, logits });
+    if let Some(lookup) = seq.lookup.as_ref().filter(|_| drafts > 0) {
+        let guesses = lookup.guesses(&seq.tokens, drafts as usize);
+        batch.tokens.extend(guesses.map(|(token, _)| token));
+    }
     seq.computed += len;
     seq.pending += u8::from(samples);
+    seq.drafting = drafts > 0;
     seq.flights += 1;
-    FlightRow { sequence: number, first, len, samples }
+    let len = len + drafts;
+    batch.rows.push(Row { slot: seq.slot, first, len, tokens_at, late, drafts, logits });
+    FlightRow { sequence, first, len, drafts, samples }
 }
 
 /// A cut row ends where a page ends when that costs little: later rows then start on a page.

@@ -4,6 +4,7 @@
 //! known plus the one that a step in flight will draw. A sequence far behind takes large rows, one
 //! that has caught up takes rows of one, and the planner treats them alike.
 
+use crate::lookup::Lookup;
 use crate::pages::Page;
 use crate::prefix::Tip;
 use crate::types::{PAGE_TOKENS, RequestId, Token};
@@ -54,8 +55,10 @@ pub(crate) struct Sequence {
     pub(crate) running_at: u32,
     /// Steps in flight that have a row of it.
     pub(crate) flights: u8,
-    /// Tokens that steps in flight will draw for it.
+    /// Tokens that steps in flight will draw for it, drafts not counted.
     pub(crate) pending: u8,
+    /// The step in flight has drafts of it: how many tokens that draws is not known.
+    pub(crate) drafting: bool,
     /// Times in a row that it failed alone or with the device.
     pub(crate) faults: u32,
     /// Prompt, then made tokens. Empty until first admitted, where nothing was made before.
@@ -69,7 +72,7 @@ pub(crate) struct Sequence {
     pub(crate) stop_from: u32,
     pub(crate) adapter: u32,
     pub(crate) stop_tokens: Box<[Token]>,
-    /// Positions computed, steps in flight included.
+    /// Positions computed, steps in flight included. Drafts count when they were drawn.
     pub(crate) computed: u32,
     /// Positions computed by steps collected.
     pub(crate) settled: u32,
@@ -80,6 +83,8 @@ pub(crate) struct Sequence {
     pub(crate) tip: Option<Tip>,
     /// Pages at the start of `table` that are registered, by itself or by others.
     pub(crate) registered: u32,
+    /// Where its drafts come from; `None` until it first runs, and where nobody drafts.
+    pub(crate) lookup: Option<Lookup>,
 }
 
 impl Sequence {
@@ -88,11 +93,11 @@ impl Sequence {
         self.tokens.len() as u32 + u32::from(self.pending)
     }
 
-    /// Positions that could be computed now. 0 when the sequence is over or leaves, or when the
-    /// token in flight provably is its last.
+    /// Positions that could be computed now. 0 when the sequence is over or leaves, when the token
+    /// in flight provably is its last, or when it is not known how many are.
     pub(crate) fn behind(&self) -> u32 {
         let last_in_flight = self.pending > 0 && self.expected() >= self.limit;
-        if self.ended || self.leaving || last_in_flight {
+        if self.ended || self.leaving || self.drafting || last_in_flight {
             return 0;
         }
         self.expected() - self.computed

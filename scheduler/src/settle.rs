@@ -26,25 +26,28 @@ impl Core {
         }
         // Rows that failed have no sample; their requests end below, with their rows landed.
         let failed = std::mem::take(&mut made.failed);
-        let mut samples = made.samples.drain(..);
+        let mut samples = made.samples.drain(..).peekable();
         for row in &flight.rows {
             let slot = self.sequences[row.sequence].slot;
-            let failure = failed.iter().find(|(failed, _)| *failed == slot);
-            let sample = if row.samples && failure.is_none() { samples.next() } else { None };
-            assert!(!row.samples || failure.is_some() || sample.is_some(), "a sample is missing");
-            if let Some((_, why)) = failure {
+            if let Some((_, why)) = failed.iter().find(|(failed, _)| *failed == slot) {
                 self.land_failed(row, why, out);
-            } else {
-                self.land(row, sample, out);
+                continue;
             }
+            let drawn = std::iter::from_fn(|| samples.next_if(|sample| sample.slot == slot));
+            self.land(row, drawn.fuse(), out);
         }
         assert!(samples.next().is_none(), "more samples than rows that sample");
         drop(samples);
         self.spare.push(flight);
     }
 
-    /// A row came back.
-    fn land(&mut self, row: &FlightRow, sample: Option<Sample>, out: &mut Vec<Event>) {
+    /// A row came back, with the tokens drawn for it.
+    fn land(
+        &mut self,
+        row: &FlightRow,
+        mut drawn: impl Iterator<Item = Sample>,
+        out: &mut Vec<Event>,
+    ) {
         let number = row.sequence;
         if self.sequences[number].suspect {
             self.trust(number);
@@ -52,27 +55,46 @@ impl Core {
         let seq = &mut self.sequences[number];
         seq.flights -= 1;
         seq.pending -= u8::from(row.samples);
+        seq.drafting &= row.drafts == 0;
         if seq.ended {
+            drawn.for_each(drop);
             self.release(number, out);
             return;
         }
-        seq.settled = row.first + row.len;
-        if seq.settled / PAGE_TOKENS as u32 > seq.registered && seq.tip.is_some() {
-            self.register(number);
-        }
+        seq.settled = row.first + row.len - row.drafts;
+        self.register_full(number);
         let seq = &self.sequences[number];
         if seq.leads && seq.settled >= seq.prompt_len {
             self.hand_over(number);
         }
-        if let Some(sample) = sample {
-            self.take_token(number, sample, out);
-        } else if self.sequences[number].leaving {
+        self.look_up(number);
+        let mut goes_on = true;
+        if row.samples {
+            let first = drawn.next().expect("a sample is missing");
+            goes_on = self.take_token(number, first, out);
+            self.counters.tokens_drafted += u64::from(row.drafts);
+            for (accepted, sample) in (1..).zip(drawn) {
+                assert!(goes_on && accepted <= row.drafts, "drawn behind an end or the drafts");
+                goes_on = self.take_next(number, sample, out);
+            }
+        }
+        if goes_on && self.sequences[number].leaving {
             self.leave(number);
         }
     }
 
-    /// A token was drawn for a sequence.
-    fn take_token(&mut self, number: u32, sample: Sample, out: &mut Vec<Event>) {
+    /// A token was drawn behind a draft that had been drawn: what was computed of that one counts.
+    fn take_next(&mut self, number: u32, sample: Sample, out: &mut Vec<Event>) -> bool {
+        let seq = &mut self.sequences[number];
+        seq.computed += 1;
+        seq.settled += 1;
+        self.counters.tokens_accepted += 1;
+        self.register_full(number);
+        self.take_token(number, sample, out)
+    }
+
+    /// A token was drawn for a sequence. False: it was its last.
+    fn take_token(&mut self, number: u32, sample: Sample, out: &mut Vec<Event>) -> bool {
         let Sample { slot, token, logprobs, forced } = sample;
         let seq = &mut self.sequences[number];
         assert_eq!(slot, seq.slot, "samples come in the order of rows");
@@ -81,9 +103,7 @@ impl Core {
         for token in forced {
             goes_on = goes_on && self.add_token(number, token, None, out);
         }
-        if goes_on && self.sequences[number].leaving {
-            self.leave(number);
-        }
+        goes_on
     }
 
     /// A token joins a sequence. False: it was its last.
@@ -106,6 +126,8 @@ impl Core {
         let reason = self.natural_end(number);
         if let Some(reason) = reason {
             self.end_choice(number, reason, out);
+        } else {
+            self.look_up(number);
         }
         reason.is_none()
     }
@@ -138,11 +160,20 @@ impl Core {
         let seq = &mut self.sequences[row.sequence];
         seq.flights -= 1;
         seq.pending -= u8::from(row.samples);
+        seq.drafting &= row.drafts == 0;
         if seq.ended {
             self.release(row.sequence, out);
         } else {
             let request = seq.request;
             self.refuse(request, Refusal::Engine(why.to_owned()), out);
+        }
+    }
+
+    /// Makes pages of a sequence findable that have become full.
+    fn register_full(&mut self, number: u32) {
+        let seq = &self.sequences[number];
+        if seq.settled / PAGE_TOKENS as u32 > seq.registered && seq.tip.is_some() {
+            self.register(number);
         }
     }
 
@@ -196,11 +227,12 @@ impl Core {
         for row in &flight.rows {
             let account = self.sequences[row.sequence].account;
             self.line.charge(account, per_token.saturating_mul(u64::from(row.len)));
-            let counter = match row.len {
+            let known = row.len - row.drafts;
+            let counter = match known {
                 1 => &mut self.counters.tokens_decode,
                 _ => &mut self.counters.tokens_prefill,
             };
-            *counter += u64::from(row.len);
+            *counter += u64::from(known);
         }
     }
 }

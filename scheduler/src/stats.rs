@@ -10,6 +10,8 @@ pub struct CostCoefficients {
     pub step_us: f64,
     /// Per prompt token.
     pub prefill_token_us: f64,
+    /// Per draft.
+    pub draft_us: f64,
     /// Per row.
     pub row_us: f64,
     /// Per thousand positions of context that the rows attend to.
@@ -47,10 +49,14 @@ pub struct Stats {
     pub steps: u64,
     /// Counter: steps that failed.
     pub step_faults: u64,
-    /// Counter: positions computed in rows of several.
+    /// Counter: positions computed in rows of several known tokens.
     pub tokens_prefill: u64,
-    /// Counter: positions computed in rows of one.
+    /// Counter: positions computed in rows of one known token.
     pub tokens_decode: u64,
+    /// Counter: positions computed for drafts.
+    pub tokens_drafted: u64,
+    /// Counter: of these, drawn.
+    pub tokens_accepted: u64,
     /// Counter: time the device worked.
     pub device_us: Micros,
     /// Gauge: prompt tokens that the last step was allowed.

@@ -41,8 +41,9 @@ impl<E: Engine> Scheduler<E> {
     /// # Panics
     /// The configuration contradicts itself, or the engine's depth is neither 1 nor 2.
     #[must_use]
-    pub fn new(engine: E, config: Config) -> Self {
+    pub fn new(engine: E, mut config: Config) -> Self {
         assert!((1..=2).contains(&engine.depth()), "depth {}", engine.depth());
+        config.drafts_max = config.drafts_max.min(engine.drafts_max());
         Self { engine, core: Core::new(config), made: StepOutput::default(), stalls: 0 }
     }
 

@@ -59,6 +59,8 @@ fn many_seeds() {
         ("invalid", SEEDS / 2),
         ("resumed", SEEDS),
         ("page changes", 20 * SEEDS),
+        ("accepted", 10 * SEEDS),
+        ("refused", 10 * SEEDS),
     ] {
         assert!(met(what) >= least, "{what}: met {} times, not {least}", met(what));
     }
@@ -75,6 +77,9 @@ fn count(seen: &mut BTreeMap<&'static str, u64>, report: &Report) {
         ("steps", stats.steps),
         ("resumed", report.resumed),
         ("page changes", report.page_changes),
+        ("drafted", stats.tokens_drafted),
+        ("accepted", stats.tokens_accepted),
+        ("refused", stats.tokens_drafted - stats.tokens_accepted),
     ];
     for (what, times) in counts.into_iter().chain(report.ends.iter().map(|(k, n)| (*k, *n))) {
         *seen.entry(what).or_default() += times;
@@ -98,12 +103,16 @@ fn defects_are_found() {
         Sabotage::Engine(Defect::SkipWrite),
         Sabotage::Engine(Defect::WrongToken),
         Sabotage::Engine(Defect::CorruptPage),
+        Sabotage::Engine(Defect::TakeDraft),
         Sabotage::DropEvent,
         Sabotage::RepeatEvent,
         Sabotage::SwapEvents,
     ] {
         let (mut acted, mut found) = (0, 0);
-        for seed in 0..40 {
+        for seed in 0..400 {
+            if acted == 40 {
+                break;
+            }
             match run_caught(seed, Some(sabotage)) {
                 Ok(report) => acted += u64::from(report.sabotages > 0),
                 Err(_) => {

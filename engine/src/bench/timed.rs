@@ -54,6 +54,10 @@ impl<C: Compute> Engine for Timed<'_, C> {
         self.runner.depth()
     }
 
+    fn drafts_max(&self) -> u32 {
+        self.runner.drafts_max()
+    }
+
     fn launch(&mut self, batch: &Batch) {
         let attended = batch.rows.iter().map(|row| (row.first + row.len) as usize).sum();
         let started = Instant::now();

@@ -3,15 +3,18 @@
 //! is what is handed to them and what becomes of it.
 //!
 //! A state belongs to one sequence and is either here or with a worker, so nobody waits for a
-//! lock. Buffers are claimed when a sequence starts and go along with its state. It must not know
-//! what a grammar says, nor whether its token was drawn on a device or before a preemption.
+//! lock. Buffers go along with its state and are kept. It must not know what a grammar says, nor
+//! whether its token was drawn on a device or before a preemption.
+//!
+//! Behind drafts a worker walks ahead of the state: each draw of a chain has the mask that it would
+//! have alone, and a chain ends where the grammar refuses a draft, or forces what follows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernels::SampleRow;
-use scheduler::types::{RowStart, Token};
-use text::grammar::{Allowed, Grammar, GrammarFault};
+use scheduler::types::{RowStart, Sample, Token};
+use text::grammar::{Grammar, GrammarFault};
 
 mod pool;
 
@@ -36,8 +39,13 @@ pub(super) struct Masks {
 struct Held {
     /// Tells it from the one that had the slot before: a worker may still have that one's state.
     life: u64,
-    /// Its state and the mask of its next token; `None` while a worker has them.
+    /// Its state and the masks of its next tokens; `None` while a worker has them.
     work: Option<Box<Work>>,
+    /// What was drawn last has not gone to a worker: it goes with the next launch, which says
+    /// which drafts come behind it.
+    stale: bool,
+    /// A draw was launched that needs a token of the step before it.
+    awaited: bool,
     stop_tokens: Vec<Token>,
     /// Length from which a stop token ends it.
     stop_from: u32,
@@ -91,6 +99,8 @@ impl Masks {
         self.held[*slot as usize] = Some(Held {
             life: self.lives,
             work,
+            stale: false,
+            awaited: false,
             stop_tokens: stop_tokens.clone(),
             stop_from: *stop_from,
             over: false,
@@ -107,54 +117,104 @@ impl Masks {
         self.held[slot as usize].as_ref().is_some_and(|held| !held.over)
     }
 
-    /// The token that a slot drew; `None` when it failed. A stop token ends it at any length:
-    /// before its time it is drawn only when the grammar leaves nothing else. Returns the tokens
-    /// that must follow.
-    pub(super) fn drew(&mut self, slot: u32, token: Option<Token>) -> Vec<Token> {
-        let Some(held) = &mut self.held[slot as usize] else { return Vec::new() };
-        let ends = |token| held.stop_tokens.contains(&token);
-        let Some(token) = token.filter(|token| !held.over && !ends(*token)) else {
-            held.over = true;
-            return Vec::new();
+    /// A slot draws in the step that is launched, with these drafts behind its known token, or,
+    /// `late`, behind a token that is still on the device.
+    pub(super) fn draws(&mut self, slot: u32, drafts: &[Token], late: bool) {
+        let Some(held) = self.held[slot as usize].as_mut().filter(|held| !held.over) else {
+            return;
         };
-        let mut work = held.work.take().expect("a state whose mask was drawn under");
-        work.tokens.push(token);
-        // Its mask allowed the first of them alone.
-        let follow = work.forced.get(1..).unwrap_or_default().to_vec();
-        work.tokens.extend(&follow);
-        self.send(work);
-        follow
+        held.awaited = late;
+        if std::mem::take(&mut held.stale) {
+            let mut work = held.work.take().expect("a state that was drawn from");
+            work.drafts.clear();
+            work.drafts.extend_from_slice(drafts);
+            self.send(work);
+        }
     }
 
-    /// Gives each of these draws its mask, and waits for those that are not made yet. Slots whose
-    /// sequence cannot go on are added to `failed`.
-    pub(super) fn fill(&mut self, rows: &mut [SampleRow], failed: &mut Vec<(u32, String)>) {
+    /// The tokens that a slot drew; none when it failed. A stop token ends it at any length: before
+    /// its time it is drawn only when the grammar leaves nothing else. The last of them gets the
+    /// tokens that must follow it.
+    pub(super) fn drew(&mut self, slot: u32, drawn: &mut [Sample]) {
+        let Some(held) = &mut self.held[slot as usize] else { return };
+        let ends = |sample: &Sample| held.stop_tokens.contains(&sample.token);
+        let depth = drawn.len();
+        let Some(last) = drawn.last_mut().filter(|last| !held.over && !ends(last)) else {
+            held.over = true;
+            return;
+        };
+        let mut work = held.work.take().expect("a state whose mask was drawn under");
+        // Drawn in the last row of the chain, whose mask allowed the first of them alone.
+        if work.allowed.len() == depth {
+            last.forced.extend(work.forced.iter().skip(1));
+        }
+        work.tokens.extend(drawn.iter().map(|sample| sample.token));
+        work.tokens.extend(drawn.iter().flat_map(|sample| &sample.forced));
+        work.drafts.clear();
+        if std::mem::take(&mut held.awaited) {
+            self.send(work);
+        } else {
+            (held.work, held.stale) = (Some(work), true);
+        }
+    }
+
+    /// Gives each of these draws its mask, and waits for those that are not made yet. Rows behind a
+    /// draft that cannot be drawn are taken out, here and in `at`, which says the same of each row.
+    /// Slots whose sequence cannot go on are added to `failed`.
+    pub(super) fn fill(
+        &mut self,
+        rows: &mut Vec<SampleRow>,
+        at: &mut Vec<u32>,
+        failed: &mut Vec<(u32, String)>,
+    ) {
         self.step.clear();
-        for row in rows {
-            let SampleRow { slot, position, .. } = *row;
-            if !self.holds(slot) {
+        let (mut kept, mut depth, mut follows, mut cut) = (0, 0, false, false);
+        for i in 0..rows.len() {
+            let mut row = rows[i];
+            depth = if follows { depth + 1 } else { 0 };
+            follows = row.draft.is_some();
+            cut &= depth > 0;
+            if cut {
                 continue;
             }
-            self.wait(slot);
-            let held = self.held[slot as usize].as_mut().expect("a slot that is held");
-            let work = held.work.as_deref().expect("it was waited for");
-            // The sampler knows of no stop tokens here: they may be all that a grammar leaves.
-            let early = position < held.stop_from;
-            let banned = if early { held.stop_tokens.as_slice() } else { &[] };
-            match &work.allowed {
-                Ok(_) if !work.forced.is_empty() => {
-                    row.mask = Some(only(&mut self.step, self.words, work.forced[0]));
-                }
-                Ok(allowed) => {
-                    let mask = (*allowed == Allowed::Only).then_some(work.mask.as_slice());
-                    row.mask = append(&mut self.step, self.words, mask, banned);
-                }
-                Err(GrammarFault(why)) => {
-                    failed.push((slot, why.clone()));
-                    held.over = true;
-                }
+            if self.holds(row.slot) {
+                self.wait(row.slot);
+                let draws = self.draws_known(row.slot, failed);
+                row.draft = row.draft.filter(|_| depth + 1 < draws);
+                row.mask = self.mask(row.slot, row.position, depth);
+                cut = follows && row.draft.is_none();
             }
+            (rows[kept], at[kept]) = (row, at[i]);
+            kept += 1;
         }
+        rows.truncate(kept);
+        at.truncate(kept);
+    }
+
+    /// Draws of a slot whose masks are made; 0 when it cannot go on.
+    fn draws_known(&mut self, slot: u32, failed: &mut Vec<(u32, String)>) -> usize {
+        let held = self.held[slot as usize].as_mut().expect("a slot that is held");
+        let work = held.work.as_deref().expect("it was waited for");
+        if let Some(GrammarFault(why)) = &work.fault {
+            failed.push((slot, why.clone()));
+            held.over = true;
+            return 0;
+        }
+        work.allowed.len()
+    }
+
+    /// Appends the mask of a draw to those of the step, and says which it is.
+    fn mask(&mut self, slot: u32, position: u32, depth: usize) -> Option<u32> {
+        let held = self.held[slot as usize].as_ref().filter(|held| !held.over)?;
+        let work = held.work.as_deref().expect("it was waited for");
+        if depth + 1 == work.allowed.len()
+            && let Some(&forced) = work.forced.first()
+        {
+            return Some(only(&mut self.step, self.words, forced));
+        }
+        // The sampler knows of no stop tokens here: they may be all that a grammar leaves.
+        let banned = if position < held.stop_from { held.stop_tokens.as_slice() } else { &[] };
+        append(&mut self.step, self.words, work.mask(depth), banned)
     }
 
     /// Masks of the last [`Masks::fill`].

@@ -1,8 +1,8 @@
 //! What a device drew, put into the scheduler's words: samples in the batch's order, prompt
 //! log-probabilities gathered per slot, rows without usable numbers reported as failed.
 
-use kernels::Drawn;
 use kernels::compute::Scored;
+use kernels::{Drawn, chains};
 use scheduler::types::{Logprobs, PromptLogprobs, Sample, StepOutput};
 
 use super::Asked;
@@ -17,20 +17,30 @@ pub(super) fn fill(asked: &mut Asked, drawn: &mut Drawn, out: &mut StepOutput) {
     prompt_logprobs.clear();
     failed.clear();
     failed.append(&mut asked.failed);
-    assert_eq!(drawn.tokens.len(), asked.samples.len(), "tokens drawn");
     let mut scored = drawn.logprobs.iter_mut();
-    for (row, &(slot, token)) in asked.samples.iter().zip(&drawn.tokens) {
-        assert_eq!(slot, row.slot, "tokens drawn out of order");
-        // Asked for is reported, even where no token was drawn and the numbers mean nothing.
-        let scores = row.logprobs.map(|_| scored.next().expect("a score for every row that asked"));
-        match token {
-            Some(token) => {
-                let logprobs = scores.map(|scored| Box::new(logprobs(scored)));
-                samples.push(Sample { slot, token, logprobs, forced: Vec::new() });
+    let mut tokens = drawn.tokens.iter();
+    for chain in chains(&asked.samples) {
+        for (ahead, row) in chain.iter().enumerate() {
+            let &(slot, token) = tokens.next().expect("a draw for every row that could draw");
+            assert_eq!(slot, row.slot, "tokens drawn out of order");
+            // Asked for is reported, even where no token was drawn and the numbers mean nothing.
+            let scores =
+                row.logprobs.map(|_| scored.next().expect("a score for every row that asked"));
+            match token {
+                Some(token) => {
+                    let logprobs = scores.map(|scored| Box::new(logprobs(scored)));
+                    samples.push(Sample { slot, token, logprobs, forced: Vec::new() });
+                }
+                // Behind a draft that was drawn it is for the next step to say so.
+                None if ahead > 0 => {}
+                None => fail(failed, slot, NOTHING_DRAWN),
             }
-            None => fail(failed, slot, NOTHING_DRAWN),
+            if token.is_none() || token != row.draft {
+                break;
+            }
         }
     }
+    assert!(tokens.next().is_none(), "drawn behind a draft that was not");
     for row in &asked.scores {
         let scored = scored.next().expect("a score for every prompt token asked for");
         assert_eq!((scored.slot, scored.position), (row.slot, row.position), "scores out of order");

@@ -33,6 +33,7 @@ pub(crate) fn draw(
             len: (next - computed) as u32,
             tokens_at: 0,
             late: false,
+            drafts: 0,
             logits: if next == known.len() { Logits::Sample } else { Logits::No },
         }];
         batch.tokens = known[computed..next].to_vec();

@@ -103,7 +103,7 @@ impl Compute for Fake {
     type LowRank = Shape;
 
     fn drafts_max(&self) -> usize {
-        0
+        15
     }
 
     fn describe(&self) -> String {
@@ -341,7 +341,13 @@ impl Compute for Fake {
         let words = kernels::mask_words(logits.1);
         assert!(masks.len().is_multiple_of(words), "masks of {words} words");
         let mut script = self.script.borrow_mut();
+        let (mut follows, mut over) = (false, false);
         for row in rows {
+            over &= follows;
+            follows = row.draft.is_some();
+            if over {
+                continue;
+            }
             let masked = row.mask.is_none_or(|mask| (mask as usize) < masks.len() / words);
             assert!(masked, "no such mask: {row:?}");
             let first = drawn_at(row.slot, row.position);
@@ -352,7 +358,9 @@ impl Compute for Fake {
             };
             let token = (0..vocab).map(|i| (first + i) % vocab).find(allowed);
             let broken = script.broken.contains(&row.slot);
-            self.current.tokens.push((row.slot, token.filter(|_| !broken)));
+            let token = token.filter(|_| !broken);
+            self.current.tokens.push((row.slot, token));
+            over = token != row.draft;
             if let Some(top) = row.logprobs {
                 self.current.logprobs.push(scored(row.slot, row.position, first, top));
             }

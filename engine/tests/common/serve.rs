@@ -9,9 +9,10 @@ use engine::start::{cpu_config, load, scheduler_config, start_cpu};
 use kernels::Compute;
 use kernels::cpu::Cpu;
 use scheduler::types::{
-    Command, Event, Finish, Logprobs, Refusal, Request, RequestId, Token, Usage,
+    Batch, Command, Engine, Event, Fault, Finish, Logprobs, Refusal, Request, RequestId,
+    StepOutput, Token, Usage,
 };
-use scheduler::{Config, Progress, Scheduler};
+use scheduler::{Config, DRAFTS_MAX, Progress, Scheduler, Stats};
 
 use super::{Size, plan};
 
@@ -43,8 +44,32 @@ pub(crate) struct Choice {
     pub(crate) finish: Option<Finish>,
 }
 
+/// A runner whose steps all take the same time: that of a shared machine must not decide what a
+/// test's steps hold.
+struct Steady<C: Compute>(Runner<C>);
+
+impl<C: Compute> Engine for Steady<C> {
+    fn depth(&self) -> usize {
+        self.0.depth()
+    }
+
+    fn drafts_max(&self) -> u32 {
+        self.0.drafts_max()
+    }
+
+    fn launch(&mut self, batch: &Batch) {
+        self.0.launch(batch);
+    }
+
+    fn collect(&mut self, out: &mut StepOutput) -> Result<(), Fault> {
+        self.0.collect(out)?;
+        out.elapsed_us = 1000;
+        Ok(())
+    }
+}
+
 pub(crate) struct Serve<C: Compute = Cpu> {
-    scheduler: Scheduler<Runner<C>>,
+    scheduler: Scheduler<Steady<C>>,
     now: u64,
     /// Ticks so far.
     pub(crate) steps: u64,
@@ -71,14 +96,23 @@ impl Serve {
 impl<C: Compute> Serve<C> {
     /// A runner of any device.
     pub(crate) fn over(runner: Runner<C>, plan: &Plan) -> Self {
-        // Times of a shared machine must not decide what a test's steps hold.
-        let config = Config { target_itl_us: 0, ..scheduler_config(plan) };
-        Self { scheduler: Scheduler::new(runner, config), now: 0, steps: 0 }
+        Self::drafting(runner, plan, DRAFTS_MAX)
+    }
+
+    /// As [`Serve::over`], with so many drafts in a row at most.
+    pub(crate) fn drafting(runner: Runner<C>, plan: &Plan, drafts_max: u32) -> Self {
+        let config = Config { target_itl_us: 0, drafts_max, ..scheduler_config(plan) };
+        Self { scheduler: Scheduler::new(Steady(runner), config), now: 0, steps: 0 }
     }
 
     /// The engine, between two runs.
     pub(crate) fn engine(&mut self) -> &mut Runner<C> {
-        self.scheduler.engine_mut()
+        &mut self.scheduler.engine_mut().0
+    }
+
+    /// What the scheduler counted.
+    pub(crate) fn stats(&self) -> Stats {
+        self.scheduler.stats()
     }
 
     /// Runs requests that come all at once, and gives their answers in the same order.

@@ -178,6 +178,10 @@ impl Engine for Speaker {
         1
     }
 
+    fn drafts_max(&self) -> u32 {
+        0
+    }
+
     fn launch(&mut self, batch: &Batch) {
         if !batch.starts.is_empty() {
             *self.launched.lock().expect("the time") = Some(Instant::now());

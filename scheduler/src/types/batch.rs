@@ -43,7 +43,7 @@ pub struct PageGrant {
 pub enum Logits {
     /// None: more of the prompt follows.
     No,
-    /// The last position: a token is drawn from it.
+    /// The last position that is no draft, and the drafts': tokens are drawn from them.
     Sample,
     /// Prompt log-probabilities of every position of this row that predicts a prompt token, with
     /// this many alternatives; `sample` also draws a token from the last position.
@@ -56,6 +56,11 @@ pub enum Logits {
 }
 
 /// One sequence's part in a step: positions `first .. first + len`.
+///
+/// The last `drafts` of its input tokens are drafts: guesses of what would be drawn one step at a
+/// time. The engine draws behind the last known token, exactly as it would without drafts; while
+/// it drew the draft that follows, it draws behind that one too, as if the step before had drawn
+/// it. What it computed of drafts that were not drawn counts for nothing and is computed again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// The row's slot.
@@ -69,6 +74,9 @@ pub struct Row {
     /// The single input token was not known when this was planned: it is the one that this slot
     /// samples in the step before, and lies in the engine already. `tokens` holds 0 in its place.
     pub late: bool,
+    /// How many of `len` are drafts: at most [`Engine::drafts_max`], and 0 unless `logits` is
+    /// [`Logits::Sample`].
+    pub drafts: u32,
     /// Which positions need logits.
     pub logits: Logits,
 }
@@ -112,7 +120,7 @@ pub struct Sample {
     /// When asked for.
     pub logprobs: Option<Box<Logprobs>>,
     /// Tokens that must follow it: they join the sequence as if they had been drawn. Only of an
-    /// engine with one step in flight.
+    /// engine with one step in flight, and only behind the last token drawn for its row.
     pub forced: Vec<Token>,
 }
 
@@ -132,7 +140,8 @@ pub struct StepOutput {
     pub step: u64,
     /// Time the device worked on it, for the cost model.
     pub elapsed_us: u64,
-    /// One per row that samples, in the batch's order.
+    /// In the batch's order: one for a row that samples, and one more for each of its drafts that
+    /// was drawn. Where nothing can be drawn behind such a draft, that one is missing.
     pub samples: Vec<Sample>,
     /// Per slot that asked.
     pub prompt_logprobs: Vec<(u32, PromptLogprobs)>,
@@ -157,6 +166,9 @@ pub enum Fault {
 pub trait Engine {
     /// Steps that may be in flight: 1 (launch, collect) or 2 (launch the next, collect the last).
     fn depth(&self) -> usize;
+
+    /// Drafts that a row may carry; 0: it takes none.
+    fn drafts_max(&self) -> u32;
 
     /// Starts a step. Failures are reported by `collect`.
     fn launch(&mut self, batch: &Batch);

@@ -44,6 +44,8 @@ pub enum Defect {
     WrongToken,
     /// A page is overwritten behind the scheduler's back.
     CorruptPage,
+    /// A draft is taken for drawn that is not.
+    TakeDraft,
 }
 
 #[derive(Debug, Clone)]
@@ -60,6 +62,20 @@ struct Slot {
     sound: bool,
     /// A row of it failed alone: so will all others.
     failed: bool,
+}
+
+impl Slot {
+    /// The token that is drawn behind those known.
+    fn next(&self) -> Token {
+        let early = self.tokens.len() < self.start.stop_from as usize;
+        let banned = if early { &self.start.stop_tokens[..] } else { &[] };
+        model::draw(self.chain[self.tokens.len()], self.start.sampling.seed, banned)
+    }
+
+    fn push(&mut self, token: Token) {
+        self.chain.push(model::extend(self.chain[self.tokens.len()], token));
+        self.tokens.push(token);
+    }
 }
 
 struct Pending {
@@ -202,20 +218,26 @@ impl FakeEngine {
 
     /// Checks a row's inputs. False when it cannot be executed.
     fn check_row(&mut self, row: &Row, batch: &Batch) -> bool {
-        let Row { slot, first, len, tokens_at, late, .. } = *row;
+        let Row { slot, first, len, tokens_at, late, drafts, logits } = *row;
         let Some(state) = self.slots[slot as usize].as_ref().filter(|s| s.sound) else {
             return self.check(false, || format!("row in a slot not started: {row:?}"));
         };
         let (first, end) = (first as usize, (first + len) as usize);
-        if len == 0 || end > state.tokens.len() || end > state.table.len() * PAGE_TOKENS {
+        let known = end.saturating_sub(drafts as usize);
+        let beyond = known > state.tokens.len() || end > state.table.len() * PAGE_TOKENS;
+        if known <= first || beyond {
             return self.check(false, || format!("row beyond tokens or pages: {row:?}"));
         }
-        let given = &batch.tokens[tokens_at as usize..][..len as usize];
+        let drafted = drafts <= self.drafts_max() && logits == Logits::Sample && !late;
+        if drafts > 0 && !(drafted && known == state.tokens.len()) {
+            return self.check(false, || format!("drafts not behind the last token: {row:?}"));
+        }
+        let given = &batch.tokens[tokens_at as usize..][..known - first];
         let fits = if late {
             let last = first + 1 == state.tokens.len() && state.drawn_in + 1 == self.steps;
             last && given == [0] && !self.in_flight.is_empty()
         } else {
-            given == &state.tokens[first..end]
+            given == &state.tokens[first..known]
         };
         let held = |i: usize| self.pages[state.table[i / PAGE_TOKENS] as usize][i % PAGE_TOKENS];
         let stale = (0..first).find(|&i| held(i) != state.chain[i + 1]);
@@ -228,17 +250,22 @@ impl FakeEngine {
             && self.check(shared.is_none(), || format!("page {shared:?} is shared: {row:?}"))
     }
 
-    /// Computes a row: writes its positions, draws its token.
-    fn execute(&mut self, row: &Row, output: &mut StepOutput) {
+    /// Computes a row: writes its positions, draws its tokens.
+    fn execute(&mut self, row: &Row, batch: &Batch, output: &mut StepOutput) {
         let skip = self.act(Defect::SkipWrite, 20);
-        let wrong = self.act(Defect::WrongToken, 20);
         let fails = self.random.permille(self.faults.row);
-        let forces = self.faults.forced > 0 && self.random.permille(self.faults.forced);
         let slot = self.slots[row.slot as usize].as_mut().expect("checked");
         let (first, end) = (row.first as usize, (row.first + row.len) as usize);
+        let known = end - row.drafts as usize;
+        let drafts = &batch.tokens[row.tokens_at as usize..][known - first..end - first];
+        let mut ahead = slot.chain[known];
         for i in (first..end).filter(|_| !skip) {
+            if i >= known {
+                ahead = model::extend(ahead, drafts[i - known]);
+            }
             let page = slot.table[i / PAGE_TOKENS] as usize;
-            self.pages[page][i % PAGE_TOKENS] = slot.chain[i + 1];
+            let chain = if i < known { slot.chain[i + 1] } else { ahead };
+            self.pages[page][i % PAGE_TOKENS] = chain;
         }
         if fails {
             self.faults_injected += 1;
@@ -258,37 +285,59 @@ impl FakeEngine {
                 sample
             }
         };
-        if !sample {
-            return;
+        if sample {
+            let knew_all = known == slot.tokens.len();
+            self.draw(row.slot, drafts, output);
+            self.check(knew_all, || format!("draws behind a known token: {row:?}"));
         }
-        let stops = &slot.start.stop_tokens[..];
-        let banned = if end < slot.start.stop_from as usize { stops } else { &[] };
-        let mut token = model::draw(slot.chain[end], slot.start.sampling.seed, banned);
-        if wrong {
-            token = (token + 1) % model::VOCABULARY as Token;
-        }
-        let chain = model::extend(slot.chain[end], token);
-        let logprobs =
-            slot.start.sampling.logprobs.map(|top| Box::new(model::logprobs(chain, top)));
-        let knew_all = end == slot.tokens.len();
-        slot.tokens.push(token);
-        slot.chain.push(chain);
-        slot.drawn_in = self.steps;
-        let mut forced = Vec::new();
-        // As under a grammar: some of what would be drawn next must be, and comes along.
-        if self.depth == 1 && slot.start.sampling.logprobs.is_none() && forces {
-            for _ in 0..self.random.between(1, 40) {
-                let at = slot.tokens.len();
-                let banned = if at < slot.start.stop_from as usize { stops } else { &[] };
-                let chain = slot.chain[at];
-                let token = model::draw(chain, slot.start.sampling.seed, banned);
-                slot.chain.push(model::extend(chain, token));
-                slot.tokens.push(token);
-                forced.push(token);
+    }
+
+    /// Draws behind a slot's tokens, and behind each draft that was drawn.
+    fn draw(&mut self, number: u32, drafts: &[Token], output: &mut StepOutput) {
+        for ahead in 0..=drafts.len() {
+            // As where a draft's logits are no numbers: the next step says so.
+            if ahead > 0 && self.random.permille(20) {
+                break;
+            }
+            let wrong = self.act(Defect::WrongToken, 20);
+            let mut token = self.slots[number as usize].as_ref().expect("checked").next();
+            if wrong {
+                token = (token + 1) % model::VOCABULARY as Token;
+            }
+            if let Some(&draft) = drafts.get(ahead)
+                && draft != token
+                && self.act(Defect::TakeDraft, 500)
+            {
+                token = draft;
+            }
+            let slot = self.slots[number as usize].as_mut().expect("checked");
+            slot.push(token);
+            slot.drawn_in = self.steps;
+            let chain = *slot.chain.last().expect("a root");
+            let logprobs =
+                slot.start.sampling.logprobs.map(|top| Box::new(model::logprobs(chain, top)));
+            output.samples.push(Sample { slot: number, token, logprobs, forced: Vec::new() });
+            if drafts.get(ahead) != Some(&token) {
+                break;
             }
         }
-        output.samples.push(Sample { slot: row.slot, token, logprobs, forced });
-        self.check(knew_all, || format!("draws behind a known token: {row:?}"));
+        self.force(number, output);
+    }
+
+    /// As under a grammar: some of what would be drawn next must be, and comes along.
+    fn force(&mut self, number: u32, output: &mut StepOutput) {
+        let forces = self.faults.forced > 0 && self.random.permille(self.faults.forced);
+        let count = self.random.between(1, 40);
+        let slot = self.slots[number as usize].as_mut().expect("checked");
+        if self.depth > 1 || slot.start.sampling.logprobs.is_some() || !forces {
+            return;
+        }
+        let sample = output.samples.last_mut().expect("drawn before");
+        for _ in 0..count {
+            let token = slot.next();
+            slot.push(token);
+            sample.forced.push(token);
+        }
     }
 
     /// The step fails: what its rows would have written is garbage now.
@@ -329,11 +378,14 @@ impl FakeEngine {
     }
 
     fn duration(&mut self, batch: &Batch) -> Micros {
-        let prefill: u64 = batch.rows.iter().filter(|r| r.len > 1).map(|r| u64::from(r.len)).sum();
+        let drafts: u64 = batch.rows.iter().map(|r| u64::from(r.drafts)).sum();
+        let known = batch.rows.iter().map(|r| r.len - r.drafts);
+        let prefill: u64 = known.clone().filter(|&len| len > 1).map(u64::from).sum();
         let context: u64 = batch.rows.iter().map(|r| u64::from(r.first + r.len)).sum();
         let rows = batch.rows.len() as u64;
-        let usual = 1500 + 40 * prefill + 60 * rows + context / 4 + self.random.below(100);
-        if prefill > 0 && batch.rows.iter().any(|row| row.len == 1) {
+        let positions = 40 * prefill + 30 * drafts + 60 * rows;
+        let usual = 1500 + positions + context / 4 + self.random.below(100);
+        if prefill > 0 && known.clone().any(|len| len == 1) {
             self.longest_mixed_us = self.longest_mixed_us.max(usual);
         }
         if self.random.permille(self.faults.slow) { usual * 20 } else { usual }
@@ -354,6 +406,10 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     fn depth(&self) -> usize {
         self.depth
+    }
+
+    fn drafts_max(&self) -> u32 {
+        self.config.drafts_max
     }
 
     fn launch(&mut self, batch: &Batch) {
@@ -379,7 +435,7 @@ impl Engine for FakeEngine {
                 if self.slots[row.slot as usize].as_ref().is_some_and(|slot| slot.failed) {
                     output.failed.push((row.slot, "failed before".to_owned()));
                 } else if self.check_row(row, batch) {
-                    self.execute(row, &mut output);
+                    self.execute(row, batch, &mut output);
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! A seed's world: limits, load and faults. Each feature is on in some seeds and off in others,
 //! since a fault that is always there hides what happens without it.
 
-use scheduler::{Config, Made, PAGE_TOKENS, Request, RequestId, Sampling, Token, choice_seed};
+use scheduler::{
+    Config, DRAFTS_MAX, Made, PAGE_TOKENS, Request, RequestId, Sampling, Token, choice_seed,
+};
 
 use super::engine::{FaultRates, POISON};
 use super::model::{self, VOCABULARY};
@@ -60,6 +62,7 @@ impl World {
             target_itl_us: random.pick(&[0, 4000, 20_000]),
             prefix_cache: !random.permille(200),
             watermark_pages: random.between(0, pages as u64 / 6) as usize,
+            drafts_max: random.pick(&[0, 1, 4, DRAFTS_MAX]),
             ..Config::new(rows_max, pages, random.between(40, 400) as usize)
         };
         let mut sometimes = |share: u64, most: u64| {

@@ -21,14 +21,20 @@ pub(super) struct Work {
     state: Option<State>,
     /// Made, and not yet in the state.
     pub(super) tokens: Vec<Token>,
-    /// The tokenizer's words, where `allowed` is [`Allowed::Only`].
-    pub(super) mask: Vec<u32>,
+    /// Drafts behind the tokens: they never come into the state itself.
+    pub(super) drafts: Vec<Token>,
+    /// Tokens of a mask in words, as the tokenizer has them.
+    words: usize,
+    /// `[draws, words]`, where what is allowed is [`Allowed::Only`].
+    masks: Vec<u32>,
     /// Whether tokens that must come are asked for.
     forces: bool,
-    /// Tokens that must come behind the tokens.
+    /// Tokens that must come behind the last of the draws.
     pub(super) forced: Vec<Token>,
-    /// What may come behind the tokens.
-    pub(super) allowed: Result<Allowed, GrammarFault>,
+    /// What may come behind the tokens, then behind each draft that may.
+    pub(super) allowed: Vec<Allowed>,
+    /// Why it cannot go on.
+    pub(super) fault: Option<GrammarFault>,
 }
 
 impl Work {
@@ -40,17 +46,44 @@ impl Work {
         forces: bool,
     ) -> Self {
         let (slot, life) = place;
-        let mask = vec![0; grammar.words()];
-        let (begins, allowed) = (Some(Arc::clone(grammar)), Ok(Allowed::Any));
-        let forced = Vec::new();
-        Self { slot, life, begins, state: None, tokens, mask, forces, forced, allowed }
+        Self {
+            slot,
+            life,
+            begins: Some(Arc::clone(grammar)),
+            state: None,
+            tokens,
+            drafts: Vec::new(),
+            words: grammar.words(),
+            masks: Vec::new(),
+            forces,
+            forced: Vec::new(),
+            allowed: Vec::new(),
+            fault: None,
+        }
     }
 
     /// A sequence that cannot begin.
     pub(super) fn failed((slot, life): (u32, u64), why: GrammarFault) -> Self {
-        let (tokens, mask, forced) = (Vec::new(), Vec::new(), Vec::new());
-        let allowed = Err(why);
-        Self { slot, life, begins: None, state: None, tokens, mask, forces: false, forced, allowed }
+        Self {
+            slot,
+            life,
+            begins: None,
+            state: None,
+            tokens: Vec::new(),
+            drafts: Vec::new(),
+            words: 0,
+            masks: Vec::new(),
+            forces: false,
+            forced: Vec::new(),
+            allowed: Vec::new(),
+            fault: Some(why),
+        }
+    }
+
+    /// The mask of a draw; `None`: any token may come.
+    pub(super) fn mask(&self, draw: usize) -> Option<&[u32]> {
+        let mask = || &self.masks[draw * self.words..][..self.words];
+        (self.allowed[draw] == Allowed::Only).then(mask)
     }
 
     fn run(&mut self) {
@@ -58,25 +91,55 @@ impl Work {
         // that somebody waits for.
         let moved = catch_unwind(AssertUnwindSafe(|| self.advance()));
         let panicked = |_| Err(GrammarFault("the grammar engine panicked".to_owned()));
-        self.allowed = moved.unwrap_or_else(panicked);
+        self.fault = moved.unwrap_or_else(panicked).err();
     }
 
-    fn advance(&mut self) -> Result<Allowed, GrammarFault> {
-        let Self { begins, state, tokens, mask, forces, forced, .. } = self;
-        forced.clear();
-        if let Some(grammar) = begins.take() {
-            *state = Some(grammar.start());
+    fn advance(&mut self) -> Result<(), GrammarFault> {
+        self.allowed.clear();
+        self.masks.clear();
+        self.forced.clear();
+        if let Some(grammar) = self.begins.take() {
+            self.state = Some(grammar.start());
         }
-        let state = state.as_mut().expect("a state that was begun");
-        for token in tokens.drain(..) {
+        let mut state = self.state.take().expect("a state that was begun");
+        for token in self.tokens.drain(..) {
             state.push(token)?;
         }
-        let allowed = state.allowed(mask)?;
-        if *forces {
-            state.forced(forced);
+        self.may_follow(&mut state)?;
+        if !self.drafts.is_empty() {
+            // A clone walks ahead: nothing has to be taken back of drafts that are not drawn.
+            let mut ahead = state.clone();
+            for draw in 0..self.drafts.len() {
+                let draft = self.drafts[draw];
+                let may = self.mask(draw).is_none_or(|mask| allows(mask, draft));
+                // What must come is told with the draw before it, and what cannot come is not
+                // drawn. A bound that is met on the way may never be met for real.
+                let goes_on = may && self.forced.is_empty() && ahead.push(draft).is_ok();
+                if !goes_on || self.may_follow(&mut ahead).is_err() {
+                    break;
+                }
+            }
         }
-        Ok(allowed)
+        self.state = Some(state);
+        Ok(())
     }
+
+    /// Adds what may follow a state, and what must.
+    fn may_follow(&mut self, state: &mut State) -> Result<(), GrammarFault> {
+        let from = self.masks.len();
+        self.masks.resize(from + self.words, 0);
+        let allowed = state.allowed(&mut self.masks[from..])?;
+        self.allowed.push(allowed);
+        if self.forces {
+            state.forced(&mut self.forced);
+        }
+        Ok(())
+    }
+}
+
+/// Whether a mask has the token's bit.
+fn allows(mask: &[u32], token: Token) -> bool {
+    mask.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
 }
 
 /// The engine's ends of both channels.

@@ -30,12 +30,14 @@ pub enum Allowed {
     Only,
 }
 
-/// See the module.
+/// See the module. A clone goes its own way: what it takes, the other has not.
+#[derive(Clone)]
 pub struct State {
     grammar: Arc<Grammar>,
     phase: Phase,
 }
 
+#[derive(Clone)]
 enum Phase {
     /// Nothing yet: thoughts may be opened, or the answer begins. So many bytes of the opening are
     /// there; the answer took them too, unless it could not.
@@ -52,6 +54,7 @@ enum Phase {
 }
 
 /// Where an answer stands.
+#[derive(Clone)]
 pub(super) enum Step {
     /// Nothing is asked of it (any more).
     Free,

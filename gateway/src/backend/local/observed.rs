@@ -33,6 +33,10 @@ impl<E: Engine> Engine for Observed<E> {
         self.engine.depth()
     }
 
+    fn drafts_max(&self) -> u32 {
+        self.engine.drafts_max()
+    }
+
     fn launch(&mut self, batch: &Batch) {
         self.metrics.launched(batch.tokens.len());
         self.engine.launch(batch);
