@@ -23,7 +23,7 @@ use clap::{Arg, ArgAction, Command};
 
 pub(crate) use draft::{resolve, resolve_secret};
 pub use source::{AdapterChoice, ModelChoice, ModelSource};
-pub use values::{CacheDtype, Device, Dtype, GpuMemory, LogFormat, Secret, Task};
+pub use values::{CacheDtype, Device, Dtype, GpuMemory, LogFormat, Secret, Speculation, Task};
 
 use draft::Draft;
 use options::{OPTIONS, Opt};
@@ -93,6 +93,8 @@ pub struct Config {
     pub step_tokens: Option<usize>,
     /// Time between two tokens that the scheduler aims at.
     pub target_inter_token: Duration,
+    /// Whether tokens are guessed ahead.
+    pub speculation: Speculation,
     /// Requests in the waiting line.
     pub queue_max: usize,
     /// File that replaces the models' own chat template.
@@ -188,6 +190,7 @@ impl Config {
             rows_max: None,
             step_tokens: None,
             target_inter_token: Duration::ZERO,
+            speculation: Speculation::Off,
             queue_max: 0,
             chat_template: None,
             tool_format: None,

@@ -28,7 +28,7 @@ use crate::backend::answering::Answering;
 use crate::backend::embed::{self, LocalEmbedder};
 use crate::backend::local::{AdapterFiles, LocalEngine, Options};
 use crate::backend::{self, Model, PoolModel};
-use crate::config::{CacheDtype, Config, Dtype, ModelChoice, ModelSource, Task};
+use crate::config::{CacheDtype, Config, Dtype, ModelChoice, ModelSource, Speculation, Task};
 use crate::metrics::Metrics;
 use crate::pull::{Hub, PullError};
 
@@ -166,6 +166,26 @@ fn plan_files(
     Ok(Planned { target: target.clone(), choice, files: opened, pooler, plan })
 }
 
+/// Tokens that the scheduler may guess ahead, of those that the engine takes.
+fn drafts_max(
+    config: &Config,
+    engine: &impl scheduler::Engine,
+    model: &str,
+) -> Result<u32, WiringError> {
+    let taken = engine.drafts_max();
+    let most = match config.speculation {
+        Speculation::Off => 0,
+        Speculation::Auto => taken,
+        Speculation::AtMost(most) if taken > 0 => most.min(taken),
+        Speculation::AtMost(_) => {
+            let problem = "--speculation: this device computes no guesses; take auto or off";
+            return Err(WiringError::Device(problem.to_owned()));
+        }
+    };
+    tracing::info!(%model, guesses_max = most, "tokens guessed ahead where that pays");
+    Ok(most)
+}
+
 impl Planned {
     /// What it will take, as a small table.
     #[must_use]
@@ -248,10 +268,12 @@ impl Planned {
         let engine = match target {
             Target::Cpu(_) => {
                 let runner = engine::start::start_cpu(&files, &plan)?;
+                limits.drafts_max = drafts_max(config, &runner, &choice.id)?;
                 LocalEngine::start(runner, limits, options, metrics)?
             }
             Target::Gpu(card) => {
                 let runner = engine::cuda::start(&files, &plan, card.ordinal)?;
+                limits.drafts_max = drafts_max(config, &runner, &choice.id)?;
                 LocalEngine::start(runner, limits, options, metrics)?
             }
         };

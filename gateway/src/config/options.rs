@@ -373,6 +373,19 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.target_inter_token, t, |s| values::time(s, 1, 60_000)),
     },
     Opt {
+        key: "engine.speculation",
+        env: "HEARTH_SPECULATION",
+        flag: "speculation",
+        value: "WHEN",
+        default: "off",
+        list: false,
+        doc: "Guesses of what an answer says next, from what stood in it and in its prompt, are \
+              checked several at a time: fewer steps where an answer quotes or repeats, and never \
+              another answer. `off`; `auto`: where that is expected to pay; 1 to 15: as `auto`, \
+              with so many guesses in a step at most. On a CPU; a GPU makes none.",
+        set: |c, t| one(&mut c.speculation, t, values::speculation),
+    },
+    Opt {
         key: "engine.queue_max",
         env: "HEARTH_QUEUE_MAX",
         flag: "queue-max",

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use scheduler::DRAFTS_MAX;
 use text::tools::Format;
 
 /// Where models run.
@@ -40,6 +41,17 @@ pub enum CacheDtype {
     Auto,
     /// e4m3, one byte.
     Fp8,
+}
+
+/// Whether tokens are guessed ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speculation {
+    /// Where it pays.
+    Auto,
+    /// Never.
+    Off,
+    /// Where it pays, so many in a step of a sequence.
+    AtMost(u32),
 }
 
 /// What a model may take of a GPU's memory.
@@ -271,6 +283,17 @@ pub(super) fn cache_dtype(text: &str) -> Result<CacheDtype, String> {
         "auto" => Ok(CacheDtype::Auto),
         "fp8" | "fp8_e4m3" => Ok(CacheDtype::Fp8),
         _ => Err(format!("`{text}` is not one of auto, fp8")),
+    }
+}
+
+pub(super) fn speculation(text: &str) -> Result<Speculation, String> {
+    match text {
+        "auto" => Ok(Speculation::Auto),
+        "off" => Ok(Speculation::Off),
+        _ => match text.parse() {
+            Ok(most @ 1..=DRAFTS_MAX) => Ok(Speculation::AtMost(most)),
+            _ => Err(format!("`{text}` is not auto, off or a number from 1 to {DRAFTS_MAX}")),
+        },
     }
 }
 

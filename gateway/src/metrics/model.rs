@@ -48,6 +48,8 @@ pub(super) struct ModelVecs {
     evictions: IntCounterVec,
     preemptions: IntCounterVec,
     step_faults: IntCounterVec,
+    drafted: IntCounterVec,
+    accepted: IntCounterVec,
     prompt_tokens: IntCounterVec,
     generation_tokens: IntCounterVec,
     success: IntCounterVec,
@@ -95,6 +97,14 @@ impl ModelVecs {
                 .counter("kv_cache_evictions_total", "Cached KV pages given up for new ones."),
             preemptions: f.counter("preemptions_total", "Sequences that lost their KV pages."),
             step_faults: f.counter("engine_step_faults_total", "Steps that failed."),
+            drafted: f.counter(
+                "speculation_drafted_tokens_total",
+                "Tokens that were guessed ahead and computed.",
+            ),
+            accepted: f.counter(
+                "speculation_accepted_tokens_total",
+                "Tokens guessed ahead that the answer then had.",
+            ),
             prompt_tokens: f.counter("prompt_tokens_total", "Prompt tokens of ended requests."),
             generation_tokens: f.counter("generation_tokens_total", "Tokens made."),
             success: f.counter2(
@@ -135,6 +145,8 @@ impl ModelVecs {
             preemptions: self.preemptions.with_label_values(one),
             resumed: self.resumed.with_label_values(one),
             step_faults: self.step_faults.with_label_values(one),
+            drafted: self.drafted.with_label_values(one),
+            accepted: self.accepted.with_label_values(one),
             prompt_tokens: self.prompt_tokens.with_label_values(one),
             generation_tokens: self.generation_tokens.with_label_values(one),
             success: self.success.clone(),
@@ -267,6 +279,8 @@ pub struct ModelMetrics {
     evictions: IntCounter,
     preemptions: IntCounter,
     step_faults: IntCounter,
+    drafted: IntCounter,
+    accepted: IntCounter,
     prompt_tokens: IntCounter,
     generation_tokens: IntCounter,
     success: IntCounterVec,
@@ -304,6 +318,8 @@ impl ModelMetrics {
         grow(&self.evictions, before.evictions, now.evictions);
         grow(&self.preemptions, before.preemptions, now.preemptions);
         grow(&self.step_faults, before.step_faults, now.step_faults);
+        grow(&self.drafted, before.tokens_drafted, now.tokens_drafted);
+        grow(&self.accepted, before.tokens_accepted, now.tokens_accepted);
     }
 
     /// A step of this many tokens, prompt and decode, was launched.
