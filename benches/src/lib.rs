@@ -1,5 +1,5 @@
-//! Benchmarks: kernels, scheduler, runner, loading, governance, the gateway beside nginx, and the
-//! engine beside llama.cpp.
+//! Benchmarks: kernels, scheduler, runner, loading, governance, speculation, the gateway beside
+//! nginx, and the engine beside llama.cpp.
 //! Each also runs tiny in the tests, so that it cannot rot; full runs append one line to
 //! `benches/results`.
 
@@ -24,3 +24,4 @@ pub mod random_model;
 pub mod record;
 pub mod runner;
 pub mod scheduler;
+pub mod speculation;

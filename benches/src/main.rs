@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use benches::random_model::Mix;
 use benches::{
     demo, engine, formats, gateway, govern, grammar, kernels, load, overhead, record, runner,
-    scheduler,
+    scheduler, speculation,
 };
 use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::json;
@@ -72,6 +72,12 @@ enum What {
         /// Answers walked through.
         #[arg(long, default_value_t = 40)]
         answers: usize,
+    },
+    /// Tokens per CPU-second with and without drafts, on the demo model.
+    Speculation {
+        /// Turns of each case; the median is reported.
+        #[arg(long, default_value_t = 7)]
+        rounds: usize,
     },
     /// Start, memory and prefix cache of the release binary with the demo model.
     Demo {
@@ -156,6 +162,7 @@ fn main() -> anyhow::Result<()> {
         What::Grammar { tokenizer, answers } => {
             record("grammar", &held(tokenizer.as_deref(), answers)?)?;
         }
+        What::Speculation { rounds } => record("speculation", &speculation::run(rounds)?)?,
         What::Demo { hearth } => {
             let beside = std::env::current_exe()?.with_file_name("hearth");
             record("demo", &demo::run(&hearth.unwrap_or(beside))?)?;

@@ -1,7 +1,7 @@
 //! Every bench runs tiny, so that it cannot rot. No figure is checked here: test machines are busy.
 
 use benches::random_model::Mix;
-use benches::{engine, grammar, kernels, load, runner, scheduler};
+use benches::{engine, grammar, kernels, load, runner, scheduler, speculation};
 
 #[test]
 fn kernels_run() {
@@ -19,6 +19,12 @@ fn ticks_run() {
 fn grammars_run() {
     let figures = grammar::run(None, 1).expect("figures");
     assert!(figures["tokens"].as_u64() > Some(100), "{figures}");
+}
+
+#[test]
+fn drafts_run() {
+    let figures = speculation::run(1).expect("answers that are the same with and without");
+    assert!(figures[0]["ratio"].as_f64() > Some(0.0), "{figures}");
 }
 
 #[test]
