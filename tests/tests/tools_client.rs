@@ -41,6 +41,45 @@ fn post(server: &Server, path: &str, body: &Value) -> Value {
     serde_json::from_str(&answer.body).expect("JSON")
 }
 
+/// An expression that would break an answer in its middle is refused before it begins, wherever it
+/// stands.
+#[test]
+fn expressions_that_explode_are_refused_by_name() {
+    let server = Server::start(&["--model", "demo"]);
+    let exploding = "(.{0,50}a.{0,50}){10}";
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string",
+        "pattern": format!("^{exploding}$")}}});
+    let tool = json!({"type": "function", "function": {"name": "f", "strict": true,
+        "parameters": schema}});
+    let named = json!({"name": "s", "schema": schema});
+    let cases = [
+        (json!({"guided_regex": exploding}), "guided_regex"),
+        (json!({"structured_outputs": {"regex": exploding}}), "structured_outputs.regex"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": named}}),
+            "response_format.json_schema.schema",
+        ),
+        (json!({"tools": [tool]}), "tools"),
+    ];
+    for (fields, param) in cases {
+        let mut body = json!({"messages": [{"role": "user", "content": "Hi"}], "model": "demo"});
+        for (name, value) in fields.as_object().expect("fields") {
+            body[name] = value.clone();
+        }
+        let url = "/v1/chat/completions";
+        let answer = request(&server.url, "POST", url, &body.to_string()).expect("answer");
+        let said: Value = serde_json::from_str(&answer.body).expect("JSON");
+        assert_eq!((answer.status, said["error"]["param"].as_str()), (400, Some(param)), "{said}");
+        assert!(said["error"]["message"].as_str().expect("why").contains("too complex"), "{said}");
+    }
+    post(
+        &server,
+        "/v1/chat/completions",
+        &json!({"model": "demo", "max_tokens": 20,
+        "messages": [{"role": "user", "content": "Hi"}], "guided_regex": "(x+x+)+y"}),
+    );
+}
+
 /// The text that the model writes by itself, from the prompt as its template renders it.
 fn free(server: &Server, item: &Value) -> String {
     let mut prompt = json!({ "model": "demo", "messages": item["messages"] });

@@ -316,3 +316,122 @@ fn longest_mask(grammar: &Arc<Grammar>, tokens: usize) -> Duration {
     }
     longest
 }
+
+/// Patterns whose automaton grows with each token would break an answer in its middle.
+#[test]
+fn patterns_that_would_break_an_answer_are_refused() {
+    let (_, grammars) = demo();
+    let exploding = [
+        "(.{0,50}a.{0,50}){10}",
+        "(a|b|ab)*(.*a.{0,500}){3}",
+        "(a{0,100}){0,100}",
+        "(a.{0,99}b.{0,99}c.{0,99}){0,99}",
+        "(.*a.{20}|.*b.{19}|.*c.{18}|.*d.{17}|.*e.{16})*",
+    ];
+    for pattern in exploding {
+        let refused = grammars.compile(&held(lark::regex(pattern))).map(drop).unwrap_err();
+        assert!(refused.to_string().contains("too complex"), "{pattern}: {refused}");
+    }
+    // Behind so many members that no walk comes so far.
+    let far = |pattern: &str| {
+        let member = |at| (format!("p{at}"), json!({"type": "string", "maxLength": 40}));
+        let mut members: serde_json::Map<String, Value> = (0..60).map(member).collect();
+        members.insert("last".to_owned(), json!({"type": "string", "pattern": pattern}));
+        let names: Vec<String> = members.keys().cloned().collect();
+        let schema = json!({"type": "object", "properties": members, "required": names});
+        grammars.compile(&held(format!("start: {}", lark::json(&schema).expect("a schema"))))
+    };
+    for pattern in ["^(.{0,50}a.{0,50}){10}$", "^(a|b|ab)*(.*a.{0,500}){3}$"] {
+        let refused = far(pattern).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("the pattern '") && refused.contains("too complex"), "{refused}");
+    }
+    assert!(far("^[a-z]{3,400}$").is_ok());
+}
+
+/// What makes other engines take exponential time is no more than text here.
+#[test]
+fn patterns_that_only_look_dangerous_are_held() {
+    let (_, grammars) = demo();
+    for pattern in [
+        "(x+x+)+y",
+        "(a|aa)+",
+        "([a-zA-Z]+)*",
+        "(((((((((a*)*)*)*)*)*)*)*)*)*",
+        "(a|b)*a(a|b){300}",
+        "(a?){1000}a{1000}",
+        ".*a.{4000}",
+        r"[\p{L}\p{N}]{0,1000}",
+    ] {
+        let plan = held(lark::regex(pattern));
+        // One after the other on the same lexers, whose states grow.
+        for seed in 0..24 {
+            let grammar = grammars.compile(&plan).unwrap_or_else(|why| panic!("{pattern}: {why}"));
+            let mut random = Random::new(seed);
+            let mut state = grammar.start();
+            for _ in 0..300 {
+                let may = allowed(&mut state);
+                let token = may[random.index(may.len())];
+                state.push(token).unwrap_or_else(|why| panic!("{pattern}: {why}"));
+                if ends().contains(&token) {
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// Large, and none of them grows.
+#[test]
+fn schemas_of_common_use_pass_the_trial() {
+    let (_, grammars) = demo();
+    let members = |count: usize, schema: &dyn Fn(usize) -> Value| {
+        let all: serde_json::Map<_, _> = (0..count).map(|n| (format!("m{n}"), schema(n))).collect();
+        let names: Vec<String> = all.keys().cloned().collect();
+        json!({"type": "object", "properties": all, "required": names})
+    };
+    let formats = ["date-time", "email", "uuid", "ipv4", "ipv6", "uri", "duration", "hostname"];
+    let words: Vec<String> = (0..2000).map(|n| format!("value {n} of many")).collect();
+    let options: Vec<Value> = (0..100)
+        .map(|n| {
+            json!({"type": "object", "required": ["kind", "text"], "properties": {
+                "kind": {"const": format!("kind_{n}")}, "text": {"type": "string"}}})
+        })
+        .collect();
+    for (name, schema) in [
+        (
+            "patterns",
+            members(
+                200,
+                &|n| json!({"type": "string", "pattern": format!("^[A-Z]{{2}}\\d{{6}}-{n}$")}),
+            ),
+        ),
+        (
+            "letters",
+            members(
+                20,
+                &|n| json!({"type": "string", "pattern": format!("^\\p{{L}}{{1,{}}}$", 100 + n)}),
+            ),
+        ),
+        ("formats", members(40, &|n| json!({"type": "string", "format": formats[n % 8]}))),
+        (
+            "lengths",
+            members(60, &|n| json!({"type": "string", "minLength": n, "maxLength": 1000 + n})),
+        ),
+        (
+            "numbers",
+            members(60, &|n| json!({"type": "number", "minimum": n, "maximum": 100_000 + n})),
+        ),
+        ("words", json!({"type": "array", "items": {"enum": words}})),
+        ("options", json!({"type": "array", "items": {"anyOf": options}})),
+        (
+            "lists",
+            json!({"type": "array", "maxItems": 500, "items": members(30, &|_| json!({"type": "string"}))}),
+        ),
+    ] {
+        let start = Instant::now();
+        let plan = held(format!("start: {}", lark::json(&schema).expect("a schema")));
+        let compiled = grammars.compile(&plan).map(drop);
+        println!("{name}: {:?}", start.elapsed());
+        assert!(compiled.is_ok(), "{name}: {compiled:?}");
+    }
+}

@@ -14,6 +14,7 @@ pub mod ebnf;
 pub mod lark;
 pub mod schema;
 mod state;
+mod trial;
 mod vocabulary;
 pub(crate) mod watch;
 
@@ -35,6 +36,10 @@ use watch::{Markers, Watch};
 
 /// Copies of one grammar's lexer. States that share one wait for each other's masks.
 const LEXERS_MAX: usize = 4;
+
+/// A lexer keeps what it met. With so many states it is left to those who use it, and the next
+/// sequence has a new one, so that none ends for what others wrote before it.
+const LEXER_STATES: usize = 10_000;
 
 /// Longest grammar as text. A schema of a hundred properties has 10 KiB.
 const SOURCE_BYTES_MAX: usize = 1 << 20;
@@ -175,22 +180,18 @@ impl Grammars {
         };
         let watches = matches!(plan.answer, Answer::Opened { .. });
         let held = lark.map(|lark| self.parser(lark)).transpose()?;
-        let grammar = Grammar {
+        Ok(Grammar {
             plan: plan.clone(),
             vocabulary: self.vocabulary.clone(),
             encoder: self.encoder.clone(),
             thinking,
             watches,
-            holds: held.is_some(),
+            held: held.map(Held::new),
             openings,
             again,
-            lexers: held.into_iter().collect::<Vec<_>>().into(),
-            started: AtomicUsize::new(0),
             spoiled: AtomicBool::new(false),
             broken: Mutex::default(),
-        };
-        grammar.check()?;
-        Ok(grammar)
+        })
     }
 
     fn tokens(&self, stream: &[u8]) -> Result<Vec<u32>, GrammarError> {
@@ -204,7 +205,10 @@ impl Grammars {
             return Err(GrammarError::Invalid(why));
         }
         let parser = self.factory.create_parser(TopLevelGrammar::from_lark(lark.to_owned()));
-        parser.map_err(|error| GrammarError::Invalid(plain(&error.to_string())))
+        let parser = parser.map_err(|error| GrammarError::Invalid(plain(&error.to_string())))?;
+        trial::run(&self.factory, &self.vocabulary, &parser, lark)
+            .map_err(GrammarError::Invalid)?;
+        Ok(parser)
     }
 }
 
@@ -251,17 +255,48 @@ pub struct Grammar {
     thinking: Option<Thought>,
     /// The answer is free until one of `openings`.
     watches: bool,
-    /// The answer, or what is opened in it, is held.
-    holds: bool,
+    /// What the answer, or what is opened in it, is held to.
+    held: Option<Held>,
     openings: Markers,
     again: bool,
-    /// Up to [`LEXERS_MAX`] parsers at their start; none where the answer is free.
-    lexers: Mutex<Vec<TokenParser>>,
-    started: AtomicUsize,
     /// A sequence met a bound or a defect of the grammar engine in it.
     spoiled: AtomicBool,
     /// Tokens that would break a border, by where a watch stands. Few states are ever met.
     broken: Mutex<Broken>,
+}
+
+/// What is held, at its start. Sequences take turns on a few lexers.
+struct Held {
+    /// As it was compiled: no sequence uses it.
+    fresh: TokenParser,
+    /// Up to [`LEXERS_MAX`] copies.
+    lexers: Mutex<Vec<TokenParser>>,
+    started: AtomicUsize,
+}
+
+impl Held {
+    fn new(fresh: TokenParser) -> Self {
+        Self { fresh, lexers: Mutex::default(), started: AtomicUsize::new(0) }
+    }
+
+    fn matcher(&self) -> Box<Matcher> {
+        let turn = self.started.fetch_add(1, Ordering::Relaxed) % LEXERS_MAX;
+        let mut lexers = self.lexers.lock().unwrap_or_else(PoisonError::into_inner);
+        if turn >= lexers.len() {
+            lexers.push(self.fresh.deep_clone());
+        }
+        let turn = turn.min(lexers.len() - 1);
+        if lexers[turn].parser.lexer_stats().num_states > LEXER_STATES {
+            lexers[turn] = self.fresh.deep_clone();
+        }
+        Box::new(Matcher::new(Ok(lexers[turn].clone())))
+    }
+
+    fn bytes(&self) -> usize {
+        let lexers = self.lexers.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = lexers.iter().chain([&self.fresh]);
+        all.map(|parser| parser.parser.lexer_stats().num_bytes).sum()
+    }
 }
 
 /// [`Thinking`], ready.
@@ -305,45 +340,23 @@ impl Grammar {
     /// Bytes that it takes, about. Grows with use.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let lexers = self.lexers.lock().unwrap_or_else(PoisonError::into_inner);
-        lexers.iter().map(|parser| parser.parser.lexer_stats().num_bytes).sum()
+        self.held.as_ref().map_or(0, Held::bytes)
     }
 
     /// The whole answer is held.
     fn is_held(&self) -> bool {
-        self.holds && !self.watches
+        self.held.is_some() && !self.watches
     }
 
     /// The answer's start.
     fn answer(&self) -> Step {
         if self.watches {
             Step::watching(self.openings.watch())
-        } else if self.holds {
-            Step::held(self.matcher())
+        } else if let Some(held) = &self.held {
+            Step::held(held.matcher())
         } else {
             Step::free()
         }
-    }
-
-    /// What is held, at its start. Sequences take turns on a few lexers.
-    fn matcher(&self) -> Box<Matcher> {
-        let mut lexers = self.lexers.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = self.started.fetch_add(1, Ordering::Relaxed) % LEXERS_MAX;
-        if turn >= lexers.len() {
-            let copy = lexers[0].deep_clone();
-            lexers.push(copy);
-        }
-        let turn = turn.min(lexers.len() - 1);
-        Box::new(Matcher::new(Ok(lexers[turn].clone())))
-    }
-
-    /// Whether there is any answer.
-    fn check(&self) -> Result<(), GrammarError> {
-        if !self.holds {
-            return Ok(());
-        }
-        let begun = self.matcher().compute_mask_or_eos();
-        begun.map(drop).map_err(|error| GrammarError::Invalid(plain(&error.to_string())))
     }
 
     /// All tokens but those that would end a marker and go on with what must not follow it.
@@ -410,7 +423,8 @@ impl Grammar {
     fn follows(self: &Arc<Self>, opening: Option<&[u8]>, rest: &[u8]) -> bool {
         match opening {
             Some(opening) => {
-                let mut matcher = self.matcher();
+                let Some(held) = &self.held else { return false };
+                let mut matcher = held.matcher();
                 let fed = state::feed(&mut matcher, &self.vocabulary, opening);
                 fed.is_ok() && state::feed(&mut matcher, &self.vocabulary, rest).is_ok()
             }

@@ -350,7 +350,10 @@ impl Step {
             Self::Watching(watch) => {
                 for (at, &byte) in bytes.iter().enumerate() {
                     if let Some(met) = watch.push(&grammar.openings, byte) {
-                        let mut matcher = grammar.matcher();
+                        let Some(held) = &grammar.held else {
+                            return Err(GrammarFault("nothing is held here".to_owned()));
+                        };
+                        let mut matcher = held.matcher();
                         feed(&mut matcher, &grammar.vocabulary, grammar.openings.get(met))?;
                         *self = Self::Held(matcher);
                         return self.push_bytes(grammar, &bytes[at + 1..]);
