@@ -21,7 +21,6 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use tokio::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 pub use clock::Clock;
@@ -42,7 +41,7 @@ use crate::entity::Budget;
 use crate::identity::Principal;
 use crate::journal::{Journal, Slot};
 use crate::ledger::operation::{Attempt, NEAR, Operation, State};
-use crate::ledger::writer::{Job, Note, SETTLES_MAX, Writer};
+use crate::ledger::writer::{Job, Jobs, Note, SETTLES_MAX, Writer};
 use crate::ledger::{Entry, ServiceTier, Tokens};
 use crate::limit::shared::Shared as SharedRates;
 use crate::limit::{Admitted, Limits};
@@ -79,7 +78,7 @@ pub(crate) struct Shared {
     pub(crate) journal: Arc<Journal>,
     directory: RwLock<Directory>,
     limits: Limits,
-    jobs: Sender<Job>,
+    jobs: Jobs,
     store: Store,
     gateway: String,
     bodies: Bodies,
@@ -111,11 +110,11 @@ impl Shared {
     /// `false`: it was dropped.
     pub(crate) fn push(&self, job: Job) -> bool {
         let settles = matches!(job, Job::Settle { .. });
-        if !settles && self.jobs.capacity() <= SETTLES_MAX {
+        if !settles && self.jobs.room() <= SETTLES_MAX {
             tracing::error!("the database is too far behind: a job was dropped");
             return false;
         }
-        let sent = self.jobs.try_send(job).is_ok();
+        let sent = self.jobs.push(job);
         if !sent {
             tracing::error!("the writer is gone: what ends now is settled at the next start");
         }
@@ -320,7 +319,7 @@ impl Governor {
     /// Waits until everything decided so far is in the database.
     pub async fn flush(&self) {
         let (done, flushed) = oneshot::channel();
-        if self.shared.jobs.send(Job::Flush(done)).await.is_err() {
+        if !self.shared.jobs.send(Job::Flush(done)).await {
             return;
         }
         let _ = flushed.await;

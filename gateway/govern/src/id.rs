@@ -1,6 +1,7 @@
 //! Names of things: a word for the kind, then 20 characters that nobody can guess, sorted by the
 //! time of their making (`team_0k3v...`).
 
+use std::cell::RefCell;
 use std::fmt;
 
 use ring::digest::Digest;
@@ -27,16 +28,14 @@ impl Id {
     /// The system has no randomness: nothing could be kept secret then.
     #[must_use]
     pub fn new(kind: &str, now: Millis) -> Self {
-        let mut bits = random::<8>();
         // 45 bits of time, 55 bits of chance: 20 letters of 5.
-        let time = now.max(0).cast_unsigned() & ((1 << 45) - 1);
-        bits[0] &= 0x7f;
-        let chance = u64::from_be_bytes(bits) & ((1 << 55) - 1);
-        let mut text = format!("{kind}_");
-        let all = (u128::from(time) << 55) | u128::from(chance);
-        for at in (0..20).rev() {
-            let five = usize::try_from((all >> (at * 5)) & 31).unwrap_or_default();
-            text.push(char::from(LETTERS[five]));
+        let time = now.max(0).cast_unsigned();
+        let mut text = String::with_capacity(kind.len() + 21);
+        text.push_str(kind);
+        text.push('_');
+        for (bits, letters) in [(time, 9), (chance(), 11)] {
+            let five = |at: u32| LETTERS[usize::from((bits >> (at * 5)) as u8 & 31)];
+            text.extend((0..letters).rev().map(|at| char::from(five(at))));
         }
         Self(text)
     }
@@ -96,6 +95,19 @@ pub fn random<const N: usize>() -> [u8; N] {
 pub fn random_letters(length: usize) -> String {
     let letter = || char::from(LETTERS[usize::from(random::<1>()[0] & 31)]);
     (0..length).map(|_| letter()).collect()
+}
+
+/// Numbers that nobody can guess, for names alone. The system is asked for many at a time: each
+/// question is a system call, and each request has a name.
+fn chance() -> u64 {
+    thread_local!(static DRAWN: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) });
+    DRAWN.with_borrow_mut(|drawn| {
+        if drawn.is_empty() {
+            let bytes = random::<512>();
+            drawn.extend(bytes.as_chunks().0.iter().copied().map(u64::from_ne_bytes));
+        }
+        drawn.pop().expect("64 numbers")
+    })
 }
 
 #[cfg(test)]

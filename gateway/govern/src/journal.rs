@@ -23,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -41,11 +41,15 @@ pub const SLOTS_MAX: u32 = 1 << 16;
 /// How often the file is brought to the disk.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// Where so many waited for the last time, more are about to: the next time waits for them, so
-/// long for each of the last ones up to a most.
-const CROWD: u32 = 4;
-const CROWD_MAX: u32 = 20;
-const GATHER: Duration = Duration::from_micros(50);
+/// Where operations of several callers end closer together than this, the disk is asked for several
+/// of them at a time: one waits until so many are about to have ended, but not for long.
+const CLOSE: Duration = Duration::from_micros(400);
+const CROWD: u32 = 12;
+const GATHER_MAX: Duration = Duration::from_micros(800);
+/// How often one looks whether they are there: each look costs a waking.
+const GLANCE: Duration = Duration::from_micros(200);
+/// Ends that waited together by themselves, on average, from which on there are several callers.
+const SEVERAL: f32 = 1.25;
 
 /// The file.
 #[derive(Debug)]
@@ -237,20 +241,25 @@ impl Shared {
     /// wait.
     fn sync_for(&self, queue: &Receiver<oneshot::Sender<()>>, runtime: Option<&Handle>) {
         let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
-        let mut crowd = 0;
+        // Of the last ends: from one to the next, and how many waited together.
+        let (mut every, mut together, mut before) = (SYNC, 1.0, Instant::now());
         loop {
             match queue.recv_timeout(SYNC) {
                 Ok(first) => {
                     waiting.push(first);
-                    if crowd >= CROWD {
-                        std::thread::sleep(GATHER * crowd.min(CROWD_MAX));
+                    if every < CLOSE && together > SEVERAL {
+                        gather(queue, &mut waiting, (every * CROWD).min(GATHER_MAX));
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             waiting.extend(queue.try_iter());
-            crowd = u32::try_from(waiting.len()).unwrap_or(CROWD_MAX);
+            let now = Instant::now();
+            let ends = u32::try_from(waiting.len()).unwrap_or(u32::MAX).max(1);
+            every = (3 * every + (now - before) / ends) / 4;
+            together = (3.0 * together + ends as f32) / 4.0;
+            before = now;
             if self.sync() {
                 tell(std::mem::take(&mut waiting), runtime);
             }
@@ -273,6 +282,20 @@ impl Shared {
             return false;
         }
         true
+    }
+}
+
+/// Waits until a crowd is there, or for so long.
+fn gather(
+    queue: &Receiver<oneshot::Sender<()>>,
+    waiting: &mut Vec<oneshot::Sender<()>>,
+    mut left: Duration,
+) {
+    while !left.is_zero() && waiting.len() < CROWD as usize {
+        let glance = left.min(GLANCE);
+        std::thread::sleep(glance);
+        left -= glance;
+        waiting.extend(queue.try_iter());
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout};
 
 use super::Entry;
 use crate::Millis;
@@ -27,7 +27,7 @@ use crate::store::slices::{Answer, Lost, Member, Wish};
 use crate::store::{Store, StoreError};
 
 /// Jobs looked at in one round; more wait for the next commit.
-const ROUND_MAX: usize = 2000;
+const ROUND_MAX: usize = 8000;
 
 /// Room for the end of every operation that can be open.
 pub(crate) const SETTLES_MAX: usize = SLOTS_MAX as usize;
@@ -123,19 +123,51 @@ pub(crate) struct Peer {
     pub(crate) renew: Arc<AtomicBool>,
 }
 
-/// While nobody waits for any of the jobs, more of them may come: a commit costs a hundred times
-/// what an entry in it does.
-async fn linger(queue: &mut Receiver<Job>, jobs: &mut Vec<Job>) {
-    let (end, mut seen) = (Instant::now() + LINGER, 0);
-    while jobs.len() < ROUND_MAX && !jobs[seen..].iter().any(Job::is_waited_for) {
-        seen = jobs.len();
-        let Ok(Some(job)) = timeout_at(end, queue.recv()).await else { return };
-        jobs.push(job);
-        while jobs.len() < ROUND_MAX
-            && let Ok(job) = queue.try_recv()
-        {
-            jobs.push(job);
+/// Where jobs go in.
+#[derive(Debug)]
+pub(crate) struct Jobs {
+    queue: Sender<Job>,
+    urgent: Arc<Notify>,
+}
+
+impl Jobs {
+    /// Room that is left.
+    pub(crate) fn room(&self) -> usize {
+        self.queue.capacity()
+    }
+
+    /// `false`: there is no room, or nobody to take it.
+    pub(crate) fn push(&self, job: Job) -> bool {
+        let urgent = job.is_waited_for();
+        let pushed = self.queue.try_send(job).is_ok();
+        if pushed && urgent {
+            self.urgent.notify_one();
         }
+        pushed
+    }
+
+    /// Waits for room. `false`: there is nobody to take it.
+    pub(crate) async fn send(&self, job: Job) -> bool {
+        let urgent = job.is_waited_for();
+        let sent = self.queue.send(job).await.is_ok();
+        if sent && urgent {
+            self.urgent.notify_one();
+        }
+        sent
+    }
+}
+
+/// While nobody waits for any of the jobs, more of them may come: a commit costs a hundred times
+/// what an entry in it does. They do not wake the writer, which would cost each request.
+async fn linger(queue: &mut Receiver<Job>, urgent: &Notify, jobs: &mut Vec<Job>) {
+    let waited_for = |jobs: &[Job]| jobs.iter().any(Job::is_waited_for);
+    if !waited_for(jobs) && jobs.len() < ROUND_MAX && !queue.is_closed() {
+        let _ = timeout(LINGER, urgent.notified()).await;
+    }
+    while jobs.len() < ROUND_MAX
+        && let Ok(job) = queue.try_recv()
+    {
+        jobs.push(job);
     }
 }
 
@@ -159,16 +191,17 @@ struct Round {
 
 impl Writer {
     /// Starts it. It ends when all senders are gone and everything is written.
-    pub(crate) fn start(self) -> Sender<Job> {
-        let (jobs, queue) = channel(QUEUE_MAX);
-        tokio::spawn(self.run(queue));
+    pub(crate) fn start(self) -> Jobs {
+        let (sender, queue) = channel(QUEUE_MAX);
+        let jobs = Jobs { queue: sender, urgent: Arc::default() };
+        tokio::spawn(self.run(queue, Arc::clone(&jobs.urgent)));
         jobs
     }
 
-    async fn run(mut self, mut queue: Receiver<Job>) {
-        let mut jobs = Vec::with_capacity(ROUND_MAX);
+    async fn run(mut self, mut queue: Receiver<Job>, urgent: Arc<Notify>) {
+        let mut jobs = Vec::new();
         while queue.recv_many(&mut jobs, ROUND_MAX).await > 0 {
-            linger(&mut queue, &mut jobs).await;
+            linger(&mut queue, &urgent, &mut jobs).await;
             let mut round = Round::default();
             for job in jobs.drain(..) {
                 match job {
