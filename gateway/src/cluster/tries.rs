@@ -8,6 +8,8 @@ use scheduler::types::Refusal;
 const ENGINE_TRIES: usize = 2;
 /// Nodes that broke off after they had taken the request, in a row.
 const BROKEN_TRIES: usize = 6;
+/// The same, whether it got on between them or not. Nobody is so unlucky.
+const BROKEN_TRIES_IN_ALL: usize = 100;
 /// Tries beside those that a request has at each node, where nodes do not take it.
 const FURTHER_TRIES: usize = 2;
 
@@ -36,6 +38,7 @@ pub(super) struct Tries {
     /// In a row.
     not_taken: usize,
     broken: usize,
+    broken_in_all: usize,
     engine: usize,
 }
 
@@ -56,13 +59,18 @@ impl Tries {
             Failed::Engine(_) => (&mut self.engine, ENGINE_TRIES),
         };
         *count += 1;
-        if *count < most {
+        let enough = *count >= most;
+        self.broken_in_all += usize::from(matches!(failed, Failed::Broken(_)));
+        let often = self.broken_in_all >= BROKEN_TRIES_IN_ALL;
+        if !enough && !often {
             return Ok(());
         }
+        let times = if enough { BROKEN_TRIES } else { BROKEN_TRIES_IN_ALL };
+        let row = if enough { " in a row" } else { "" };
         Err(Refusal::Engine(match failed {
             Failed::Broken(why) => format!(
-                "{BROKEN_TRIES} times in a row a node broke off at this request, so no other is \
-                 asked; the last time: {why}"
+                "{times} times{row} a node broke off at this request, so no other is asked; the \
+                 last time: {why}"
             ),
             Failed::NotTaken(why) | Failed::Engine(why) => why,
         }))
@@ -99,6 +107,7 @@ mod tests {
             check("bbbbbbbb", nodes, Some(5));
             check("bbbbb.bbbbb.bbbbbb", nodes, Some(17));
             check("enbnbbe", nodes, Some(6));
+            check(&"b.".repeat(200), nodes, Some(198));
         }
         check("nnnnnnnn", 1, Some(3));
         check("nnnnnnnn", 3, Some(5));
