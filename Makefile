@@ -12,11 +12,11 @@ chat: tools           ## talk to it in this terminal
 build: tools          ## release binary
 	cargo build --release --locked -p gateway
 
-release: tools        ## release binary with the GPU kernels built in: needs only the driver
+release: tools        ## the binary to ship, target/dist/hearth: GPU kernels built in, it needs only the driver
 	tests/tools.sh nvrtc
-	cargo build --release --locked -p gateway
-	VIRTUAL_ENV=$(CURDIR)/tests/.venv $(or $(CARGO_TARGET_DIR),target)/release/hearth kernels build --out $(abspath $(or $(CARGO_TARGET_DIR),target))/cubins
-	HEARTH_CUBINS=$(abspath $(or $(CARGO_TARGET_DIR),target))/cubins cargo build --release --locked -p gateway
+	cargo build --profile dist --locked -p gateway
+	VIRTUAL_ENV=$(CURDIR)/tests/.venv $(or $(CARGO_TARGET_DIR),target)/dist/hearth kernels build --out $(abspath $(or $(CARGO_TARGET_DIR),target))/cubins
+	HEARTH_CUBINS=$(abspath $(or $(CARGO_TARGET_DIR),target))/cubins cargo build --profile dist --locked -p gateway
 
 compat: tools         ## the separate node for other architectures (docs/compat.md), minutes to build
 	cargo build --release --locked --manifest-path engine/compat/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/compat
