@@ -73,11 +73,14 @@ enum What {
         #[arg(long, default_value_t = 40)]
         answers: usize,
     },
-    /// Tokens per CPU-second with and without drafts, on the demo model.
+    /// Tokens per CPU-second with and without drafts, on the demo and on random models.
     Speculation {
         /// Turns of each case; the median is reported.
-        #[arg(long, default_value_t = 7)]
+        #[arg(long, default_value_t = 3)]
         rounds: usize,
+        /// Where the random models are written and kept (1 GB).
+        #[arg(long, default_value = "target/bench-models")]
+        models: PathBuf,
     },
     /// Start, memory and prefix cache of the release binary with the demo model.
     Demo {
@@ -162,7 +165,10 @@ fn main() -> anyhow::Result<()> {
         What::Grammar { tokenizer, answers } => {
             record("grammar", &held(tokenizer.as_deref(), answers)?)?;
         }
-        What::Speculation { rounds } => record("speculation", &speculation::run(rounds)?)?,
+        What::Speculation { rounds, models } => {
+            let options = speculation::Options { rounds, models: Some(models) };
+            record("speculation", &speculation::run(&options)?)?;
+        }
         What::Demo { hearth } => {
             let beside = std::env::current_exe()?.with_file_name("hearth");
             record("demo", &demo::run(&hearth.unwrap_or(beside))?)?;

@@ -1,8 +1,10 @@
-//! What drafts bring on the demo model: tokens per CPU-second with and without them, in turns of
-//! one run, where answers repeat what stands in their prompt and where they do not. The second is
-//! what must not become slower.
+//! What drafts bring: tokens per CPU-second with and without them, in turns of one run, where
+//! answers repeat what stands before them and where they do not. The second is what must not become
+//! slower. The demo answers real questions, but is so small that reading its weights costs little;
+//! models of a true shape with random weights say what is to be had where it costs much.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ::engine::CpuRunner;
@@ -14,13 +16,23 @@ use anyhow::bail;
 use serde_json::{Value, json};
 use text::ChatInput;
 
+use crate::random_model::{HALF_BILLION, Mix};
 use crate::record::{cpu_seconds, median};
 
 /// Requests of a turn.
 const REQUESTS: usize = 8;
 
-/// Longest answer; most end before.
+/// Longest answer; most of the demo's end before.
 const MADE: u32 = 160;
+
+/// What is measured.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Turns of each case; the median is reported.
+    pub rounds: usize,
+    /// Where models of random weights lie, or are to be written; `None`: the demo alone.
+    pub models: Option<PathBuf>,
+}
 
 /// What is asked, and with what in place of `@`.
 struct Case {
@@ -52,27 +64,84 @@ const CASES: [Case; 2] = [
     },
 ];
 
+/// What a turn asks.
+struct Work {
+    name: &'static str,
+    prompts: Vec<Vec<Token>>,
+    temperature: f32,
+    /// What ends an answer before its time.
+    eos: Vec<Token>,
+}
+
 /// Runs all cases, one sequence at a time and all at once.
 ///
 /// # Errors
-/// The model does not start, or a request is refused.
-pub fn run(rounds: usize) -> anyhow::Result<Value> {
-    let files = ::engine::open_demo();
-    let plan = plan(&files)?;
-    let mut modes = [mode(&files, &plan, 0)?, mode(&files, &plan, DRAFTS_MAX)?];
+/// A model cannot be written or does not start, or a request is refused.
+pub fn run(options: &Options) -> anyhow::Result<Value> {
+    let Options { rounds, models } = options;
     let mut out = Vec::new();
     println!(
-        "{:<8} {:>5} {:>12} {:>12} {:>6} {:>12} {:>9}",
-        "answers", "batch", "tok/s", "with drafts", "ratio", "tokens/step", "accepted"
+        "{:<8} {:<8} {:>5} {:>12} {:>12} {:>6} {:>12} {:>9}",
+        "model", "answers", "batch", "tok/s", "with drafts", "ratio", "tokens/step", "accepted"
     );
-    for (case, batch) in CASES.iter().flat_map(|case| [1, REQUESTS].map(|batch| (case, batch))) {
-        let prompts = case.prompts(&files)?;
+    let demo = ::engine::open_demo();
+    measure("demo", &demo, &asked(&demo)?, *rounds, &mut out)?;
+    if let Some(folder) = models {
+        for mix in [Mix::Q8_0, Mix::Q4KM] {
+            let files = ::engine::open(&random(folder, mix)?)?;
+            measure(mix.name(), &files, &random_work(), *rounds, &mut out)?;
+        }
+    }
+    Ok(json!(out))
+}
+
+/// A half-billion-parameter model whose weights mean nothing.
+fn random(folder: &Path, mix: Mix) -> anyhow::Result<PathBuf> {
+    let path = folder.join(format!("half-{}.gguf", mix.name()));
+    if !path.exists() {
+        std::fs::create_dir_all(folder)?;
+        crate::random_model::write(&path, HALF_BILLION, mix)?;
+    }
+    Ok(path)
+}
+
+/// What such a model says greedily soon goes round in a circle, and what it draws never repeats.
+fn random_work() -> [Work; 2] {
+    let prompt = |seed: usize| (0..64).map(move |at| ((seed * 64 + at) * 7919 % 100_000) as Token);
+    let work = |name, temperature| Work {
+        name,
+        prompts: (0..REQUESTS).map(|seed| prompt(seed).collect()).collect(),
+        temperature,
+        eos: Vec::new(),
+    };
+    [work("circle", 0.0), work("noise", 1.0)]
+}
+
+fn asked(files: &ModelFiles) -> anyhow::Result<Vec<Work>> {
+    let work = |case: &Case| {
+        let (prompts, eos) = (case.prompts(files)?, files.eos.clone());
+        Ok(Work { name: case.name, prompts, temperature: 0.0, eos })
+    };
+    CASES.iter().map(work).collect()
+}
+
+/// Measures one model.
+fn measure(
+    model: &str,
+    files: &ModelFiles,
+    works: &[Work],
+    rounds: usize,
+    out: &mut Vec<Value>,
+) -> anyhow::Result<()> {
+    let plan = plan(files)?;
+    let mut modes = [mode(files, &plan, 0)?, mode(files, &plan, DRAFTS_MAX)?];
+    for (work, batch) in works.iter().flat_map(|work| [1, REQUESTS].map(|batch| (work, batch))) {
         let mut speeds = [Vec::new(), Vec::new()];
         let mut turns = [Turn::default(), Turn::default()];
         // The first round pays for page faults, and teaches what steps cost.
         for round in 0..=rounds {
             for (at, mode) in modes.iter_mut().enumerate() {
-                let turn = mode.turn(&prompts, batch, &files.eos)?;
+                let turn = mode.turn(work, batch)?;
                 if round > 0 {
                     speeds[at].push(f64::from(turn.tokens) / turn.seconds);
                     turns[at].add(&turn);
@@ -86,17 +155,18 @@ pub fn run(rounds: usize) -> anyhow::Result<Value> {
         let ratio = with / without;
         let per_step = f64::from(turns[1].tokens) / turns[1].rows as f64;
         let accepted = turns[1].accepted as f64 / turns[1].drafted.max(1) as f64;
+        let name = work.name;
         println!(
-            "{:<8} {batch:>5} {without:>12.0} {with:>12.0} {ratio:>6.2} {per_step:>12.2} {accepted:>9.2}",
-            case.name
+            "{model:<8} {name:<8} {batch:>5} {without:>12.0} {with:>12.0} {ratio:>6.2} \
+             {per_step:>12.2} {accepted:>9.2}"
         );
         out.push(json!({
-            "answers": case.name, "batch": batch, "tokens_per_cpu_s": without,
+            "model": model, "answers": name, "batch": batch, "tokens_per_cpu_s": without,
             "drafts_tokens_per_cpu_s": with, "ratio": ratio, "tokens_per_row": per_step,
             "drafted": turns[1].drafted, "accepted": turns[1].accepted,
         }));
     }
-    Ok(json!(out))
+    Ok(())
 }
 
 impl Case {
@@ -163,16 +233,11 @@ fn mode(files: &ModelFiles, plan: &Plan, drafts_max: u32) -> anyhow::Result<Mode
 
 impl Mode {
     /// Answers all prompts, so many at once.
-    fn turn(
-        &mut self,
-        prompts: &[Vec<Token>],
-        batch: usize,
-        eos: &[Token],
-    ) -> anyhow::Result<Turn> {
+    fn turn(&mut self, work: &Work, batch: usize) -> anyhow::Result<Turn> {
         let before = (cpu_seconds(), self.scheduler.stats());
         let mut turn = Turn::default();
-        for prompts in prompts.chunks(batch) {
-            turn.tokens += self.answer(prompts, eos)?;
+        for prompts in work.prompts.chunks(batch) {
+            turn.tokens += self.answer(prompts, work)?;
         }
         let stats = self.scheduler.stats();
         turn.seconds = cpu_seconds() - before.0;
@@ -182,12 +247,14 @@ impl Mode {
         Ok(turn)
     }
 
-    fn answer(&mut self, prompts: &[Vec<Token>], eos: &[Token]) -> anyhow::Result<u32> {
+    fn answer(&mut self, prompts: &[Vec<Token>], work: &Work) -> anyhow::Result<u32> {
         let (mut inbox, mut outbox) = (VecDeque::new(), Vec::new());
         for prompt in prompts {
             self.next_id += 1;
             let mut request = Request::greedy(RequestId(self.next_id), prompt.clone(), MADE);
-            request.stop_tokens = eos.to_vec();
+            request.stop_tokens.clone_from(&work.eos);
+            request.sampling.temperature = work.temperature;
+            request.sampling.seed = prompt.iter().map(|&token| u64::from(token)).sum();
             inbox.push_back(Command::Submit(Box::new(request)));
         }
         let mut tokens = 0;

@@ -23,7 +23,8 @@ fn grammars_run() {
 
 #[test]
 fn drafts_run() {
-    let figures = speculation::run(1).expect("answers that are the same with and without");
+    let options = speculation::Options { rounds: 1, models: None };
+    let figures = speculation::run(&options).expect("answers that are the same with and without");
     assert!(figures[0]["ratio"].as_f64() > Some(0.0), "{figures}");
 }
 
