@@ -360,6 +360,11 @@ impl Visit<'_> {
             }
             match cache.flights.join(key) {
                 Joined::Leads(lead) => {
+                    // Another's answer may have ended since the first look. It was kept before it
+                    // could not be joined any more, so it is here by now.
+                    if let Some(entry) = cache.remembered(key) {
+                        return self.given(entry, Got::Hit).await;
+                    }
                     if let Some(entry) = cache.shared(key).await {
                         cache.remember(key, entry.clone());
                         return self.given(entry, Got::Shared).await;
