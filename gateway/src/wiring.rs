@@ -174,7 +174,7 @@ fn drafts_max(
 ) -> Result<u32, WiringError> {
     let taken = engine.drafts_max();
     let most = match config.speculation {
-        Speculation::Off => 0,
+        Speculation::Off => return Ok(0),
         Speculation::Auto => taken,
         Speculation::AtMost(most) if taken > 0 => most.min(taken),
         Speculation::AtMost(_) => {
