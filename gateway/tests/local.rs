@@ -5,11 +5,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
-use gateway::backend::SubmitError;
 use gateway::backend::answering::Answering;
 use gateway::backend::local::{EngineState, LocalEngine, Options, PageNews, PageWatch};
 use gateway::backend::meter::{End, Meter};
 use gateway::backend::{Along, Generation, Model};
+use gateway::backend::{Serving, SubmitError};
 use gateway::metrics::Metrics;
 use scheduler::Config;
 use scheduler::types::{

@@ -16,8 +16,8 @@ use crossbeam::channel::{Sender, TrySendError, bounded};
 use scheduler::types::{Fault, Refusal, Usage};
 use tokio::sync::oneshot;
 
-use super::SubmitError;
 use super::life::{self, EngineState, Life, NUDGES};
+use super::{Serving, SubmitError};
 use crate::metrics::{ModelMetrics, RequestTimer};
 use thread::{Driver, Work};
 
@@ -229,34 +229,6 @@ impl LocalEmbedder {
         self.shared.life.unavailable(&self.shared.metrics)
     }
 
-    /// Whether it takes requests.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        self.shared.life.state()
-    }
-
-    /// How long what waits now will take; zero while nothing is known.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
-        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
-        Duration::from_nanos(waiting.saturating_mul(ns))
-    }
-
-    /// Seconds after which what waits now will have been computed.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
-        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
-        life::retry_after_s(waiting, ns, 1_000_000_000)
-    }
-
-    /// Requests taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
-    }
-
     /// What it has to do.
     #[must_use]
     pub fn busy(&self) -> Busy {
@@ -276,15 +248,43 @@ impl LocalEmbedder {
         &self.shared.metrics
     }
 
-    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
-    /// returns when the thread is gone. `true`: every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.shared.life.drain(limit, || self.nudge()).await
-    }
-
     /// Wakes the thread. No room means that it has something to read and wakes anyway.
     fn nudge(&self) {
         let _ = self.commands.try_send(Message::Nudge);
+    }
+}
+
+impl Serving for LocalEmbedder {
+    fn is_offered(&self) -> bool {
+        true
+    }
+
+    fn state(&self) -> EngineState {
+        self.shared.life.state()
+    }
+
+    /// How long what waits now will take; zero while nothing is known.
+    fn wait(&self) -> Duration {
+        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
+        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
+        Duration::from_nanos(waiting.saturating_mul(ns))
+    }
+
+    /// Seconds after which what waits now will have been computed.
+    fn retry_after_s(&self) -> u64 {
+        let waiting = u64::try_from(self.shared.tokens.load(Ordering::SeqCst)).unwrap_or(u64::MAX);
+        let ns = self.shared.ns_per_token.load(Ordering::Relaxed);
+        life::retry_after_s(waiting, ns, 1_000_000_000)
+    }
+
+    fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
+    /// returns when the thread is gone. `true`: every request came to its own end.
+    async fn drain(&self, limit: Duration) -> bool {
+        self.shared.life.drain(limit, || self.nudge()).await
     }
 }
 

@@ -33,7 +33,7 @@ pub use super::life::EngineState;
 use super::life::{self, Life, NUDGES};
 use super::meter::Metered;
 use super::reading::{Reading, Wishes};
-use super::{Along, SubmitError, events_max};
+use super::{Along, Serving, SubmitError, events_max};
 use crate::metrics::{ModelMetrics, RequestTimer};
 pub use adapter::{AdapterFiles, AdapterRefused, Adapts};
 pub use engine::spec::PrefixRule;
@@ -208,28 +208,6 @@ impl LocalEngine {
         self.shared.life.unavailable(&self.shared.metrics)
     }
 
-    /// Whether it takes requests.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        self.shared.life.state()
-    }
-
-    /// Seconds after which the waiting line, as it is now, will have been served.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        let waiting = u64::try_from(self.stats().waiting.max(1)).unwrap_or(u64::MAX);
-        let us = self.shared.us_per_request.load(Ordering::Relaxed);
-        life::retry_after_s(waiting, us, 1_000_000)
-    }
-
-    /// How long a new request would wait in line, by what the last ones took.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        let waiting = u64::try_from(self.stats().waiting).unwrap_or(u64::MAX);
-        let us = self.shared.us_per_request.load(Ordering::Relaxed);
-        Duration::from_micros(waiting.saturating_mul(us))
-    }
-
     /// The scheduler's time now, for [`Request::deadline`].
     #[must_use]
     pub fn now(&self) -> Micros {
@@ -240,12 +218,6 @@ impl LocalEngine {
     #[must_use]
     pub fn stats(&self) -> Stats {
         *self.shared.stats.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Requests taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::SeqCst)
     }
 
     /// Sequences that it computes at once, and requests that it takes in at once.
@@ -266,15 +238,43 @@ impl LocalEngine {
         &self.shared.metrics
     }
 
-    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
-    /// returns when the thread is gone. `true`: every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.shared.life.drain(limit, || self.nudge()).await
-    }
-
     /// Wakes the thread. No room means that it has something to read and wakes anyway.
     fn nudge(&self) {
         let _ = self.commands.try_send(Message::Nudge);
+    }
+}
+
+impl Serving for LocalEngine {
+    fn is_offered(&self) -> bool {
+        true
+    }
+
+    fn state(&self) -> EngineState {
+        self.shared.life.state()
+    }
+
+    /// How long a new request would wait in line, by what the last ones took.
+    fn wait(&self) -> Duration {
+        let waiting = u64::try_from(self.stats().waiting).unwrap_or(u64::MAX);
+        let us = self.shared.us_per_request.load(Ordering::Relaxed);
+        Duration::from_micros(waiting.saturating_mul(us))
+    }
+
+    /// Seconds after which the waiting line, as it is now, will have been served.
+    fn retry_after_s(&self) -> u64 {
+        let waiting = u64::try_from(self.stats().waiting.max(1)).unwrap_or(u64::MAX);
+        let us = self.shared.us_per_request.load(Ordering::Relaxed);
+        life::retry_after_s(waiting, us, 1_000_000)
+    }
+
+    fn open(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left, and
+    /// returns when the thread is gone. `true`: every request came to its own end.
+    async fn drain(&self, limit: Duration) -> bool {
+        self.shared.life.drain(limit, || self.nudge()).await
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) mod reading;
 mod source;
 
 pub use pool::{PoolModel, Reader, Reads, Task};
-pub use source::Engine;
+pub use source::{Engine, Serving, Source};
 
 /// A model that this server offers.
 pub struct Model {

@@ -1,13 +1,13 @@
 //! A model that reads and does not write: what handlers know of it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use scheduler::types::Refusal;
 
 use super::SubmitError;
 use super::embed::{Input, LocalEmbedder, Pooling, Vectors};
-use super::local::EngineState;
+use super::source::Source;
 use crate::cluster::{ClusterReader, ClusterReading};
 
 /// What becomes of what it reads.
@@ -77,20 +77,11 @@ pub struct PoolModel {
     pub engine: Reader,
 }
 
-/// What reads for a model: the thread in this process, or nodes of the cluster.
-#[derive(Clone)]
-pub enum Reader {
-    /// In this process.
-    Local(LocalEmbedder),
-    /// On other machines.
-    Cluster(ClusterReader),
-}
+/// What reads for a model.
+pub type Reader = Source<LocalEmbedder, ClusterReader>;
 
 /// A request that one of them has. Dropping it cancels it.
-pub(crate) enum BeingRead {
-    Local(Pooling),
-    Cluster(Box<ClusterReading>),
-}
+pub(crate) type BeingRead = Source<Pooling, Box<ClusterReading>>;
 
 impl From<LocalEmbedder> for Reader {
     fn from(engine: LocalEmbedder) -> Self {
@@ -102,16 +93,6 @@ impl From<ClusterReader> for Reader {
     fn from(engine: ClusterReader) -> Self {
         Self::Cluster(engine)
     }
-}
-
-/// The same call of whichever it is.
-macro_rules! either {
-    ($self:ident, $engine:ident => $call:expr) => {
-        match $self {
-            Self::Local($engine) => $call,
-            Self::Cluster($engine) => $call,
-        }
-    };
 }
 
 impl Reader {
@@ -128,54 +109,6 @@ impl Reader {
             Self::Local(engine) => BeingRead::Local(engine.submit(inputs, arrived)?),
             Self::Cluster(engine) => BeingRead::Cluster(engine.submit(inputs, arrived)?.into()),
         })
-    }
-
-    /// The engine in this process, where it is one.
-    #[must_use]
-    pub fn local(&self) -> Option<&LocalEmbedder> {
-        match self {
-            Self::Local(engine) => Some(engine),
-            Self::Cluster(_) => None,
-        }
-    }
-
-    /// It is worth a place in the list of models.
-    #[must_use]
-    pub fn is_offered(&self) -> bool {
-        match self {
-            Self::Local(_) => true,
-            Self::Cluster(engine) => engine.is_offered(),
-        }
-    }
-
-    /// Whether it takes requests.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        either!(self, engine => engine.state())
-    }
-
-    /// How long a new request would wait, by what the last ones took.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        either!(self, engine => engine.wait())
-    }
-
-    /// Seconds after which what waits now will have been computed.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        either!(self, engine => engine.retry_after_s())
-    }
-
-    /// Requests taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        either!(self, engine => engine.open())
-    }
-
-    /// Refuses new requests, lets the open ones end within `limit`, refuses what is left. `true`:
-    /// every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        either!(self, engine => engine.drain(limit).await)
     }
 }
 

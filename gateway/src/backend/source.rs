@@ -1,5 +1,5 @@
-//! What makes a model's tokens: the engine in this process, or nodes of the cluster. Both answer
-//! to the same words, so that nobody above has to know which it is.
+//! Who does a model's work: an engine in this process, or nodes of the cluster. Both answer to the
+//! same words, so that nobody above has to know which it is.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,42 @@ use super::{Along, SubmitError};
 use crate::cluster::{Carried, ClusterEngine};
 use crate::metrics::ModelMetrics;
 
-/// See the module.
-#[derive(Clone)]
-pub enum Engine {
-    /// In this process.
-    Local(LocalEngine),
-    /// On other machines.
-    Cluster(ClusterEngine),
+/// What may be asked of whoever serves a model.
+pub trait Serving {
+    /// It is worth a place in the list of models.
+    fn is_offered(&self) -> bool;
+
+    /// Whether it takes requests.
+    fn state(&self) -> EngineState;
+
+    /// How long a new request would wait, by what the last ones took.
+    fn wait(&self) -> Duration;
+
+    /// Seconds after which what waits now will have been served.
+    fn retry_after_s(&self) -> u64;
+
+    /// Requests taken in and not yet ended.
+    fn open(&self) -> usize;
+
+    /// Refuses new requests, lets the open ones end within `limit`, ends what is left. `true`:
+    /// every request came to its own end.
+    fn drain(&self, limit: Duration) -> impl Future<Output = bool> + Send;
 }
 
-/// A request that one of them has.
-pub(crate) enum Running {
-    Local(LocalGeneration),
-    Cluster(Carried),
+/// See the module.
+#[derive(Clone)]
+pub enum Source<L, C> {
+    /// In this process.
+    Local(L),
+    /// On other machines.
+    Cluster(C),
 }
+
+/// What makes a model's tokens.
+pub type Engine = Source<LocalEngine, ClusterEngine>;
+
+/// A request that one of them has.
+pub(crate) type Running = Source<LocalGeneration, Carried>;
 
 impl From<LocalEngine> for Engine {
     fn from(engine: LocalEngine) -> Self {
@@ -41,12 +63,60 @@ impl From<ClusterEngine> for Engine {
 
 /// The same call of whichever it is.
 macro_rules! either {
-    ($self:ident, $engine:ident => $call:expr) => {
+    ($self:ident, $source:ident => $call:expr) => {
         match $self {
-            Self::Local($engine) => $call,
-            Self::Cluster($engine) => $call,
+            Self::Local($source) => $call,
+            Self::Cluster($source) => $call,
         }
     };
+}
+
+impl<L, C> Source<L, C> {
+    /// The one in this process, where it is one.
+    #[must_use]
+    pub fn local(&self) -> Option<&L> {
+        match self {
+            Self::Local(local) => Some(local),
+            Self::Cluster(_) => None,
+        }
+    }
+}
+
+impl<L: Serving, C: Serving> Source<L, C> {
+    /// See [`Serving::is_offered`].
+    #[must_use]
+    pub fn is_offered(&self) -> bool {
+        either!(self, source => source.is_offered())
+    }
+
+    /// See [`Serving::state`].
+    #[must_use]
+    pub fn state(&self) -> EngineState {
+        either!(self, source => source.state())
+    }
+
+    /// See [`Serving::wait`].
+    #[must_use]
+    pub fn wait(&self) -> Duration {
+        either!(self, source => source.wait())
+    }
+
+    /// See [`Serving::retry_after_s`].
+    #[must_use]
+    pub fn retry_after_s(&self) -> u64 {
+        either!(self, source => source.retry_after_s())
+    }
+
+    /// See [`Serving::open`].
+    #[must_use]
+    pub fn open(&self) -> usize {
+        either!(self, source => source.open())
+    }
+
+    /// See [`Serving::drain`].
+    pub async fn drain(&self, limit: Duration) -> bool {
+        either!(self, source => source.drain(limit).await)
+    }
 }
 
 impl Engine {
@@ -65,42 +135,6 @@ impl Engine {
         })
     }
 
-    /// The engine in this process, where it is one.
-    #[must_use]
-    pub fn local(&self) -> Option<&LocalEngine> {
-        match self {
-            Self::Local(engine) => Some(engine),
-            Self::Cluster(_) => None,
-        }
-    }
-
-    /// It is worth a place in the list of models.
-    #[must_use]
-    pub fn is_offered(&self) -> bool {
-        match self {
-            Self::Local(_) => true,
-            Self::Cluster(engine) => engine.is_offered(),
-        }
-    }
-
-    /// Whether it takes requests.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        either!(self, engine => engine.state())
-    }
-
-    /// Seconds after which what waits now will have been served.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        either!(self, engine => engine.retry_after_s())
-    }
-
-    /// How long a new request would wait in line, by what the last ones took.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        either!(self, engine => engine.wait())
-    }
-
     /// Sequences that wait where a new one would.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -116,22 +150,10 @@ impl Engine {
         either!(self, engine => engine.stats())
     }
 
-    /// Requests taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        either!(self, engine => engine.open())
-    }
-
     /// The model's metrics.
     #[must_use]
     pub fn metrics(&self) -> &Arc<ModelMetrics> {
         either!(self, engine => engine.metrics())
-    }
-
-    /// Refuses new requests, lets the open ones end within `limit`, ends what is left. `true`:
-    /// every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        either!(self, engine => engine.drain(limit).await)
     }
 }
 

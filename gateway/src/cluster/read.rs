@@ -19,11 +19,10 @@ use super::choose;
 use super::dial::Unanswered;
 use super::lines::Lines;
 use super::protocol::{self, Read, ReadTold, VECTOR_BYTES_MAX, Why};
-use super::service::{self, Chosen, NODE_WAIT, Nobody, Service, shutting_down, until};
+use super::service::{Chosen, NODE_WAIT, Nobody, OnNodes, Service, shutting_down, until};
 use super::tries::{Failed, Tries};
 use crate::backend::SubmitError;
 use crate::backend::embed::{Input, Vectors};
-use crate::backend::local::EngineState;
 use crate::metrics::RequestTimer;
 
 /// Requests so far: equal ones in a row begin at different nodes.
@@ -90,56 +89,18 @@ impl ClusterReader {
     ) -> Result<ClusterReading, SubmitError> {
         let shared = Arc::clone(&self.shared);
         let service = &shared.service;
-        service.admit(|| self.wait())?;
+        service.admit(|| self.shortest_wait())?;
         let count = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
         let tokens = u64::try_from(count).unwrap_or(u64::MAX);
         let first = match shared.choose(tokens, &[]) {
             Ok(first) => first,
-            Err(nobody) => return Err(service.turned_away(nobody, self.wait())),
+            Err(nobody) => return Err(service.turned_away(nobody, self.shortest_wait())),
         };
         let open = Open(Arc::clone(&shared));
         let counted = u32::try_from(count).unwrap_or(u32::MAX);
         let timer = RequestTimer::start(Arc::clone(&service.metrics), counted, arrived);
         let (deadline, first) = (service.deadline(arrived), Some(first));
         Ok(ClusterReading { shared, inputs, tokens, deadline, first, timer, _open: open })
-    }
-
-    /// Whether it takes requests: some node does.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        self.shared.service.state()
-    }
-
-    /// It is worth a place in the list of models: a node has it, or had it a moment ago.
-    #[must_use]
-    pub fn is_offered(&self) -> bool {
-        self.shared.service.is_offered()
-    }
-
-    /// How long a new request would wait at the node where it would wait least.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        let loads = self.shared.loads().into_iter();
-        let waits = loads.map(|load| load.tokens.saturating_mul(load.ns_per_token));
-        Duration::from_nanos(waits.min().unwrap_or_default())
-    }
-
-    /// Seconds after which the shortest line, as it is now, will have been read.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        service::retry_after_s(self.wait())
-    }
-
-    /// Requests of this gateway, taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.shared.service.open()
-    }
-
-    /// Refuses new requests, lets the open ones end within `limit`, and ends what is left. `true`:
-    /// every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.shared.service.drain(limit).await
     }
 
     /// Once a second: what nodes tell goes into the figures.
@@ -152,6 +113,18 @@ impl ClusterReader {
             all.waiting += number(load.open.saturating_sub(load.running));
         }
         self.shared.service.report(all);
+    }
+}
+
+impl OnNodes for ClusterReader {
+    fn service(&self) -> &Service {
+        &self.shared.service
+    }
+
+    fn shortest_wait(&self) -> Duration {
+        let loads = self.shared.loads().into_iter();
+        let waits = loads.map(|load| load.tokens.saturating_mul(load.ns_per_token));
+        Duration::from_nanos(waits.min().unwrap_or_default())
     }
 }
 

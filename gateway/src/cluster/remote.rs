@@ -13,8 +13,7 @@ use tokio::sync::mpsc;
 use super::carry::{Carried, Carrier, Control};
 use super::choose;
 use super::protocol::{self, Load};
-use super::service::{self, Chosen, Nobody, Service};
-use crate::backend::local::EngineState;
+use super::service::{Chosen, Nobody, OnNodes, Service};
 use crate::backend::meter::Metered;
 use crate::backend::reading::Reading;
 use crate::backend::{Along, SubmitError, events_max};
@@ -54,7 +53,7 @@ impl ClusterEngine {
         let Along { grammar, meter, arrived } = along;
         let shared = &self.shared;
         let service = &shared.service;
-        service.admit(|| self.wait())?;
+        service.admit(|| self.shortest_wait())?;
         request.id = RequestId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         let paid = meter.as_ref().map_or(u32::MAX, |meter| meter.allowance());
         request.allowance = request.max_tokens.min(paid);
@@ -64,7 +63,7 @@ impl ClusterEngine {
         let chain: Vec<u64> = prefix_hashes(&request.prompt, salt).collect();
         let first = match shared.choose(&chain, request.prompt.len(), &[]) {
             Ok(first) => first,
-            Err(nobody) => return Err(service.turned_away(nobody, self.wait())),
+            Err(nobody) => return Err(service.turned_away(nobody, self.shortest_wait())),
         };
         let (events, reader) = mpsc::channel(events_max(&request, shared.context));
         let control = Arc::new(Control::new(request.choices));
@@ -77,35 +76,6 @@ impl ClusterEngine {
             .knowing(chain);
         tokio::spawn(carrier.run(first));
         Ok(Carried::new(id, Reading::new(reader, timer), control, route))
-    }
-
-    /// Whether it takes requests: some node does.
-    #[must_use]
-    pub fn state(&self) -> EngineState {
-        self.shared.service.state()
-    }
-
-    /// It is worth a place in the list of models: a node has it, or had it a moment ago.
-    #[must_use]
-    pub fn is_offered(&self) -> bool {
-        self.shared.service.is_offered()
-    }
-
-    /// Seconds after which the shortest line, as it is now, will have been served.
-    #[must_use]
-    pub fn retry_after_s(&self) -> u64 {
-        service::retry_after_s(self.wait())
-    }
-
-    /// How long a new request would wait at the node where it would wait least.
-    #[must_use]
-    pub fn wait(&self) -> Duration {
-        let waits = self
-            .shared
-            .loads()
-            .into_iter()
-            .map(|load| u64::from(load.waiting).saturating_mul(load.us_per_request));
-        Duration::from_micros(waits.min().unwrap_or_default())
     }
 
     /// Sequences that wait at the node where the fewest do.
@@ -130,22 +100,10 @@ impl ClusterEngine {
         all
     }
 
-    /// Requests of this gateway, taken in and not yet ended.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.shared.service.open()
-    }
-
     /// The model's metrics, of this gateway.
     #[must_use]
     pub fn metrics(&self) -> &Arc<ModelMetrics> {
         &self.shared.service.metrics
-    }
-
-    /// Refuses new requests, lets the open ones end within `limit`, and ends what is left. `true`:
-    /// every request came to its own end.
-    pub async fn drain(&self, limit: Duration) -> bool {
-        self.shared.service.drain(limit).await
     }
 
     /// Once a second: what nodes tell goes into the figures.
@@ -154,6 +112,21 @@ impl ClusterEngine {
         if !self.shared.adapter {
             self.shared.service.report(self.stats());
         }
+    }
+}
+
+impl OnNodes for ClusterEngine {
+    fn service(&self) -> &Service {
+        &self.shared.service
+    }
+
+    fn shortest_wait(&self) -> Duration {
+        let waits = self
+            .shared
+            .loads()
+            .into_iter()
+            .map(|load| u64::from(load.waiting).saturating_mul(load.us_per_request));
+        Duration::from_micros(waits.min().unwrap_or_default())
     }
 }
 

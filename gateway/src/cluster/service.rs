@@ -12,8 +12,8 @@ use tokio::time::{sleep, sleep_until};
 
 use super::choose::Finding;
 use super::member::Member;
-use crate::backend::SubmitError;
 use crate::backend::local::EngineState;
+use crate::backend::{Serving, SubmitError};
 use crate::metrics::ModelMetrics;
 
 /// Requests of one gateway at once, over all nodes of a model; nodes have bounds of their own.
@@ -256,8 +256,42 @@ impl Service {
     }
 }
 
+/// Handle to a model that nodes serve.
+pub(super) trait OnNodes: Sync {
+    fn service(&self) -> &Service;
+
+    /// How long a new request would wait at the node where it would wait least.
+    fn shortest_wait(&self) -> Duration;
+}
+
+impl<T: OnNodes> Serving for T {
+    fn is_offered(&self) -> bool {
+        self.service().is_offered()
+    }
+
+    fn state(&self) -> EngineState {
+        self.service().state()
+    }
+
+    fn wait(&self) -> Duration {
+        self.shortest_wait()
+    }
+
+    fn retry_after_s(&self) -> u64 {
+        retry_after_s(self.wait())
+    }
+
+    fn open(&self) -> usize {
+        self.service().open()
+    }
+
+    async fn drain(&self, limit: Duration) -> bool {
+        self.service().drain(limit).await
+    }
+}
+
 /// Whole seconds for `Retry-After`.
-pub(super) fn retry_after_s(wait: Duration) -> u64 {
+fn retry_after_s(wait: Duration) -> u64 {
     wait.as_secs().clamp(1, RETRY_AFTER_MAX_S)
 }
 

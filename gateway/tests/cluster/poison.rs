@@ -1,6 +1,7 @@
 //! A request that breaks the nodes that take it must not take the whole fleet with it. One that
 //! nodes do not take harms nobody, and is asked of all of them.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -57,6 +58,10 @@ async fn site(fate: &Fate) -> (Site, Arc<OnceLock<Wire>>) {
     (site, wire)
 }
 
+fn addresses(sites: &[(Site, Arc<OnceLock<Wire>>)]) -> Vec<SocketAddr> {
+    sites.iter().map(|(_, wire)| wire.get().expect("the wire").address).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_nodes_die_of_meets_six_of_a_large_fleet() {
     let fate = Fate::default();
@@ -64,9 +69,7 @@ async fn a_request_that_nodes_die_of_meets_six_of_a_large_fleet() {
     for _ in 0..12 {
         sites.push(site(&fate).await);
     }
-    let nodes: Vec<_> =
-        sites.iter().map(|(_, wire)| wire.get().expect("the wire").address).collect();
-    let gateway = Gateway::start(&nodes);
+    let gateway = Gateway::start(&addresses(&sites));
     gateway.nodes(12).await;
     gateway.model("org/fake").await;
     fate.dies.store(true, Ordering::SeqCst);
@@ -90,9 +93,7 @@ async fn a_request_that_nodes_do_not_take_is_asked_of_all() {
         sites.push(site(&fate).await);
     }
     sites.push(site(&well).await);
-    let nodes: Vec<_> =
-        sites.iter().map(|(_, wire)| wire.get().expect("the wire").address).collect();
-    let gateway = Gateway::start(&nodes);
+    let gateway = Gateway::start(&addresses(&sites));
     gateway.nodes(10).await;
     gateway.model("org/fake").await;
     // The first choice stays where a prompt was read: others begin elsewhere.

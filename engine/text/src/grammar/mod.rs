@@ -204,10 +204,12 @@ impl Grammars {
             let why = format!("the grammar has {} bytes, at most {SOURCE_BYTES_MAX}", lark.len());
             return Err(GrammarError::Invalid(why));
         }
-        let parser = self.factory.create_parser(TopLevelGrammar::from_lark(lark.to_owned()));
-        let parser = parser.map_err(|error| GrammarError::Invalid(plain(&error.to_string())))?;
-        trial::run(&self.factory, &self.vocabulary, &parser, lark)
-            .map_err(GrammarError::Invalid)?;
+        let create = |lark: String| {
+            let parser = self.factory.create_parser(TopLevelGrammar::from_lark(lark));
+            parser.map_err(|error| plain(&error.to_string()))
+        };
+        let parser = create(lark.to_owned()).map_err(GrammarError::Invalid)?;
+        trial::run(create, &self.vocabulary, &parser, lark).map_err(GrammarError::Invalid)?;
         Ok(parser)
     }
 }

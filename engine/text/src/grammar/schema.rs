@@ -26,6 +26,8 @@ use std::fmt;
 
 use serde_json::Value;
 
+pub(super) use pattern::compile as automaton;
+
 /// Escapes in strings that may be written: those that JSON cannot do without, so each text has one
 /// spelling. With `\u` a key could be spelled past its own schema (`"\u0061"` beside a property
 /// `a`), so the compiler must be told of these (`json_allowed_escapes`).

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use llguidance::api::{StopReason, TopLevelGrammar};
-use llguidance::derivre::{Regex, RegexBuilder};
-use llguidance::{ParserFactory, TokenParser};
+use llguidance::TokenParser;
+use llguidance::api::StopReason;
 use serde_json::{Value, json};
 
-use super::lark;
 use super::vocabulary::Vocabulary;
+use super::{lark, schema};
 
 /// In each walk one token of so many closes what it can. First many short texts, then long ones.
 const WALKS: [u64; 2] = [4, 64];
@@ -26,12 +25,12 @@ const SMALL: usize = 1_000;
 /// Patterns of one grammar that are tried by themselves. More of that size have no common use.
 const PATTERNS_MAX: usize = 16;
 
-/// Why no sequence should begin with this grammar.
+/// Whether sequences may begin with this grammar; `create` makes the parser of another.
 ///
 /// # Errors
 /// There is no first token, or a walk, of the whole or of one of its patterns alone, met a bound.
 pub(super) fn run(
-    factory: &ParserFactory,
+    create: impl Fn(String) -> Result<TokenParser, String>,
     vocabulary: &Vocabulary,
     parser: &TokenParser,
     lark: &str,
@@ -42,9 +41,9 @@ pub(super) fn run(
     for pattern in large.take(PATTERNS_MAX) {
         let schema = json!({"type": "string", "pattern": pattern});
         let alone = format!("start: {}\n", lark::json_prepared(schema));
-        let met = match factory.create_parser(TopLevelGrammar::from_lark(alone)) {
+        let met = match create(alone) {
             Ok(parser) => walks.run(&parser).err().flatten(),
-            Err(error) => Some(super::plain(&error.to_string())),
+            Err(why) => Some(why),
         };
         if let Some(why) = met {
             let shown: String = pattern.chars().take(100).collect();
@@ -145,25 +144,22 @@ fn patterns(lark: &str) -> BTreeSet<String> {
 
 /// Whether all states of its automaton are soon met.
 fn is_small(pattern: &str) -> bool {
-    let mut builder = RegexBuilder::new();
-    let regex = builder.mk_regex(pattern).and_then(|it| builder.into_regex_limited(it, 8_000));
-    regex.is_ok_and(|mut regex: Regex| {
-        let mut bytes: Vec<u8> = (0..=255).collect();
-        bytes.sort_by_key(|byte| regex.alpha().map(*byte));
-        bytes.dedup_by_key(|byte| regex.alpha().map(*byte));
-        let mut known = HashSet::from([regex.initial_state()]);
-        let mut open: Vec<_> = known.iter().copied().collect();
-        while let Some(state) = open.pop() {
-            for &byte in &bytes {
-                let next = regex.transition(state, byte);
-                if !next.is_dead() && known.insert(next) {
-                    open.push(next);
-                }
-            }
-            if known.len() > SMALL {
-                return false;
+    let Some(mut regex) = schema::automaton(pattern) else { return false };
+    let mut bytes: Vec<u8> = (0..=255).collect();
+    bytes.sort_by_key(|byte| regex.alpha().map(*byte));
+    bytes.dedup_by_key(|byte| regex.alpha().map(*byte));
+    let mut known = HashSet::from([regex.initial_state()]);
+    let mut open: Vec<_> = known.iter().copied().collect();
+    while let Some(state) = open.pop() {
+        for &byte in &bytes {
+            let next = regex.transition(state, byte);
+            if !next.is_dead() && known.insert(next) {
+                open.push(next);
             }
         }
-        true
-    })
+        if known.len() > SMALL {
+            return false;
+        }
+    }
+    true
 }

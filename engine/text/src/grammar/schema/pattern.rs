@@ -67,7 +67,8 @@ pub(super) fn translate(pattern: &str) -> Result<Vec<String>, String> {
     Ok(patterns)
 }
 
-fn compile(pattern: &str) -> Option<Regex> {
+/// The automaton of a pattern; none where it is too complex.
+pub(in crate::grammar) fn compile(pattern: &str) -> Option<Regex> {
     let mut builder = RegexBuilder::new();
     let expr = builder.mk_regex(pattern).ok()?;
     builder.into_regex_limited(expr, WORK_MAX).ok()
