@@ -67,6 +67,8 @@ pub struct Config {
     pub body_limit: usize,
     /// Connections open at once.
     pub connections_max: usize,
+    /// Threads of the server; `None`: by the cores that this process may use.
+    pub server_threads: Option<usize>,
     /// A request that takes longer is ended.
     pub request_timeout: Duration,
     /// Time that open requests get at shutdown.
@@ -177,6 +179,7 @@ impl Config {
             cluster: cluster::Cluster::default(),
             body_limit: 0,
             connections_max: 0,
+            server_threads: None,
             request_timeout: Duration::ZERO,
             drain: Duration::ZERO,
             device: Device::Auto,
@@ -327,6 +330,13 @@ impl Config {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.threads.unwrap_or_else(values::physical_cores)
+    }
+
+    /// Threads that read requests, tokenize and write answers; models have threads of their own.
+    #[must_use]
+    pub fn server_threads(&self) -> usize {
+        let of_cores = || (values::usable_cores() / 2).clamp(2, 16);
+        self.server_threads.unwrap_or_else(of_cores)
     }
 }
 

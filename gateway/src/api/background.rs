@@ -126,7 +126,7 @@ pub(super) async fn serve(
     let who = caller.who.clone();
     let response = generate::answer(Arc::clone(app), caller, asked).await?;
     let Some(keep) = response.extensions().get::<Arc<Keep>>().cloned() else {
-        return Err(elsewhere());
+        return Err(broken());
     };
     // What is recorded is what it says, not what its caller is told now.
     let mut body = match who {
@@ -152,14 +152,6 @@ pub(super) async fn serve(
 
 fn broken() -> Failure {
     Failure::new(ErrorKind::Internal, "engine_error", "The response ended before it began.")
-}
-
-/// Whoever answers by themselves keeps it there.
-pub(super) fn elsewhere() -> Failure {
-    let message = "Unsupported parameter: 'background': the provider of this model answers \
-                   directly; ask it without.";
-    let error = ApiError::new(ErrorKind::Invalid, "unsupported_parameter", message);
-    error.with_param("background").into()
 }
 
 /// Reads up to the first event; the response that it shows.

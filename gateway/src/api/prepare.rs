@@ -154,7 +154,7 @@ fn prepared(
     answers: Answers<'_>,
 ) -> Result<Prepared, Failure> {
     match surface {
-        Surface::Completion => completion(app, answers.name, body, caller),
+        Surface::Completion => completion(app, answers, body, caller),
         surface => chat(app, (surface, answers), body, caller),
     }
 }
@@ -264,23 +264,8 @@ fn chat(
 
 /// Makes of a chat one that goes on with an answer which somebody else has begun.
 fn go_on_from(request: &mut ChatRequest, begun: &Begun) -> Result<(), Failure> {
-    let refuse = |why: &str| Err(Failure::new(ErrorKind::Invalid, "not_continued", why));
     let ChatRequest { decoding, template, messages, .. } = request;
-    let scored = decoding.logprobs.is_some() || decoding.prompt_logprobs.is_some();
-    if decoding.choices != 1 || scored || decoding.return_token_ids {
-        return refuse("What it shows beside one choice's text cannot be had of its beginning.");
-    }
-    if decoding.structured.is_some() {
-        return refuse("An answer that is held to a shape is held from its beginning.");
-    }
-    let tokens = u32::try_from(begun.tokens).unwrap_or(u32::MAX);
-    decoding.min_tokens = decoding.min_tokens.saturating_sub(tokens);
-    if let Some(most) = &mut decoding.max_tokens {
-        *most = most.saturating_sub(tokens);
-        if *most == 0 {
-            return refuse("As many tokens as were asked for are made.");
-        }
-    }
+    less(decoding, begun)?;
     match messages.last_mut() {
         _ if begun.text.is_empty() => {}
         // The caller itself has begun the answer.
@@ -293,6 +278,32 @@ fn go_on_from(request: &mut ChatRequest, begun: &Begun) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is left to be made of an answer which somebody else has begun.
+fn less(decoding: &mut Decoding, begun: &Begun) -> Result<(), Failure> {
+    let scored = decoding.logprobs.is_some() || decoding.prompt_logprobs.is_some();
+    if decoding.choices != 1 || scored || decoding.return_token_ids {
+        return not_continued(
+            "What it shows beside one choice's text cannot be had of its beginning.",
+        );
+    }
+    if decoding.structured.is_some() {
+        return not_continued("An answer that is held to a shape is held from its beginning.");
+    }
+    let tokens = u32::try_from(begun.tokens).unwrap_or(u32::MAX);
+    decoding.min_tokens = decoding.min_tokens.saturating_sub(tokens);
+    if let Some(most) = &mut decoding.max_tokens {
+        *most = most.saturating_sub(tokens);
+        if *most == 0 {
+            return not_continued("As many tokens as were asked for are made.");
+        }
+    }
+    Ok(())
+}
+
+fn not_continued<T>(why: &str) -> Result<T, Failure> {
+    Err(Failure::new(ErrorKind::Invalid, "not_continued", why))
 }
 
 /// Parses a chat. Tools that a provider runs itself (a search of the web) are offered by agents in
@@ -327,12 +338,19 @@ fn parse(
 /// Plain prompts.
 fn completion(
     app: &App,
-    name: Option<&str>,
+    answers: Answers<'_>,
     body: &[u8],
     caller: &Caller,
 ) -> Result<Prepared, Failure> {
-    let request = wire::openai::parse_completion(body, &app.limits.request)?;
-    let model = model_for(app, caller, name.unwrap_or(&request.model))?;
+    let mut request = wire::openai::parse_completion(body, &app.limits.request)?;
+    if let Some(begun) = answers.begun {
+        less(&mut request.decoding, begun)?;
+        match &mut request.prompts[..] {
+            [Prompt::Text(text)] if !request.echo => text.push_str(&begun.text),
+            _ => return not_continued("Only the answer to one text can be continued."),
+        }
+    }
+    let model = model_for(app, caller, answers.name.unwrap_or(&request.model))?;
     let CompletionRequest { prompts, echo, add_special_tokens, decoding, model: asked } = request;
     let mut jobs = Vec::with_capacity(prompts.len());
     for prompt in prompts {

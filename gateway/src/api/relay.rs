@@ -8,6 +8,7 @@
 mod continued;
 mod handed;
 mod outgoing;
+mod pass;
 mod pooling;
 mod stream;
 mod translation;
@@ -23,8 +24,7 @@ use futures_util::FutureExt;
 use govern::ledger::Outcome;
 use http_body_util::BodyExt;
 use tokio::time::{Sleep, sleep_until, timeout_at};
-use wire::relay as pass;
-use wire::{Broken, Dialect, Usage, converse, gemini, messages, openai, responses};
+use wire::{Broken, Dialect, Usage, converse, gemini, messages, openai, relay, responses};
 
 use super::App;
 use super::bill::{self, Bill};
@@ -80,7 +80,7 @@ pub(super) async fn ask(
         let name = &inbound.glance.model;
         let plain = Plain {
             include_usage: inbound.glance.include_usage,
-            inbound: dialect,
+            surface: &inbound.surface,
             estimate: inbound.glance.input_estimate,
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?
@@ -241,7 +241,7 @@ async fn whole(
     let mut flex = false;
     let (body, usage): (Bytes, Option<Usage>) = match &page {
         None => {
-            let read = pass::whole(about.dialect, &all).map_err(|why| about.broken(why))?;
+            let read = relay::whole(about.dialect, &all).map_err(|why| about.broken(why))?;
             flex = read.flex;
             (all, read.usage)
         }

@@ -73,7 +73,7 @@ pub(super) fn answer(
     response.extensions_mut().insert(ended);
     page.keep.iter().for_each(|keep| drop(response.extensions_mut().insert(Arc::clone(keep))));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.content_type()));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(page.surface.stream_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     // nginx gathers answers unless told otherwise.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -83,6 +83,14 @@ impl Surface {
         }
     }
 
+    /// What kind of content its streams are.
+    pub(super) fn stream_type(&self) -> &'static str {
+        match self {
+            Self::Gemini { framing: Framing::Array, .. } => "application/json",
+            _ => "text/event-stream; charset=utf-8",
+        }
+    }
+
     /// Parses a chat. `forward`: it is passed on in another dialect.
     ///
     /// # Errors
@@ -135,7 +143,7 @@ pub(super) fn responses_id(prefix: &str) -> String {
 }
 
 /// Seconds since 1970.
-fn seconds() -> u64 {
+pub(super) fn seconds() -> u64 {
     now(String::new(), "").created
 }
 
@@ -216,14 +224,6 @@ impl Page {
                 Box::new(responses::Writer::new(head.clone(), self.echo(), ids, now))
             }
             Surface::Pooled(_) => unreachable!("{NUMBERS}"),
-        }
-    }
-
-    /// What kind of content a stream is.
-    pub(super) fn content_type(&self) -> &'static str {
-        match self.surface {
-            Surface::Gemini { framing: Framing::Array, .. } => "application/json",
-            _ => "text/event-stream; charset=utf-8",
         }
     }
 

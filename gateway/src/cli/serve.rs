@@ -31,9 +31,6 @@ use crate::server;
 use crate::tls::{self, Clients, Tls};
 use crate::wiring::{self, Target};
 
-/// The gateway's own threads. They parse, tokenize and write; models have threads of their own.
-pub(super) const THREADS: usize = 2;
-
 /// When all engines are done: time for their last bytes to reach the callers. Until then the
 /// server answers, so that a probe sees that it is not ready any more.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -63,7 +60,7 @@ pub(super) fn run_as<F: Future<Output = Outcome>>(
     let loaded = Config::load_as(role, flags, std::env::vars())?;
     logs::start(&loaded.config);
     loaded.warnings.iter().for_each(|text| tracing::warn!("{text}"));
-    let runtime = super::runtime(THREADS)?;
+    let runtime = super::runtime(loaded.config.server_threads())?;
     let outcome = runtime.block_on(attend(loaded, start));
     // Whatever still runs (a download, a connection that will not end) dies with the process.
     runtime.shutdown_background();

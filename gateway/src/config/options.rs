@@ -130,6 +130,19 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.connections_max, t, |s| values::count(s, 1, 1 << 20)),
     },
     Opt {
+        key: "server.threads",
+        env: "HEARTH_SERVER_THREADS",
+        flag: "server-threads",
+        value: "N",
+        default: "auto",
+        list: false,
+        doc: "Threads that read requests, tokenize and write answers; `auto`: half of the cores \
+              that this process may use, but 2 at least and 16 at most.",
+        set: |c, t| {
+            one(&mut c.server_threads, t, |s| values::auto(s, |s| values::count(s, 1, 1024)))
+        },
+    },
+    Opt {
         key: "server.request_timeout",
         env: "HEARTH_REQUEST_TIMEOUT",
         flag: "request-timeout",

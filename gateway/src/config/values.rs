@@ -376,12 +376,16 @@ pub(super) fn file_or_none(text: &str) -> Result<Option<PathBuf>, String> {
     if path.is_file() { Ok(Some(path)) } else { Err(format!("there is no file `{text}`")) }
 }
 
+/// Logical cores that this process may use, by its affinity mask and its cgroup's quota.
+pub(super) fn usable_cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
 /// Physical cores that this process may use. Two hyper-threads share one core's vector units, so
 /// a thread per logical CPU only makes them wait for each other.
 #[must_use]
 pub fn physical_cores() -> usize {
-    // Honours the affinity mask and the cgroup's quota.
-    let usable = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let usable = usable_cores();
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut cores = BTreeSet::new();
     let mut package = "";

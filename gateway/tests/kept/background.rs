@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use gateway::config::routing::Routing;
+use gateway::route::Routes;
 use hearth_tests::services::postgres;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
@@ -68,6 +70,55 @@ async fn they_are_made_while_nobody_waits() {
         assert_eq!(lines.len(), 2, "booked like any other");
         assert!(lines.iter().all(|line| line["outcome"] == "done"), "{lines:?}");
     }
+}
+
+/// A provider that speaks Responses keeps its own, and knows nothing of those that lie here: what
+/// is asked in the background, or goes on with what is kept here, is told it in full.
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_that_speak_responses_too() {
+    let far = Fake::start(Setup::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = far.router.clone();
+    let served = tokio::spawn(async move { axum::serve(listener, router).await });
+    let config = format!("[providers.p]\nkind = \"vllm\"\nbase_url = \"http://{address}/v1\"\n");
+    let routing: Routing = toml::from_str(&config).expect("a configuration");
+    let routes = Routes::new(&routing, &[]).expect("routes");
+    let house = House::new(None).await;
+    let fake = house.gateway(Setup { routes, ..Setup::default() });
+    let [ada, ..] = house.people(&fake).await;
+    let there = |more: Value| {
+        let mut body = json!({ "model": "p/org/fake" });
+        body.as_object_mut().expect("fields").extend(more.as_object().expect("fields").clone());
+        body
+    };
+    let made = ada.respond("hello", &there(asked())).await.expect(200);
+    assert_eq!(made["status"], "in_progress");
+    let id = text(&made["id"]);
+    let whole = has(&ada, &format!("/v1/responses/{id}"), "completed").await;
+    assert_eq!(whole["output"][0]["content"][0]["text"], SPEECH);
+    assert_eq!(whole["background"], true);
+    // What was made there goes on there or here.
+    let tokens = |response: &Value| response["usage"]["input_tokens"].as_u64().expect("a count");
+    let more = json!({ "previous_response_id": id });
+    for (model, body) in [("there", there(more.clone())), ("here", more)] {
+        let next = ada.respond("and then?", &body).await.expect(200);
+        assert!(tokens(&next) > tokens(&whole) + 10, "{model}: {next} {whole}");
+        let kept = ada.get(&format!("/v1/responses/{}", text(&next["id"]))).await.expect(200);
+        assert_eq!(kept["previous_response_id"], id, "{model}");
+    }
+    // What is simply passed on is kept there, and goes on there.
+    let passed = text(&ada.respond("hello", &there(json!({}))).await.expect(200)["id"]);
+    assert_eq!(ada.get(&format!("/v1/responses/{passed}")).await.code(404), "response_not_found");
+    let more = there(json!({ "previous_response_id": passed }));
+    let next = ada.respond("and then?", &more).await.expect(200);
+    assert_eq!(next["previous_response_id"], passed);
+    // And cannot go on in the background, where nobody knows of it.
+    let mut more = more;
+    more["background"] = json!(true);
+    let refused = ada.respond("and then?", &more).await;
+    assert_eq!(refused.code(400), "previous_response_not_found");
+    served.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

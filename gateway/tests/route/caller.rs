@@ -24,9 +24,12 @@ pub(crate) enum Inbound {
     Messages,
     Responses,
     Gemini,
+    /// Plain completions, which nobody translates.
+    Completions,
 }
 
 impl Inbound {
+    /// Those that every provider of chats can answer.
     pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini];
 
     /// Path and body of a request.
@@ -45,6 +48,10 @@ impl Inbound {
                 "/v1/responses".to_owned(),
                 json!({ "model": model, "stream": stream, "input": text, "store": false }),
             ),
+            Self::Completions => (
+                "/v1/completions".to_owned(),
+                json!({ "model": model, "stream": stream, "prompt": text }),
+            ),
             Self::Gemini => {
                 let how = if stream { "streamGenerateContent?alt=sse" } else { "generateContent" };
                 let turns = json!([{ "role": "user", "parts": [{ "text": text }] }]);
@@ -56,7 +63,7 @@ impl Inbound {
     /// What only a stream has that came to its natural end.
     pub(crate) fn ends(self, body: &str) -> bool {
         let marks: &[&str] = match self {
-            Self::Chat => &["[DONE]", "\"finish_reason\":\""],
+            Self::Chat | Self::Completions => &["[DONE]", "\"finish_reason\":\""],
             Self::Messages => &["message_stop", "\"stop_reason\":\""],
             Self::Responses => &["response.completed", "response.incomplete"],
             Self::Gemini => &["finishReason"],
@@ -67,7 +74,7 @@ impl Inbound {
     /// What tells the caller that a stream broke.
     pub(crate) fn breaks(self, body: &str) -> bool {
         match self {
-            Self::Chat | Self::Gemini => body.contains("data: {\"error\":"),
+            Self::Chat | Self::Completions | Self::Gemini => body.contains("data: {\"error\":"),
             Self::Messages => body.contains("event: error\n"),
             Self::Responses => {
                 body.contains("event: error\n") || body.contains("event: response.failed\n")

@@ -71,6 +71,7 @@ fn told(inbound: Inbound, body: &str) -> Told {
                 _ => &Value::Null,
             },
             Inbound::Gemini => &event["candidates"][0]["content"]["parts"][0]["text"],
+            Inbound::Completions => &event["choices"][0]["text"],
         };
         told.text += text.as_str().unwrap_or_default();
         let named = ["/id", "/model", "/message/id", "/item_id", "/responseId"];
@@ -104,12 +105,25 @@ fn told(inbound: Inbound, body: &str) -> Told {
             }
         }
         Inbound::Responses => {
-            assert_eq!(count("response.output_item.added"), 1, "{body}");
-            let last = &data.last().expect("events")["response"]["output"][0]["content"][0];
-            assert_eq!(last["text"], told.text, "{body}");
+            let output = &data.last().expect("events")["response"]["output"];
+            let items = output.as_array().expect("items");
+            let parts = items.iter().flat_map(|item| item["content"].as_array().expect("parts"));
+            let texts = parts.map(|part| part["text"].as_str().expect("a text"));
+            let texts: Vec<_> = texts.collect();
+            assert_eq!(texts.concat(), told.text, "{body}");
+            for (kind, many) in [
+                ("response.output_item.added", items.len()),
+                ("response.output_item.done", items.len()),
+                ("response.content_part.added", texts.len()),
+                ("response.output_text.done", texts.len()),
+                ("response.content_part.done", texts.len()),
+                ("response.created", 1),
+            ] {
+                assert_eq!(count(kind), many, "{kind}: {body}");
+            }
         }
         Inbound::Chat => assert_eq!(body.matches("\"role\"").count(), 1, "{body}"),
-        Inbound::Gemini => {}
+        Inbound::Gemini | Inbound::Completions => {}
     }
     told
 }
@@ -151,7 +165,16 @@ fn bounded(inbound: Inbound, model: &str) -> (String, Value) {
 }
 
 /// What the model makes behind a beginning of its answer.
-async fn alone(router: &Router, text: &str, most: u64) -> String {
+async fn alone(router: &Router, inbound: Inbound, text: &str, most: u64) -> String {
+    if inbound == Inbound::Completions {
+        let (path, mut body) =
+            inbound.request("demo", false, &format!("Tell me of the sea.{text}"));
+        (body["temperature"], body["max_tokens"]) = (0.into(), most.into());
+        let got = send(router, request("", &path, &body)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        let answer: Value = serde_json::from_slice(&got.bytes).expect("JSON");
+        return answer["choices"][0]["text"].as_str().expect("a text").to_owned();
+    }
     let (path, mut body) = Inbound::Chat.request("demo", false, "Tell me of the sea.");
     (body["temperature"], body["max_tokens"]) = (0.into(), most.into());
     if !text.is_empty() {
@@ -167,7 +190,7 @@ async fn alone(router: &Router, text: &str, most: u64) -> String {
 
 /// Callers' dialects and providers' kinds whose streams can be continued, and how many events of
 /// the provider can be all that there is.
-const WAYS: [(Inbound, &str, Tongue, usize); 8] = [
+const WAYS: [(Inbound, &str, Tongue, usize); 11] = [
     (Inbound::Chat, "compatible", Tongue::Chat, 4),
     (Inbound::Messages, "anthropic", Tongue::Messages, 6),
     (Inbound::Chat, "anthropic", Tongue::Messages, 6),
@@ -176,6 +199,9 @@ const WAYS: [(Inbound, &str, Tongue, usize); 8] = [
     (Inbound::Responses, "compatible", Tongue::Chat, 4),
     (Inbound::Responses, "anthropic", Tongue::Messages, 6),
     (Inbound::Gemini, "compatible", Tongue::Chat, 4),
+    (Inbound::Responses, "openai", Tongue::Responses, 9),
+    (Inbound::Gemini, "gemini", Tongue::Gemini, 2),
+    (Inbound::Completions, "openai", Tongue::Completions, 2),
 ];
 
 /// Events before the first token.
@@ -183,6 +209,7 @@ fn before(tongue: Tongue) -> usize {
     match tongue {
         Tongue::Chat => 1,
         Tongue::Messages => 2,
+        Tongue::Responses => 3,
         _ => 0,
     }
 }
@@ -216,7 +243,7 @@ async fn case((inbound, kind, tongue): (Inbound, &str, Tongue), count: usize, ho
     let (text, used) = handed(inbound, tongue, count);
     let body = got.text();
     let told = told(inbound, &body);
-    let rest = alone(&router, &text, ASKED - used).await;
+    let rest = alone(&router, inbound, &text, ASKED - used).await;
     assert_eq!(told.text, text + &rest, "{case}: {body}");
     assert!(inbound.ends(&body) && !inbound.breaks(&body), "{case}: {body}");
     assert!(body.contains("\"continued_by\":\"demo\""), "{case}: {body}");
@@ -347,10 +374,137 @@ async fn what_cannot_be_continued_ends_with_an_error() {
         let case = Case { kind: "compatible", inbound: Inbound::Chat, more, pool: CONTINUE };
         refused(what, &case, two).await;
     }
-    // Dialects that are passed on and cannot be joined in the middle.
-    for (inbound, kind) in [(Inbound::Responses, "openai"), (Inbound::Gemini, "gemini")] {
-        let case = Case { kind, inbound, more: json!({}), pool: CONTINUE };
-        refused(kind, &case, two).await;
+    for (what, more) in [
+        ("an echo", json!({ "echo": true })),
+        ("scores", json!({ "logprobs": 1 })),
+        ("several texts", json!({ "prompt": ["a", "b"] })),
+        ("tokens of another model", json!({ "prompt": [1, 2, 3] })),
+    ] {
+        let inbound = Inbound::Completions;
+        let case = Case { kind: "openai", inbound, more, pool: CONTINUE };
+        refused(what, &case, two).await;
+    }
+}
+
+/// Events of a provider's own that are passed on, up to its second token, and then these.
+async fn odd(inbound: Inbound, kind: &str, more: &'static [&str]) {
+    let script = move |tongue| {
+        let all = two(tongue);
+        all.into_iter()
+            .chain(more.iter().map(|data| format!("data: {}\n\n", data.replace('\n', ""))))
+            .collect()
+    };
+    let case = Case { kind, inbound, more: json!({}), pool: CONTINUE };
+    refused(&format!("{inbound:?}: {more:?}"), &case, script).await;
+}
+
+/// What is passed on may hold what no model here could have said.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_more_than_text_is_not_continued() {
+    for more in [
+        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f"}}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"1"}}]}}]}"#,
+        r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]}}]}"#,
+        r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"b"}]}}]}"#,
+    ] {
+        odd(Inbound::Gemini, "gemini", Box::leak(Box::new([more]))).await;
+    }
+    const ENDS: [&str; 3] = [
+        r#"{"type":"response.output_text.done","sequence_number":6,"output_index":0}"#,
+        r#"{"type":"response.content_part.done","sequence_number":7,"part":{"text":"Hello from"}}"#,
+        r#"{"type":"response.output_item.done","sequence_number":8,"item":{"id":"msg_1",
+            "type":"message","content":[{"type":"output_text","text":"Hello from"}]}}"#,
+    ];
+    let [text, part, item] = ENDS;
+    let call: [&str; 4] = [
+        text,
+        part,
+        item,
+        r#"{"type":"response.output_item.added","output_index":1,"item":{"type":"function_call"}}"#,
+    ];
+    odd(Inbound::Responses, "openai", Box::leak(Box::new(call))).await;
+    let search = r#"{"type":"response.output_item.added","output_index":1,
+        "item":{"type":"web_search_call"}}"#;
+    odd(Inbound::Responses, "openai", Box::leak(Box::new([text, part, item, search]))).await;
+    let thoughts = r#"{"type":"response.output_item.added","output_index":1,
+        "item":{"type":"reasoning"}}"#;
+    odd(Inbound::Responses, "openai", Box::leak(Box::new([text, part, item, thoughts]))).await;
+    let note = r#"{"type":"response.output_text.annotation.added","annotation":{}}"#;
+    odd(Inbound::Responses, "openai", Box::leak(Box::new([note]))).await;
+    let refusal = r#"{"type":"response.refusal.delta","delta":"no"}"#;
+    odd(Inbound::Responses, "openai", Box::leak(Box::new([refusal]))).await;
+}
+
+/// Items of a response that were whole before stand in the last event as their provider wrote them.
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_items_stay_as_they_are() {
+    const THOUGHTS: [&str; 3] = [
+        r#"{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[]}}"#,
+        r#"{"type":"response.reasoning_summary_text.delta","sequence_number":2,"output_index":0,"delta":"hm"}"#,
+        r#"{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}],"of_tomorrow":1}}"#,
+    ];
+    let ill = Upstream::start(|seen| {
+        let all = two(seen.tongue()).join("").replace("\"output_index\":0", "\"output_index\":1");
+        let mut all: Vec<String> = all.split_inclusive("\n\n").map(str::to_owned).collect();
+        for (at, data) in (1..).zip(THOUGHTS) {
+            all.insert(at, format!("data: {data}\n\n"));
+        }
+        let all: Vec<String> = (0..)
+            .zip(all)
+            .map(|(at, event)| {
+                let end = event.find("\"sequence_number\":").expect("a number") + 18;
+                let rest = event[end..].trim_start_matches(|c: char| c.is_ascii_digit());
+                format!("{}{at}{rest}", &event[..end])
+            })
+            .collect();
+        cut(&all, Step::Close)
+    })
+    .await;
+    let routes = routes(&config("openai", &ill, "\"org/fake\""), &["org/fake"]);
+    let fake = Fake::start(Setup { routes: routes.expect("routes"), ..Setup::default() });
+    let (path, body) = Inbound::Responses.request("p", true, "hi");
+    let got = send(&fake.router, request("", &path, &body)).await.text();
+    let last = got.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+    let last: Value = serde_json::from_str(last.expect("an event")).expect("JSON");
+    assert_eq!(last["type"], "response.completed", "{got}");
+    let output = &last["response"]["output"];
+    assert_eq!(output[0]["of_tomorrow"], 1, "{got}");
+    assert_eq!(output[1]["content"][0]["text"], format!("Hello from{SPEECH}"), "{got}");
+    let numbers = got
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str::<Value>(data).expect("JSON")["sequence_number"].as_u64());
+    assert!(numbers.enumerate().all(|(at, own)| own == u64::try_from(at).ok()), "{got}");
+}
+
+/// Google's clients that do not ask for events get an array, whoever makes its items.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_array_stays_one() {
+    let good = Upstream::start(|seen| crate::speech::good(seen, "first")).await;
+    let ill = Upstream::start(|seen| cut(&two(seen.tongue()), end())).await;
+    for (upstream, pool, expect) in [
+        (&good, CONTINUE, "Hello from first".to_owned()),
+        (&ill, CONTINUE, format!("Hello from{SPEECH}")),
+        (&ill, "", "Hello from".to_owned()),
+    ] {
+        let text = config("gemini", upstream, "\"org/fake\"");
+        let text = text.replace("broken_stream = \"continue\"\n", pool);
+        let routes = routes(&text, &["org/fake"]).expect("a configuration");
+        let fake = Fake::start(Setup { routes, ..Setup::default() });
+        let (path, body) = Inbound::Gemini.request("p", true, "hi");
+        let path = path.replace("?alt=sse", "");
+        let got = send(&fake.router, request("", &path, &body)).await;
+        assert_eq!(got.header("content-type"), "application/json");
+        let text = got.text();
+        let items: Vec<Value> =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let said = items
+            .iter()
+            .filter_map(|item| item.pointer("/candidates/0/content/parts/0/text")?.as_str());
+        assert_eq!(said.collect::<String>(), expect, "{text}");
+        let last = items.last().expect("items");
+        assert_eq!(last.get("error").is_some(), pool.is_empty(), "{text}");
+        assert_eq!(last.get("hearth").is_some(), expect.contains(SPEECH), "{text}");
     }
 }
 
@@ -363,6 +517,9 @@ async fn both_attempts_are_booked() {
         (Inbound::Messages, "compatible"),
         (Inbound::Chat, "anthropic"),
         (Inbound::Messages, "anthropic"),
+        (Inbound::Responses, "openai"),
+        (Inbound::Gemini, "gemini"),
+        (Inbound::Completions, "openai"),
     ] {
         let ill = Upstream::start(|seen| cut(&two(seen.tongue()), end())).await;
         let house = House::new().await;
@@ -371,7 +528,7 @@ async fn both_attempts_are_booked() {
         house.governor.record_with(Arc::new(Keyring { current: master, old: Vec::new() }));
         let key = house.key(&fake.router, "team", json!({ "record": "full" })).await;
         let (path, mut body) = inbound.request("p", true, "hi");
-        if inbound == Inbound::Chat {
+        if matches!(inbound, Inbound::Chat | Inbound::Completions) {
             body["stream_options"] = json!({ "include_usage": true });
         }
         let got = send(&fake.router, request(&key, &path, &body)).await;
@@ -400,6 +557,10 @@ async fn both_attempts_are_booked() {
         assert_eq!(attempts.len(), 1, "{recorded}");
         assert_eq!(attempts[0]["answer"], json!(text), "{recorded}");
         assert_eq!(attempts[0]["request"], json!(body.to_string()), "{recorded}");
+        if inbound == Inbound::Gemini {
+            assert_eq!(text.matches("\"continued_by\":\"org/fake\"").count(), 1, "{text}");
+            continue;
+        }
         // Where it changes hands, and at the end.
         assert_eq!(text.matches("\"continued_by\":\"org/fake\"").count(), 2, "{text}");
         let seam = text.find(": hearth {\"continued_by\"").expect("a comment");

@@ -236,7 +236,7 @@ fn refused(inbound: Inbound, got: &Answer, status: u16) -> Result<(), String> {
     let body = got.text();
     let after = got.header("retry-after");
     let shape = match inbound {
-        Inbound::Chat | Inbound::Responses => "{\"error\":{\"message\":\"",
+        Inbound::Chat | Inbound::Completions | Inbound::Responses => "{\"error\":{\"message\":\"",
         Inbound::Messages => "{\"type\":\"error\",\"error\":{\"type\":\"",
         Inbound::Gemini => "{\"error\":{\"code\":",
     };

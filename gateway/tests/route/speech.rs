@@ -11,6 +11,7 @@ pub(crate) enum Tongue {
     Messages,
     Gemini,
     Responses,
+    Completions,
 }
 
 impl Tongue {
@@ -19,6 +20,9 @@ impl Tongue {
             _ if path.ends_with("/messages") => Self::Messages,
             _ if path.ends_with("/responses") => Self::Responses,
             _ if path.contains("enerateContent") => Self::Gemini,
+            _ if path.ends_with("/completions") && !path.ends_with("/chat/completions") => {
+                Self::Completions
+            }
             _ => Self::Chat,
         }
     }
@@ -47,6 +51,11 @@ pub(crate) fn whole(tongue: Tongue, word: &str) -> Value {
         }),
         Tongue::Gemini => gemini(&text, true),
         Tongue::Responses => response("completed", &text),
+        Tongue::Completions => json!({
+            "id": "c1", "object": "text_completion", "created": 1, "model": "m",
+            "choices": [{ "index": 0, "finish_reason": "stop", "text": text }],
+            "usage": { "prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14 },
+        }),
     }
 }
 
@@ -71,7 +80,7 @@ fn response(status: &str, text: &str) -> Value {
         "usage": { "input_tokens": 11, "output_tokens": 3, "total_tokens": 14 } })
 }
 
-/// The events of a stream. The first token is in one of the first three, the second one in the
+/// The events of a stream. The first token is in one of the first four, the second one in the
 /// event behind it.
 pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
     let tokens = tokens(word);
@@ -91,6 +100,21 @@ pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
             let last = json!({ "id": "c1", "object": "chat.completion.chunk", "created": 1,
                 "model": "m", "choices": [], "usage": usage });
             events.push(format!("data: {last}\n\n"));
+            events.push("data: [DONE]\n\n".to_owned());
+        }
+        Tongue::Completions => {
+            let mut chunk = |choices: Value, usage: Value| {
+                let chunk = json!({ "id": "c1", "object": "text_completion", "created": 1,
+                    "model": "m", "choices": choices, "usage": usage });
+                events.push(format!("data: {chunk}\n\n"));
+            };
+            for (at, token) in tokens.iter().enumerate() {
+                let finish = if at == 2 { json!("stop") } else { Value::Null };
+                let choice = json!({ "index": 0, "text": token, "finish_reason": finish });
+                chunk(json!([choice]), Value::Null);
+            }
+            let usage = json!({ "prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14 });
+            chunk(json!([]), usage);
             events.push("data: [DONE]\n\n".to_owned());
         }
         Tongue::Messages => {
@@ -120,12 +144,32 @@ pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
             let mut event = |data: Value| events.push(named(&data));
             event(json!({ "type": "response.created", "sequence_number": 0,
                 "response": response("in_progress", "") }));
-            for token in &tokens {
-                event(json!({ "type": "response.output_text.delta", "sequence_number": 1,
-                    "item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": token }));
+            let place = |name: &str, value: Value| {
+                let mut place = json!({ "item_id": "msg_1", "output_index": 0,
+                    "content_index": 0 });
+                place[name] = value;
+                place
+            };
+            let item = |status: &str, text: &str| json!({ "output_index": 0, "item": response(status, text)["output"][0] });
+            let part = |text: &str| {
+                place("part", json!({ "type": "output_text", "text": text, "annotations": [] }))
+            };
+            let whole = tokens.concat();
+            let mut begun = item("in_progress", "x");
+            begun["item"]["content"] = json!([]);
+            let mut all = vec![("response.output_item.added", begun)];
+            all.push(("response.content_part.added", part("")));
+            let delta = "response.output_text.delta";
+            all.extend(tokens.iter().map(|token| (delta, place("delta", token.as_str().into()))));
+            all.push(("response.output_text.done", place("text", whole.as_str().into())));
+            all.push(("response.content_part.done", part(&whole)));
+            all.push(("response.output_item.done", item("completed", &whole)));
+            let end = response("completed", &whole);
+            all.push(("response.completed", json!({ "response": end })));
+            for (number, (kind, mut data)) in (1..).zip(all) {
+                (data["type"], data["sequence_number"]) = (kind.into(), number.into());
+                event(data);
             }
-            event(json!({ "type": "response.completed", "sequence_number": 2,
-                "response": response("completed", &tokens.concat()) }));
         }
     }
     events
@@ -146,7 +190,9 @@ pub(crate) fn half(tongue: Tongue, word: &str) -> String {
 pub(crate) fn failure(tongue: Tongue) -> Value {
     let words = "the fault of a test";
     match tongue {
-        Tongue::Chat => json!({ "error": { "message": words, "type": "server_error" } }),
+        Tongue::Chat | Tongue::Completions => {
+            json!({ "error": { "message": words, "type": "server_error" } })
+        }
         Tongue::Messages => {
             json!({ "type": "error", "error": { "type": "overloaded_error", "message": words } })
         }

@@ -18,7 +18,7 @@ use super::super::forward::{self, Inbound};
 use super::super::generate::{self, Rest};
 use super::super::prepare::Begun;
 use super::super::sse::Sse;
-use super::super::surface::Page;
+use super::super::surface::{Page, Surface};
 use super::super::turn::{self, Turn};
 use crate::route::{Pool, Seat, Target};
 use crate::upstream::Trouble;
@@ -56,6 +56,11 @@ impl Rescue {
     /// The request's id.
     pub(super) fn id(&self) -> &str {
         &self.caller.request_id
+    }
+
+    /// How the request came.
+    pub(super) fn surface(&self) -> &Surface {
+        &self.inbound.surface
     }
 
     /// Has a model go on behind this text. `before` is what was used for that, and `bill` who pays

@@ -1,12 +1,18 @@
 //! What a caller has been handed of an answer, as far as somebody else could go on with it. Pieces
 //! say it where a stream is translated; where it is passed on, what leaves is read beside it.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
+use serde::de::IgnoredAny;
+use wire::gemini::Framing;
 use wire::openai::stream::{Kind, Writer as OpenAi};
 use wire::{
-    Broken, Delta, Dialect, Head, Piece, Reader, Said, StreamOptions, Writer, messages, openai, sse,
+    Broken, Delta, Dialect, Head, Piece, Reader, Said, StreamOptions, Writer, gemini, messages,
+    openai, responses, sse,
 };
 
+use super::super::surface::{Surface, responses_id, seconds};
 use super::EVENT_BYTES_MAX;
 
 /// Bytes of text that are kept: far more than what models make in one answer.
@@ -61,17 +67,22 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) enum Spot {
     /// What all chunks share.
-    Chat(Head),
+    OpenAi(Kind, Head),
     /// Blocks so far, and whether the last one is under way.
     Messages(u32, bool),
+    Responses(Box<responses::Place>),
+    /// What all chunks share.
+    Gemini(Head),
 }
 
 /// Where a stream stands.
 enum Place {
     /// What all chunks share; `None`: none has come.
-    Chat(Option<Head>),
+    OpenAi(Kind, Option<Head>),
     /// Blocks so far, and what is under way; `None`: the message has not begun.
     Messages(Option<(u32, Open)>),
+    Responses(Box<responses::Begun>),
+    Gemini(Option<Head>),
 }
 
 /// A block under way.
@@ -86,10 +97,19 @@ enum Open {
 impl Listener {
     /// Of a dialect whose streams can be gone on with in the middle.
     pub(super) fn new(dialect: Dialect) -> Option<Self> {
-        let (reader, place): (Box<dyn Reader>, _) = match dialect {
-            Dialect::Chat => (Box::new(openai::Reader::new()), Place::Chat(None)),
-            Dialect::Messages => (Box::new(messages::Reader::default()), Place::Messages(None)),
+        let reader: Box<dyn Reader> = match dialect {
+            Dialect::Chat | Dialect::Completions => Box::new(openai::Reader::new()),
+            Dialect::Messages => Box::new(messages::Reader::default()),
+            Dialect::Responses => Box::new(responses::Reader::new()),
+            Dialect::Gemini => Box::new(gemini::Reader::new()),
             _ => return None,
+        };
+        let place = match dialect {
+            Dialect::Completions => Place::OpenAi(Kind::Completion, None),
+            Dialect::Messages => Place::Messages(None),
+            Dialect::Responses => Place::Responses(Box::default()),
+            Dialect::Gemini => Place::Gemini(None),
+            _ => Place::OpenAi(Kind::Chat, None),
         };
         let events = sse::Events::new(EVENT_BYTES_MAX);
         Some(Self { events, reader, handed: Handed::default(), place })
@@ -102,7 +122,7 @@ impl Listener {
             return;
         }
         let heard = events.push(bytes, &mut |name, data| {
-            place.event(data)?;
+            place.event(data, handed.text.len())?;
             reader.event(name, data, &mut |said| match said {
                 Said::Piece(piece) => handed.piece(&piece),
                 Said::Failed(_) | Said::Done => handed.lose(),
@@ -116,14 +136,17 @@ impl Listener {
 
     /// What was handed out, and what the next event must know; `None`: nobody can go on with it.
     pub(super) fn told(&self) -> Option<(&str, Spot)> {
+        let text = self.handed.text()?;
         let spot = match &self.place {
-            Place::Chat(head) => Spot::Chat(head.clone()?),
+            Place::OpenAi(kind, head) => Spot::OpenAi(*kind, head.clone()?),
             Place::Messages(place) => match (*place)? {
                 (_, Open::Thoughts) => return None,
                 (blocks, open) => Spot::Messages(blocks, open == Open::Text),
             },
+            Place::Responses(begun) => Spot::Responses(Box::new(begun.place(text)?)),
+            Place::Gemini(head) => Spot::Gemini(head.clone()?),
         };
-        self.handed.text().map(|text| (text, spot))
+        Some((text, spot))
     }
 }
 
@@ -153,14 +176,41 @@ struct Content {
     kind: String,
 }
 
+/// The fields of Google's chunk that all chunks share, and what its parts are.
+#[derive(Deserialize)]
+struct GoogleChunk {
+    #[serde(default, rename = "responseId")]
+    id: String,
+    #[serde(default, rename = "modelVersion")]
+    model: String,
+    #[serde(default)]
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Deserialize)]
+struct Candidate {
+    content: Option<Parts>,
+}
+
+#[derive(Deserialize)]
+struct Parts {
+    #[serde(default)]
+    parts: Vec<HashMap<String, IgnoredAny>>,
+}
+
+/// What a part may have that is text, or thoughts.
+const TEXT_FIELDS: [&str; 3] = ["text", "thought", "thoughtSignature"];
+
 impl Place {
-    /// Takes note of an event.
-    fn event(&mut self, data: &str) -> Result<(), Broken> {
+    /// Takes note of an event; before it, so many bytes of text were handed out.
+    fn event(&mut self, data: &str, handed: usize) -> Result<(), Broken> {
         let broken = |_| Broken("an event that says nothing".to_owned());
         match self {
             // Azure begins with a chunk of its own, without an id.
-            Self::Chat(Some(head)) if !head.id.is_empty() => {}
-            Self::Chat(head) => {
+            Self::OpenAi(_, Some(head)) if !head.id.is_empty() => {}
+            // The last event is no chunk.
+            Self::OpenAi(..) if data.trim() == "[DONE]" => {}
+            Self::OpenAi(_, head) => {
                 let Chunk { id, created, model } = serde_json::from_str(data).map_err(broken)?;
                 *head = Some(Head { id, created, model, service_tier: None });
             }
@@ -183,6 +233,17 @@ impl Place {
                     _ => {}
                 }
             }
+            Self::Responses(begun) => begun.event(data, handed)?,
+            Self::Gemini(head) => {
+                let GoogleChunk { id, model, candidates } =
+                    serde_json::from_str(data).map_err(broken)?;
+                let contents = candidates.into_iter().filter_map(|candidate| candidate.content);
+                let mut parts = contents.flat_map(|content| content.parts);
+                if !parts.all(|part| part.keys().all(|name| TEXT_FIELDS.contains(&&**name))) {
+                    return Err(Broken("a part that is no text".to_owned()));
+                }
+                *head = Some(Head { id, created: 0, model, service_tier: None });
+            }
         }
         Ok(())
     }
@@ -190,11 +251,25 @@ impl Place {
 
 impl Spot {
     /// Writes the rest of the stream.
-    pub(super) fn writer(self, options: StreamOptions, request_id: &str) -> Box<dyn Writer> {
+    pub(super) fn writer(
+        self,
+        options: StreamOptions,
+        (surface, request_id): (&Surface, &str),
+    ) -> Box<dyn Writer> {
         match self {
-            Self::Chat(head) => Box::new(OpenAi::new(Kind::Chat, &head, options, 1)),
+            Self::OpenAi(kind, head) => Box::new(OpenAi::new(kind, &head, options, 1)),
             Self::Messages(blocks, open) => {
                 Box::new(messages::Writer::rest(blocks, open, request_id))
+            }
+            Self::Responses(place) => {
+                Box::new(place.writer(Box::new(responses_id), Box::new(seconds)))
+            }
+            Self::Gemini(head) => {
+                let framing = match surface {
+                    Surface::Gemini { framing, .. } => *framing,
+                    _ => Framing::Events,
+                };
+                Box::new(gemini::Writer::rest(framing, &head))
             }
         }
     }
@@ -226,7 +301,7 @@ mod tests {
         };
         let role = chunk(r#"{"role":"assistant","content":""}"#);
         let said = told(Dialect::Chat, &[": ping", &role, &chunk(r#"{"content":"Hi"}"#)]);
-        assert!(said.expect("text").starts_with("Hi Chat(Head { id: \"c\", created: 7"));
+        assert!(said.expect("text").starts_with("Hi OpenAi(Chat, Head { id: \"c\", created: 7"));
         assert!(told(Dialect::Chat, &[": ping"]).is_none(), "no chunk, no head");
 
         let said = |events: &[&str]| told(Dialect::Messages, events);
@@ -278,7 +353,7 @@ mod tests {
         assert_eq!(handed.text().map(str::len), Some(TEXT_BYTES_MAX));
         handed.piece(&Piece { delta: Delta::Content("x"), ..Piece::default() });
         assert!(handed.text().is_none() && handed.text.capacity() == 0);
-        for other in [Dialect::Completions, Dialect::Responses, Dialect::Gemini] {
+        for other in [Dialect::Converse, Dialect::Embeddings] {
             assert!(Listener::new(other).is_none(), "{other:?}");
         }
     }

@@ -10,7 +10,6 @@ use wire::{
 };
 
 use super::super::App;
-use super::super::background;
 use super::super::bill::Bill;
 use super::super::envelope::Caller;
 use super::super::error::Failure;
@@ -45,10 +44,7 @@ pub(super) fn outgoing(
     let own = inbound.surface.dialect();
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
-    if provider.kind.path(own).is_some() {
-        if caller.background {
-            return Err(background::elsewhere());
-        }
+    if provider.kind.path(own).is_some() && !caller.belongs_here() {
         return Ok(as_it_is(inbound, (provider, model), most));
     }
     if own == Dialect::Completions {

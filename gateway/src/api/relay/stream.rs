@@ -11,18 +11,18 @@ use bytes::Bytes;
 use futures_util::stream;
 use govern::ledger::Outcome;
 use tokio::time::timeout_at;
-use wire::relay::Relay;
-use wire::{ApiError, Broken, Dialect, ErrorKind, Remark, StreamOptions, Usage};
+use wire::{ApiError, Broken, ErrorKind, Remark, StreamOptions, Usage};
 
 use super::super::cache::Ended;
 use super::super::error::Failure;
 use super::super::sse::Sse;
-use super::super::surface::Page;
+use super::super::surface::{Page, Surface};
 use super::super::{bill, kept};
 use super::continued::Rescue;
-use super::handed::{Handed, Listener};
+use super::handed::Handed;
+use super::pass::Pass;
 use super::translation::Translation;
-use super::{Answering, EVENT_BYTES_MAX, Source, tell};
+use super::{Answering, Source, tell};
 use crate::upstream::Trouble;
 
 /// Why a stream broke.
@@ -32,10 +32,9 @@ const CUT: &str = "its stream was cut";
 const WRITE_BYTES: usize = 64 << 10;
 
 /// What a relayed stream needs to know of the request.
-#[derive(Clone, Copy)]
-pub(super) struct Plain {
+pub(super) struct Plain<'a> {
     pub(super) include_usage: bool,
-    pub(super) inbound: Dialect,
+    pub(super) surface: &'a Surface,
     /// Tokens of the prompt, as far as anybody knows before the provider says.
     pub(super) estimate: u64,
 }
@@ -51,8 +50,7 @@ pub(super) struct Streaming {
     done: bool,
     /// Tokens of the prompt, see [`Plain`].
     estimate: u64,
-    /// Reads what is passed on, where somebody may go on with it.
-    listener: Option<Box<Listener>>,
+    /// Who may go on with it if it breaks.
     rescue: Option<Box<Rescue>>,
     /// Somebody else goes on from here.
     rest: Option<Box<Sse>>,
@@ -62,7 +60,7 @@ pub(super) struct Streaming {
 
 /// As it comes, or translated.
 enum Way {
-    Pass(Relay),
+    Pass(Box<Pass>),
     Translate(Box<Translation>),
 }
 
@@ -99,10 +97,13 @@ impl Streaming {
         about: Answering,
         source: Source,
         (page, rescue): (Option<Page>, Option<Box<Rescue>>),
-        (model, options, plain): (&str, StreamOptions, Plain),
+        (model, options, plain): (&str, StreamOptions, Plain<'_>),
     ) -> Result<Response, Trouble> {
         let way = match &page {
-            None => Way::Pass(Relay::new(plain.inbound, !plain.include_usage, EVENT_BYTES_MAX)),
+            None => {
+                let strip = !plain.include_usage;
+                Way::Pass(Box::new(Pass::new(plain.surface, strip, rescue.is_some())))
+            }
             Some(page) => {
                 let first = Usage { prompt_tokens: plain.estimate, ..Usage::default() };
                 let mut way = Translation::new(about.dialect, page, model, (options, first));
@@ -110,8 +111,6 @@ impl Streaming {
                 Way::Translate(Box::new(way))
             }
         };
-        let listener = rescue.as_ref().filter(|_| page.is_none());
-        let listener = listener.and_then(|_| Listener::new(plain.inbound)).map(Box::new);
         let estimate = plain.estimate;
         let mut headers = HeaderMap::new();
         about.bill.iter().for_each(|bill| bill.headers(&mut headers));
@@ -127,12 +126,11 @@ impl Streaming {
             done,
             ended: told,
             estimate,
-            listener,
             rescue,
             rest,
         });
         own.wait().await?;
-        let kind = page.as_ref().map_or("text/event-stream; charset=utf-8", Page::content_type);
+        let kind = plain.surface.stream_type();
         let body = stream::unfold(Stage::Theirs(own), |mut stage| async move {
             let bytes = stage.next().await?;
             Some((Ok::<_, Infallible>(bytes), stage))
@@ -209,21 +207,14 @@ impl Streaming {
     /// Takes bytes of the provider.
     fn take(&mut self, bytes: &[u8]) -> Result<(), Broken> {
         match &mut self.way {
-            Way::Pass(relay) => {
-                let from = self.out.len();
-                relay.push(bytes, &mut self.out)?;
-                if let Some(listener) = &mut self.listener {
-                    listener.hear(&self.out[from..]);
-                }
-                Ok(())
-            }
+            Way::Pass(pass) => pass.push(bytes, &mut self.out),
             Way::Translate(translation) => translation.push(bytes, &mut self.out),
         }
     }
 
     fn failed(&self) -> Option<ApiError> {
         match &self.way {
-            Way::Pass(relay) if relay.failed() => {
+            Way::Pass(pass) if pass.relay.failed() => {
                 Some(ApiError::new(ErrorKind::Upstream, "provider_error", "it failed"))
             }
             Way::Pass(_) => None,
@@ -233,7 +224,7 @@ impl Streaming {
 
     /// The provider says that it served this as a batch. What is translated is never asked for so.
     fn flex(&self) -> bool {
-        matches!(&self.way, Way::Pass(relay) if relay.flex())
+        matches!(&self.way, Way::Pass(pass) if pass.relay.flex())
     }
 
     /// The provider's stream is over, and what it said is a whole answer.
@@ -249,7 +240,7 @@ impl Streaming {
     /// What has been handed out so far.
     fn pieces(&self) -> u64 {
         match &self.way {
-            Way::Pass(relay) => relay.pieces(),
+            Way::Pass(pass) => pass.relay.pieces(),
             Way::Translate(translation) => translation.pieces,
         }
     }
@@ -257,7 +248,7 @@ impl Streaming {
     /// What the provider says was used; of one that says nothing, what was handed out.
     fn told(&self) -> Usage {
         let said = match &self.way {
-            Way::Pass(relay) => relay.usage(),
+            Way::Pass(pass) => pass.relay.usage(),
             Way::Translate(way) => way.said_usage.then_some(way.usage),
         };
         let (prompt_tokens, completion_tokens) = (self.estimate, self.pieces());
@@ -277,7 +268,10 @@ impl Streaming {
     /// Tells who pays what is handed out, and ends the stream where that is used up. The last bytes
     /// wait until all of it is in the books.
     async fn count(&mut self) {
-        if matches!(&self.way, Way::Pass(relay) if relay.ended() && relay.usage().is_some()) {
+        if let Way::Pass(pass) = &self.way
+            && pass.relay.ended()
+            && pass.relay.usage().is_some()
+        {
             self.settle(true, self.told()).await;
             return;
         }
@@ -289,7 +283,7 @@ impl Streaming {
         }
         let notice = ApiError::new(ErrorKind::Quota, "budget_exceeded", bill::USED_UP);
         match &mut self.way {
-            Way::Pass(relay) => relay.cut_short(&mut self.out, &notice),
+            Way::Pass(pass) => pass.cut_short(&mut self.out, &notice),
             Way::Translate(translation) => translation.cut_short(&mut self.out),
         }
         self.settle(true, self.handed_out()).await;
@@ -299,7 +293,7 @@ impl Streaming {
     /// The provider's stream is over: by itself, or because of this.
     async fn end(&mut self, why: Option<String>) {
         let complete = match (&mut self.way, why) {
-            (Way::Pass(relay), None) => relay.ended() || relay.failed(),
+            (Way::Pass(pass), None) => pass.relay.ended() || pass.relay.failed(),
             (Way::Translate(translation), None) => translation.end(&mut self.out).is_ok(),
             (_, Some(why)) => {
                 tracing::info!(provider = self.about.provider.name, why, "a stream broke");
@@ -316,6 +310,8 @@ impl Streaming {
         let whole = complete && self.failed().is_none();
         if !complete {
             self.fail(CUT);
+        } else if let Way::Pass(pass) = &mut self.way {
+            pass.close(&mut self.out);
         }
         let held = std::mem::take(&mut self.out);
         if whole {
@@ -339,10 +335,7 @@ impl Streaming {
     async fn go_on(&mut self) -> bool {
         let Some(rescue) = self.rescue.take() else { return false };
         let told = match &self.way {
-            Way::Pass(_) => {
-                let told = self.listener.as_ref().and_then(|listener| listener.told());
-                told.map(|(text, spot)| (text.to_owned(), Some(spot)))
-            }
+            Way::Pass(pass) => pass.told().map(|(text, spot)| (text.to_owned(), Some(spot))),
             Way::Translate(way) => {
                 let text = way.handed.as_ref().and_then(Handed::text);
                 text.map(|text| (text.to_owned(), None))
@@ -368,9 +361,11 @@ impl Streaming {
         // Settled by the attempt that goes on.
         self.about.bill = None;
         drop(self.about.broken(CUT));
-        let nothing = Way::Pass(Relay::new(self.about.dialect, false, 0));
+        let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), false, false)));
         let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
-            (Way::Pass(_), Some(spot)) => (None, spot.writer(goes.options(), rescue.id())),
+            (Way::Pass(_), Some(spot)) => {
+                (None, spot.writer(goes.options(), (rescue.surface(), rescue.id())))
+            }
             (Way::Pass(_), None) => unreachable!("what is passed on was listened to"),
             (Way::Translate(way), _) => {
                 let Translation { page, writer, .. } = *way;
@@ -385,7 +380,7 @@ impl Streaming {
     fn fail(&mut self, why: &str) {
         let trouble = self.about.broken(why);
         match &mut self.way {
-            Way::Pass(relay) => relay.error(&mut self.out, &trouble.failure.error),
+            Way::Pass(pass) => pass.error(&mut self.out, &trouble.failure.error),
             Way::Translate(translation) => {
                 translation.writer.error(&mut self.out, &trouble.failure.error);
             }

@@ -27,4 +27,4 @@ pub use read::{Reader, read_answer, read_error};
 pub use render::render;
 pub use request::{Method, count_answer, parse, parse_count, parse_forward, route};
 pub use seal::{bare_id, is_googles};
-pub use stream::{Framing, Writer};
+pub use stream::{Array, Framing, Writer};

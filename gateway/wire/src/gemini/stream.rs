@@ -43,6 +43,37 @@ struct State {
     finish: Option<Finish>,
 }
 
+/// Makes an array of events that somebody else has written.
+#[derive(Debug, Default)]
+pub struct Array {
+    begun: bool,
+}
+
+impl Array {
+    /// Takes whole events, each with one line of data; what has none is left out.
+    pub fn push(&mut self, events: &[u8], out: &mut Vec<u8>) {
+        let lines = events.split(|byte| matches!(byte, b'\n' | b'\r'));
+        let data = lines.filter_map(|line| line.strip_prefix(b"data:"));
+        for item in data.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()) {
+            out.extend_from_slice(before(std::mem::replace(&mut self.begun, true)));
+            out.extend_from_slice(item);
+        }
+    }
+
+    /// Nothing more comes.
+    pub fn close(self, out: &mut Vec<u8>) {
+        if !self.begun {
+            out.extend_from_slice(before(false));
+        }
+        out.push(b']');
+    }
+}
+
+/// What stands before an item of an array that has begun, or has not.
+fn before(begun: bool) -> &'static [u8] {
+    if begun { b",\r\n" } else { b"[" }
+}
+
 impl Writer {
     /// A stream with this many choices.
     #[must_use]
@@ -51,12 +82,17 @@ impl Writer {
         Self { framing, head: head.clone(), choices, begun: false }
     }
 
+    /// The rest of a stream with one choice, of which somebody else has written chunks.
+    #[must_use]
+    pub fn rest(framing: Framing, head: &Head) -> Self {
+        Self { begun: true, ..Self::new(framing, head, 1) }
+    }
+
     fn open(&mut self, out: &mut Vec<u8>) {
         let begun = std::mem::replace(&mut self.begun, true);
-        out.extend_from_slice(match (self.framing, begun) {
-            (Framing::Events, _) => b"data: ",
-            (Framing::Array, false) => b"[",
-            (Framing::Array, true) => b",\r\n",
+        out.extend_from_slice(match self.framing {
+            Framing::Events => b"data: ",
+            Framing::Array => before(begun),
         });
     }
 

@@ -75,6 +75,16 @@ impl Echo {
     }
 }
 
+impl Echo {
+    /// What a provider's response repeats, as it does: all fields but those that come before them.
+    pub(super) fn given(mut fields: Map<String, Value>) -> Self {
+        for name in ["output", "usage"] {
+            fields.entry(name).or_insert(Value::Null);
+        }
+        Self { fields, names: Names::new(), encrypted: false }
+    }
+}
+
 /// An object with the fields that were said, among those that were not.
 fn within(mut default: Value, said: &Value) -> Value {
     for (name, value) in said.as_object().into_iter().flatten().filter(|(_, v)| !v.is_null()) {

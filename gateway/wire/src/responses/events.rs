@@ -17,6 +17,11 @@ pub(super) struct Events {
 }
 
 impl Events {
+    /// Behind so many that somebody else has written.
+    pub(super) fn after(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// An event up to where its own fields begin.
     fn open(&mut self, out: &mut Vec<u8>, name: &str) {
         out.extend_from_slice(b"event: ");

@@ -20,6 +20,7 @@ mod read;
 mod render;
 mod request;
 mod response;
+mod rest;
 mod seal;
 mod stream;
 mod tools;
@@ -32,6 +33,7 @@ pub use read::{Reader, read_answer};
 pub use render::render;
 pub use request::{Request, parse, parse_count, parse_forward};
 pub use response::{Response, Status, answer, count_answer, deleted, item_list, shown, shown_item};
+pub use rest::{Begun, Place};
 pub use stream::Writer;
 
 /// Makes an id that was never made before and begins with the prefix and `_`: `msg` gives

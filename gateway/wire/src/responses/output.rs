@@ -1,5 +1,7 @@
 //! Items of a response's output: what the model thought, said and called.
 
+use serde_json::{Map, Value};
+
 use super::echo::Echo;
 use super::{seal, tools};
 use crate::answer::TokenLogprob;
@@ -25,9 +27,18 @@ pub(super) enum State {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    Thoughts { text: String, seal: Option<Seal> },
+    Thoughts {
+        text: String,
+        seal: Option<Seal>,
+    },
     Message(Vec<Part>),
-    Call { id: String, name: String, arguments: String },
+    Call {
+        id: String,
+        name: String,
+        arguments: String,
+    },
+    /// A whole item as somebody else has written it.
+    Given(Map<String, Value>),
 }
 
 /// A part of a message.
@@ -57,7 +68,7 @@ impl Body {
     pub(super) fn prefix(&self, echo: &Echo) -> &'static str {
         match self {
             Self::Thoughts { .. } => "rs",
-            Self::Message(_) => "msg",
+            Self::Message(_) | Self::Given(_) => "msg",
             Self::Call { name, .. } if echo.is_custom(name) => "ctc",
             Self::Call { .. } => "fc",
         }
@@ -72,6 +83,9 @@ impl Echo {
 
 impl Item {
     pub(super) fn write(&self, out: &mut Vec<u8>, echo: &Echo, reader: Reader) {
+        if let Body::Given(item) = &self.body {
+            return put(out, item);
+        }
         out.extend_from_slice(b"{\"id\":");
         put(out, &self.id);
         out.extend_from_slice(match self.state {
@@ -87,6 +101,7 @@ impl Item {
                 out.extend_from_slice(b",\"role\":\"assistant\"");
             }
             Body::Call { id, name, arguments } => self.call(out, echo, id, name, arguments),
+            Body::Given(_) => {}
         }
         out.push(b'}');
     }

@@ -38,13 +38,16 @@ pub struct Writer {
     logprobs: Vec<u8>,
 }
 
+/// What of the last item is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Open {
+pub(super) enum Open {
     Nothing,
     /// An item between its parts.
     Item,
     Thoughts,
     Text,
+    /// A text that is done, though its part is not.
+    Said,
     Refusal,
     /// A call, by its number.
     Call(u32),
@@ -71,6 +74,25 @@ impl Writer {
             open: Open::Nothing,
             logprobs: Vec::new(),
         }
+    }
+
+    /// Of a response that somebody else has begun, and where it stands: the number of the next
+    /// event, and what of the last item is under way.
+    pub(super) fn rest(
+        response: Response,
+        (number, open): (u64, Open),
+        ids: Box<Ids<'static>>,
+        now: Box<dyn Fn() -> u64 + Send>,
+    ) -> Self {
+        let mut events = Events::after(number);
+        if let Some(item) = response.items.last() {
+            events.at_item(response.items.len() - 1, item);
+            if let (Open::Text | Open::Said, Body::Message(parts)) = (open, &item.body) {
+                events.at_part(parts.len().saturating_sub(1));
+            }
+        }
+        let (begun, ended, finish, logprobs) = (true, false, None, Vec::new());
+        Self { response, ids, now, events, begun, ended, finish, open, logprobs }
     }
 
     fn begin(&mut self, out: &mut Vec<u8>) {
@@ -122,9 +144,10 @@ impl Writer {
         if self.open == open {
             return;
         }
-        if matches!(self.open, Open::Text | Open::Refusal) {
+        let last = self.response.items.last().map(|item| &item.body);
+        if matches!(self.open, Open::Text | Open::Said | Open::Refusal) {
             self.close_part(out);
-        } else {
+        } else if self.open != Open::Item || !matches!(last, Some(Body::Message(_))) {
             self.open_item(out, Body::Message(Vec::new()), Open::Item);
         }
         self.open_part(out, part, open);
@@ -138,9 +161,10 @@ impl Writer {
                 self.events.text(out, "response.reasoning_text.done", "text", text);
                 Part::Thought(text.clone())
             }
-            (Open::Text | Open::Refusal, Body::Message(parts)) => {
+            (Open::Text | Open::Said | Open::Refusal, Body::Message(parts)) => {
                 let Some(part) = parts.last() else { return };
                 match part {
+                    Part::Text { .. } if self.open == Open::Said => {}
                     Part::Text { text, logprobs } => {
                         let name = "response.output_text.done";
                         self.events.scored(out, name, "text", text, logprobs);
