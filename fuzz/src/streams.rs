@@ -4,8 +4,8 @@
 use serde_json::Value;
 use wire::relay::{self, Relay};
 use wire::{
-    ApiError, Broken, Dialect, ErrorKind, Piece, Remark, Said, Usage, cohere, converse, gemini,
-    messages, openai, sse,
+    ApiError, Broken, Delta, Dialect, ErrorKind, Piece, Reader as _, Remark, Said, Usage,
+    Writer as _, cohere, converse, gemini, messages, openai, responses, sse,
 };
 
 use crate::frame::frame;
@@ -90,10 +90,34 @@ pub fn chat(bytes: &[u8]) {
     relayed(Dialect::Completions, bytes);
 }
 
+/// The rest of a stream of Responses that breaks off here, as far as anybody can go on with it.
+fn continued(bytes: &[u8]) {
+    let (mut begun, mut reader) = (responses::Begun::default(), responses::Reader::new());
+    let mut text = String::new();
+    let read = sse::Events::new(LIMIT).push(bytes, &mut |name, data| {
+        begun.event(data, text.len())?;
+        reader.event(name, data, &mut |said| {
+            if let Said::Piece(Piece { delta: Delta::Content(more), .. }) = said {
+                text.push_str(more);
+            }
+        })
+    });
+    let Some(place) = read.ok().and_then(|()| begun.place(&text)) else { return };
+    let mut writer = place.writer(Box::new(|prefix| format!("{prefix}_1")), Box::new(|| 1));
+    let mut out = Vec::new();
+    writer.piece(&mut out, &Piece { delta: Delta::Content("more"), ..Piece::default() });
+    writer.end(&mut out, &Usage::default(), &Remark::default());
+    let shown = String::from_utf8(out).expect("UTF-8");
+    let data = shown.lines().filter_map(|line| line.strip_prefix("data: "));
+    let data: Vec<Value> = data.map(|data| serde_json::from_str(data).expect("JSON")).collect();
+    assert_eq!(data.last().expect("an end")["type"], "response.completed");
+}
+
 /// Of OpenAI's Responses.
 pub fn responses(bytes: &[u8]) {
     stream(From::Responses, bytes);
     relayed(Dialect::Responses, bytes);
+    continued(bytes);
 }
 
 /// Of Anthropic's Messages.

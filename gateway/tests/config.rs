@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use clap::{Args as _, FromArgMatches as _};
 use gateway::config::{Config, Flags, reference};
+use gateway::route::Routes;
+use hearth_tests::dice::Dice;
 
 /// A fresh directory per test; left behind only when the test fails.
 struct Folder(PathBuf);
@@ -257,4 +259,44 @@ fn plan_speaks_json() {
     let plan: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((plan["model"].as_str(), plan["context"].as_u64()), (Some("demo"), Some(256)));
     assert!(plan["total_bytes"].as_u64().unwrap() > 0);
+}
+
+/// A configuration as an editor, a template or a disk may leave it: it is read, or refused in words
+/// that name a place.
+#[test]
+fn whatever_stands_in_a_file_is_read_or_refused() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |name: &str| std::fs::read_to_string(docs.join(name)).unwrap();
+    let full = read("deploy/hearth.toml");
+    let set: Vec<&str> =
+        full.lines().filter(|line| line.contains(" = ") || line.starts_with('[')).collect();
+    let mut texts = vec![full.clone(), set.join("\n")];
+    for page in ["docs/routing.md", "docs/caching.md", "docs/providers.md", "docs/signin.md"] {
+        let page = read(page);
+        texts.extend(
+            page.split("```toml\n")
+                .skip(1)
+                .map(|part| part.split("```").next().unwrap().to_owned()),
+        );
+    }
+    let folder = Folder::new("damaged");
+    let mut dice = Dice(0x5eed);
+    let (mut whole, mut refused) = (0, 0);
+    for at in 0..1_500 {
+        let damaged = dice.damage(texts[at % texts.len()].as_bytes());
+        let path = folder.0.join("hearth.toml");
+        std::fs::write(&path, &damaged).unwrap();
+        match Config::load(&Flags::of_file(Some(path)), std::iter::empty()) {
+            Ok(loaded) => {
+                whole += 1;
+                // What is routed where is checked when the models are known.
+                let _ = Routes::new(&loaded.config.routing, &["demo".to_owned()]);
+            }
+            Err(error) => {
+                refused += 1;
+                assert!(!error.at.is_empty() && !error.problem.is_empty(), "{error}");
+            }
+        }
+    }
+    assert!(whole > 150 && refused > 150, "{whole} read, {refused} refused");
 }

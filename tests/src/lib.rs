@@ -2,6 +2,7 @@
 //!
 //! Nothing here imports the gateway: the tests see what a user sees.
 
+pub mod dice;
 pub mod fixtures;
 pub mod http;
 pub mod memory;

@@ -21,9 +21,10 @@ use gateway::models::Models;
 use scheduler::types::Fault;
 use serde_json::{Value, json};
 
+use hearth_tests::dice::Dice;
+
 use crate::client::{Answer, get, post, send};
 use crate::fake::Setup;
-use crate::garbage::Dice;
 use crate::kit::{Gateway, Site, TOKEN, endpoint, listen, until};
 use crate::reader::{Reader, pool_model};
 use crate::wire::Wire;
