@@ -138,7 +138,7 @@ impl Client {
     /// Sends a request; ready when the head of the answer is there.
     pub(super) async fn send(
         &self,
-        request: Request<Body>,
+        request: Request<Bytes>,
         first_byte: Duration,
     ) -> Result<Response<AnswerBody>, NoAnswer> {
         let plain = request.uri().scheme() == Some(&Scheme::HTTP);
@@ -147,8 +147,8 @@ impl Client {
                 let answer = timeout(first_byte, lines.send(request)).await;
                 return answer.unwrap_or(Err(NoAnswer::Late(first_byte)));
             }
-            Inner::Direct(_, client) => client.request(request),
-            Inner::Proxied(client) => client.request(request),
+            Inner::Direct(_, client) => client.request(request.map(Body::new)),
+            Inner::Proxied(client) => client.request(request.map(Body::new)),
         };
         match timeout(first_byte, answer).await {
             Ok(Ok(response)) => Ok(response.map(AnswerBody::of_task)),

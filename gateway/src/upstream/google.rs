@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::Request;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use jiff::Timestamp;
@@ -230,10 +230,10 @@ impl Token {
 
 impl Source {
     /// What is asked at a time in seconds since 1970.
-    fn request(&self, now: i64) -> Result<Request<Full<Bytes>>, String> {
+    fn request(&self, now: i64) -> Result<Request<Bytes>, String> {
         let request = match self {
             Self::Metadata(url) => {
-                Request::get(url).header("metadata-flavor", "Google").body(Full::default())
+                Request::get(url).header("metadata-flavor", "Google").body(Bytes::new())
             }
             Self::Account(account) => {
                 let form = format!(
@@ -242,7 +242,7 @@ impl Source {
                 );
                 Request::post(account.token_uri.as_str())
                     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                    .body(Full::from(form))
+                    .body(Bytes::from(form))
             }
         };
         request.map_err(|error| error.to_string())

@@ -3,33 +3,40 @@
 //!
 //! With a task of its own, a connection hands each piece of an answer through a channel and the
 //! scheduler to the task that passes it on, which costs more than the piece itself. Here the one
-//! task does both; what its connection and its answer tell each other while they are polled is
-//! heard there and then, and is no reason to poll all else that the task does. Nobody works for an
-//! idle connection: whether it still stands is looked at when it is taken, and those that lie idle
-//! for too long are closed by a keeper.
+//! task does both: it writes the request, and reads the answer when it is asked for more of it.
+//! What is read lies in one buffer of the thread until it is handed out, so that a connection whose
+//! answer pauses holds no memory but its socket. Nobody works for an idle connection: whether it
+//! still stands is looked at when it is taken, and those that lie idle for too long are closed by a
+//! keeper.
 
+use std::cell::RefCell;
 use std::fmt;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
-use hyper::header::{HOST, HeaderValue};
-use hyper::http::uri::{Authority, PathAndQuery};
+use hyper::http::uri::Authority;
 use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tower_service::Service;
 
 use super::client::{BoxError, Guard, IDLE, IDLE_MAX, NoAnswer, Timed, causes};
-use crate::local_wakes::LocalWakes;
+use super::http1::{self, Head, Wrong};
+
+/// Bytes that are read at once.
+const READ_BYTES: usize = 64 << 10;
+
+thread_local! {
+    /// Where a thread reads to.
+    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+}
 
 /// How connections are made.
 type Connector = Timed<HttpConnector<Guard>>;
@@ -42,9 +49,14 @@ pub(super) struct Lines {
 
 /// One connection.
 struct Line {
-    sender: SendRequest<Full<Bytes>>,
-    connection: Connection<TokioIo<TcpStream>, Full<Bytes>>,
-    wakes: LocalWakes,
+    socket: TcpStream,
+}
+
+/// Why a request was not answered.
+enum Unanswered {
+    /// The connection was closed before any of it was written.
+    Unsent,
+    Broke(String),
 }
 
 /// Where idle connections are.
@@ -71,25 +83,32 @@ impl Lines {
     /// Sends a request; ready when the head of the answer is there.
     pub(super) async fn send(
         &self,
-        request: Request<Full<Bytes>>,
+        request: Request<Bytes>,
     ) -> Result<Response<AnswerBody>, NoAnswer> {
-        let (uri, mut request) = of_origin(request).map_err(NoAnswer::Unreached)?;
-        let to = uri.authority().cloned().unwrap_or_else(|| Authority::from_static("none"));
+        let uri = request.uri();
+        let to = uri
+            .authority()
+            .ok_or_else(|| NoAnswer::Unreached("there is no host in its address".to_owned()))?;
+        // No name stands before the host: an address that holds one is refused at the start.
+        let host = match to.port_u16() {
+            None | Some(80) => to.host(),
+            Some(_) => to.as_str(),
+        };
+        let head = http1::request(&request, host);
         loop {
-            let (mut line, new) = match self.home.take(&to) {
+            let (mut line, is_new) = match self.home.take(to) {
                 Some(line) => (line, false),
                 None => (Box::pin(self.connect(uri.clone())).await?, true),
             };
-            match line.ask(request).await {
-                Ok(answer) => {
-                    let place = (self.home.clone(), to);
-                    return Ok(answer.map(|body| AnswerBody::of_line(body, line, place)));
+            match line.ask(&head, request.body()).await {
+                Ok((Head { response, body, keeps }, first)) => {
+                    let place = keeps.then(|| (self.home.clone(), to.clone()));
+                    let rest = Rest { first: first.into(), body, line: Some(line), place };
+                    return Ok(response.map(|()| AnswerBody(Inner::Line(rest))));
                 }
-                Err(mut error) => match error.take_message() {
-                    // It was closed before any of it was written.
-                    Some(back) if !new => request = back,
-                    _ => return Err(NoAnswer::Broke(causes(error.error()))),
-                },
+                Err(Unanswered::Unsent) if !is_new => {}
+                Err(Unanswered::Unsent) => return Err(NoAnswer::Broke(CLOSED.to_owned())),
+                Err(Unanswered::Broke(why)) => return Err(NoAnswer::Broke(why)),
             }
         }
     }
@@ -97,50 +116,115 @@ impl Lines {
     async fn connect(&self, to: Uri) -> Result<Box<Line>, NoAnswer> {
         let unreached = |why: BoxError| NoAnswer::Unreached(causes(&*why));
         let io = self.connector.clone().call(to).await.map_err(unreached)?;
-        let (sender, connection) =
-            http1::handshake(io).await.map_err(|why| unreached(Box::new(why)))?;
-        Ok(Box::new(Line { sender, connection, wakes: LocalWakes::default() }))
+        Ok(Box::new(Line { socket: io.into_inner() }))
     }
 }
 
-/// As a server of its own takes it: the path alone, and the host in a header.
-fn of_origin(mut request: Request<Full<Bytes>>) -> Result<(Uri, Request<Full<Bytes>>), String> {
-    let uri = request.uri().clone();
-    // No name stands before the host: an address that holds one is refused at the start.
-    let host = uri.authority().map(|authority| match authority.port_u16() {
-        None | Some(80) => authority.host(),
-        Some(_) => authority.as_str(),
-    });
-    let host = host.ok_or("there is no host in its address")?;
-    let host = HeaderValue::from_str(host).map_err(|error| error.to_string())?;
-    request.headers_mut().entry(HOST).or_insert(host);
-    let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    *request.uri_mut() = Uri::from(path);
-    Ok((uri, request))
+/// What is said of a connection that says nothing itself.
+const CLOSED: &str = "it was closed";
+
+/// How far a request has come.
+#[derive(Default)]
+struct Asking {
+    written: usize,
+    /// Why no more of it can be written.
+    refused: Option<io::Error>,
+    /// The beginning of a head that is not whole.
+    held: Vec<u8>,
 }
 
 impl Line {
-    async fn ask(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>> {
-        let Self { sender, connection, wakes } = self;
-        let mut answer = pin!(sender.try_send_request(request));
-        let mut open = true;
-        poll_fn(|context| {
-            wakes.poll(context, |context| {
-                open = open && Pin::new(&mut *connection).poll(context).is_pending();
-                answer.as_mut().poll(context)
-            })
+    /// Writes a request and reads the head of its answer, and what of the body comes with it.
+    async fn ask(&mut self, head: &[u8], body: &[u8]) -> Result<(Head, Vec<u8>), Unanswered> {
+        let mut asking = Asking::default();
+        let answer = poll_fn(|context| self.poll_ask(context, (head, body), &mut asking)).await;
+        answer.map_err(|why| match asking {
+            Asking { written: 0, .. } => Unanswered::Unsent,
+            Asking { refused: Some(error), .. } => Unanswered::Broke(error.to_string()),
+            _ => Unanswered::Broke(why),
         })
-        .await
     }
 
-    /// Whether it can take a request. What it has been told meanwhile, it hears now.
-    fn is_free(&mut self) -> bool {
-        let mut context = Context::from_waker(Waker::noop());
-        Pin::new(&mut self.connection).poll(&mut context).is_pending() && self.sender.is_ready()
+    /// An answer may come before all of the request is written, which then stays unwritten.
+    fn poll_ask(
+        &mut self,
+        context: &mut Context<'_>,
+        message: (&[u8], &[u8]),
+        asking: &mut Asking,
+    ) -> Poll<Result<(Head, Vec<u8>), String>> {
+        let Asking { written, refused, held } = asking;
+        let length = message.0.len() + message.1.len();
+        while *written < length && refused.is_none() {
+            match self.poll_write(context, message, *written) {
+                Poll::Ready(Ok(0)) => *refused = Some(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => *written += count,
+                // The answer may say why.
+                Poll::Ready(Err(error)) => *refused = Some(error),
+                Poll::Pending => break,
+            }
+        }
+        loop {
+            let read = ready!(self.poll_read(context, |bytes| answered(held, bytes)));
+            let found = read.map_err(|error| error.to_string()).flatten();
+            if let Some((mut head, first)) = found? {
+                head.keeps &= *written == length;
+                return Poll::Ready(Ok((head, first)));
+            }
+        }
     }
+
+    /// Writes what is left of a message of which so much is written.
+    fn poll_write(
+        &mut self,
+        context: &mut Context<'_>,
+        (head, body): (&[u8], &[u8]),
+        written: usize,
+    ) -> Poll<io::Result<usize>> {
+        let (head, rest) = (&head[written.min(head.len())..], written.saturating_sub(head.len()));
+        let slices = [IoSlice::new(head), IoSlice::new(&body[rest..])];
+        Pin::new(&mut self.socket).poll_write_vectored(context, &slices)
+    }
+
+    /// Reads what is there, and makes something of it; of nothing, where the connection has ended.
+    fn poll_read<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        make: impl FnOnce(&[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))?;
+            Poll::Ready(Ok(make(buffer.filled())))
+        })
+    }
+
+    /// Whether it can take a request: it has neither ended nor said what nobody asked for.
+    fn is_free(&mut self) -> bool {
+        self.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
+    }
+}
+
+/// The head of an answer, and what of the body stands behind it; `None` while it is not whole.
+fn answered(held: &mut Vec<u8>, bytes: &[u8]) -> Result<Option<(Head, Vec<u8>)>, String> {
+    if bytes.is_empty() {
+        return Err(CLOSED.to_owned());
+    }
+    // Nearly always it comes in one piece.
+    let is_first = held.is_empty();
+    if !is_first {
+        held.extend_from_slice(bytes);
+    }
+    let all = if is_first { bytes } else { &held[..] };
+    let Some((mut head, from)) = http1::head(all).map_err(|wrong| wrong.to_string())? else {
+        if is_first {
+            held.extend_from_slice(bytes);
+        }
+        return Ok(None);
+    };
+    let mut first = Vec::with_capacity(all.len() - from);
+    let taken = head.body.take(&all[from..], &mut first).map_err(|wrong| wrong.to_string())?;
+    head.keeps &= taken == all.len() - from;
+    Ok(Some((head, first)))
 }
 
 impl Home {
@@ -202,21 +286,74 @@ impl Idle {
 }
 
 /// The body of a provider's answer.
-pub struct AnswerBody {
-    body: Incoming,
-    /// The connection that it comes through, where no task of its own works for that.
+#[derive(Debug)]
+pub struct AnswerBody(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    /// Of a connection that has a task.
+    Task(Incoming),
+    Line(Rest),
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Its connection did.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// What came makes no sense.
+    #[error("{0}")]
+    Wrong(#[from] Wrong),
+    /// The library says so.
+    #[error("{}", causes(.0))]
+    Library(#[from] hyper::Error),
+}
+
+/// What is still to come through a connection without a task.
+struct Rest {
+    /// What came along with the head.
+    first: Bytes,
+    body: http1::Body,
     line: Option<Box<Line>>,
+    /// Where the connection goes; `None`: it ends with this.
     place: Option<(Home, Authority)>,
 }
 
-impl AnswerBody {
-    /// Of a connection that has a task.
-    pub(super) fn of_task(body: Incoming) -> Self {
-        Self { body, line: None, place: None }
+impl fmt::Debug for Rest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rest").field("body", &self.body).finish_non_exhaustive()
+    }
+}
+
+impl Rest {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if !self.first.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
+        }
+        loop {
+            if self.body == http1::Body::Done {
+                self.give_back();
+            }
+            let Self { body, line: Some(line), .. } = self else { return Poll::Ready(None) };
+            match ready!(line.poll_read(context, |bytes| more(body, bytes))) {
+                Ok(Ok((content, is_all))) => {
+                    if !is_all {
+                        self.place = None;
+                    }
+                    if !content.is_empty() {
+                        return Poll::Ready(Some(Ok(content.into())));
+                    }
+                }
+                Ok(Err(wrong)) => return Poll::Ready(Some(Err(self.broken(wrong.into())))),
+                Err(error) => return Poll::Ready(Some(Err(self.broken(error.into())))),
+            }
+        }
     }
 
-    fn of_line(body: Incoming, line: Box<Line>, place: (Home, Authority)) -> Self {
-        Self { body, line: Some(line), place: Some(place) }
+    fn broken(&mut self, why: Broken) -> Broken {
+        (self.line, self.place) = (None, None);
+        why
     }
 
     /// The answer is over: its connection may take another request.
@@ -230,56 +367,66 @@ impl AnswerBody {
     }
 }
 
-impl fmt::Debug for AnswerBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnswerBody").field("body", &self.body).finish_non_exhaustive()
+/// More of a body, and whether all that came was of it.
+fn more(body: &mut http1::Body, bytes: &[u8]) -> Result<(Vec<u8>, bool), Wrong> {
+    if bytes.is_empty() {
+        body.end()?;
+        return Ok((Vec::new(), false));
+    }
+    let mut content = Vec::with_capacity(bytes.len());
+    let taken = body.take(bytes, &mut content)?;
+    Ok((content, taken == bytes.len()))
+}
+
+impl AnswerBody {
+    /// Of a connection that has a task.
+    pub(super) fn of_task(body: Incoming) -> Self {
+        Self(Inner::Task(body))
     }
 }
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let own = self.get_mut();
-        let polled = match &mut own.line {
-            None => Pin::new(&mut own.body).poll_frame(context),
-            Some(line) => {
-                let Line { connection, wakes, .. } = &mut **line;
-                let mut open = true;
-                let polled = wakes.poll(context, |context| {
-                    open = open && Pin::new(&mut *connection).poll(context).is_pending();
-                    Pin::new(&mut own.body).poll_frame(context)
-                });
-                if !open {
-                    // What it still had for the body, the body has.
-                    own.line = None;
-                }
-                polled
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut self.get_mut().0 {
+            Inner::Task(body) => {
+                Pin::new(body).poll_frame(context).map(|next| Some(next?.map_err(Broken::from)))
             }
-        };
-        if matches!(polled, Poll::Ready(None)) {
-            own.give_back();
+            Inner::Line(rest) => rest.poll(context).map(|next| Some(next?.map(Frame::data))),
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.0 {
+            Inner::Task(body) => body.is_end_stream(),
+            Inner::Line(rest) => rest.first.is_empty() && rest.body == http1::Body::Done,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.0 {
+            Inner::Task(body) => body.size_hint(),
+            Inner::Line(rest) => {
+                let first = u64::try_from(rest.first.len()).unwrap_or(u64::MAX);
+                match rest.body {
+                    http1::Body::Done => SizeHint::with_exact(first),
+                    http1::Body::Length(left) => SizeHint::with_exact(first.saturating_add(left)),
+                    _ => SizeHint::default(),
+                }
+            }
+        }
     }
 }
 
-impl Drop for AnswerBody {
+impl Drop for Rest {
     fn drop(&mut self) {
         // In the middle of an answer the connection is closed, which ends it at the provider.
-        if self.body.is_end_stream() {
+        if self.body == http1::Body::Done {
             self.give_back();
         }
     }

@@ -5,6 +5,7 @@
 mod auth;
 mod client;
 mod google;
+mod http1;
 pub mod kinds;
 mod later;
 mod line;
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use govern::policy::Label;
 use govern::policy::pattern;
-use http_body_util::{BodyExt, Collected, Full, Limited};
+use http_body_util::{BodyExt, Collected, Limited};
 use hyper::header::{
     ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
 };
@@ -237,14 +238,14 @@ impl Provider {
         Err(self.broken(&format!("it answers with content of type '{kind}'")))
     }
 
-    async fn request(&self, mut call: Call<'_>) -> Result<Request<Full<Bytes>>, String> {
+    async fn request(&self, mut call: Call<'_>) -> Result<Request<Bytes>, String> {
         let url = self.url(&call)?;
         let body = self.overlay(std::mem::take(&mut call.body))?;
         let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let mut request = Request::new(Bytes::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         *request.headers_mut() = self.headers(&call);
-        self.auth.sign(request).await.map(|request| request.map(Full::new))
+        self.auth.sign(request).await
     }
 
     fn headers(&self, call: &Call<'_>) -> HeaderMap {

@@ -54,7 +54,7 @@ async fn request(socket: &mut TcpStream) -> Option<String> {
 
 async fn send(lines: &Lines, url: &str) -> Result<Response<AnswerBody>, NoAnswer> {
     let request = Request::post(format!("{url}/v1/x?y=z"));
-    lines.send(request.body(Full::from("{}")).expect("a request")).await
+    lines.send(request.body(Bytes::from("{}")).expect("a request")).await
 }
 
 async fn text(lines: &Lines, url: &str) -> Result<String, String> {
