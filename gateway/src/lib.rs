@@ -4,6 +4,7 @@
 //! events back in the caller's dialect. Only `backend/local.rs` and `wiring.rs` know the engine.
 
 pub mod admin;
+pub mod allocator;
 pub mod api;
 pub mod backend;
 pub mod cli;

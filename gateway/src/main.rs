@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use gateway::allocator::Allocator;
 use gateway::cli::{
     admin, backup, bench, chat, completions, doctor, exit, inspect, kernels, migrate, node, plan,
     providers, pull, quantize, restore, route, serve,
@@ -10,7 +11,7 @@ use gateway::cli::{
 use gateway::config::reference;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Serves language models on your own machines.
 #[derive(Parser)]

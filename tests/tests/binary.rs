@@ -65,6 +65,27 @@ fn starts_small_and_answers() {
     assert!(banner.contains("loopback") || banner.contains("this machine"), "{banner}");
 }
 
+/// Threads of a process by the names that they gave themselves.
+fn threads(server: &Server, name: &str) -> usize {
+    let all = std::fs::read_dir(format!("/proc/{}/task", server.id())).expect("its threads");
+    let names = all.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|own| own.trim() == name).count()
+}
+
+#[test]
+fn the_server_has_as_many_threads_as_it_is_told() {
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    for (args, expect) in [
+        (&["--model", "none", "--server-threads", "5"][..], 5),
+        (&["--model", "none"], (usable / 2).clamp(2, 16)),
+    ] {
+        let server = Server::start(args);
+        // Others of that name are for what blocks, and come when something does.
+        wait_until("its threads", || threads(&server, "gateway") >= expect);
+        assert!(threads(&server, "gateway") <= expect + 4, "{args:?}");
+    }
+}
+
 #[test]
 fn a_second_identical_prompt_comes_from_the_prefix_cache() {
     let server = Server::start(&[]);

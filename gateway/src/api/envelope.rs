@@ -1,25 +1,34 @@
 //! What goes around every answer: the request's id, the time taken, the key check, the bound on
 //! requests at once, and the count in the metrics when the last byte has left (or the client).
 
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
-use axum::middleware::Next;
+use axum::Router;
+use axum::extract::Request;
+use axum::http::header::ALLOW;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
 use govern::Principal;
 use govern::policy::{Label, pattern};
 use tokio::sync::OwnedSemaphorePermit;
+use tower_service::Service;
 use wire::{Dialect, ErrorKind};
 
 use super::App;
 use super::door::{self, Entered, Head};
 use super::error::{self, Failure};
+use super::generate::generate;
 use super::ids;
 use super::kept::Past;
+use super::routes::wrong_method;
 use super::said::Said;
+use super::surface::Surface;
 use crate::digest;
 use crate::held;
 use crate::metrics::Metrics;
@@ -119,44 +128,86 @@ impl Who {
     }
 }
 
-/// The outermost layer.
-pub(super) async fn layer(
-    State(app): State<Arc<App>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let arrived = Instant::now();
-    let id = request_id(request.headers());
-    let route = route(request.uri().path());
-    let dialect = dialect(request.uri().path(), request.headers());
-    let scim = request.uri().path().starts_with("/scim/");
-    let mut permit = None;
-    let answer = match enter(&app, &Head::of(&request)).await {
-        Ok((entered, place)) => {
-            permit = place;
-            let who = caller(&mut request, entered, arrived, &id);
-            let answer = next.run(request).await;
-            match who {
-                Some(who) => answer.map(|body| who.said.answered(body)),
-                None => answer,
+/// All routes in their envelope. Those that models answer to are asked for by far the most, and
+/// are found without a router: its layers cost as much as all else that a request passes here.
+#[derive(Clone)]
+pub(super) struct Front {
+    pub(super) app: Arc<App>,
+    pub(super) routes: Router,
+}
+
+impl Service<Request> for Front {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        Box::pin(self.clone().answer(request))
+    }
+}
+
+/// The route of a model, where all of that stands in the path.
+fn surface(path: &str) -> Option<Surface> {
+    Some(match path {
+        "/v1/chat/completions" => Surface::Chat,
+        "/v1/completions" => Surface::Completion,
+        "/v1/messages" => Surface::Messages,
+        "/v1/responses" => Surface::Responses,
+        _ => return None,
+    })
+}
+
+impl Front {
+    async fn answer(self, mut request: Request) -> Result<Response, Infallible> {
+        let Self { app, mut routes } = self;
+        let arrived = Instant::now();
+        let id = request_id(request.headers());
+        let route = route(request.uri().path());
+        let dialect = dialect(request.uri().path(), request.headers());
+        let scim = request.uri().path().starts_with("/scim/");
+        let mut permit = None;
+        let answer = match enter(&app, &Head::of(&request)).await {
+            Ok((entered, place)) => {
+                permit = place;
+                let who = caller(&mut request, entered, arrived, &id);
+                let answer = match surface(request.uri().path()) {
+                    None => routes.call(request).await?,
+                    Some(surface) if *request.method() == Method::POST => {
+                        let answer = generate(Arc::clone(&app), request, surface).await;
+                        answer.unwrap_or_else(IntoResponse::into_response)
+                    }
+                    Some(_) => {
+                        let mut answer = wrong_method(request).await.into_response();
+                        answer.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
+                        answer
+                    }
+                };
+                match who {
+                    Some(who) => answer.map(|body| who.said.answered(body)),
+                    None => answer,
+                }
             }
-        }
-        Err(failure) => failure.into_response(),
-    };
-    let answer = match dialect {
-        Some(dialect) => error::in_dialect(answer, dialect, &id),
-        None if scim => scim::shaped(answer),
-        None => answer,
-    };
-    let code = answer.status().as_u16();
-    tracing::debug!(id = id.to_str().unwrap_or(""), route, code, "answered");
-    let (mut parts, body) = answer.into_parts();
-    parts.headers.insert(REQUEST_ID, id);
-    let ms = u64::try_from(arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
-    parts.headers.insert(PROCESSING_MS, HeaderValue::from(ms));
-    let metrics = Arc::clone(&app.metrics);
-    let record = Record { metrics, route, code, arrived, _permit: permit };
-    Response::from_parts(parts, held::hold(body, record))
+            Err(failure) => failure.into_response(),
+        };
+        let answer = match dialect {
+            Some(dialect) => error::in_dialect(answer, dialect, &id),
+            None if scim => scim::shaped(answer),
+            None => answer,
+        };
+        let code = answer.status().as_u16();
+        tracing::debug!(id = id.to_str().unwrap_or(""), route, code, "answered");
+        let (mut parts, body) = answer.into_parts();
+        parts.headers.insert(REQUEST_ID, id);
+        let ms = u64::try_from(arrived.elapsed().as_millis()).unwrap_or(u64::MAX);
+        parts.headers.insert(PROCESSING_MS, HeaderValue::from(ms));
+        let metrics = Arc::clone(&app.metrics);
+        let record = Record { metrics, route, code, arrived, _permit: permit };
+        Ok(Response::from_parts(parts, held::hold(body, record)))
+    }
 }
 
 /// Notes who asks; whom the governor knows it as.

@@ -1,9 +1,9 @@
-//! `POST /v1/chat/completions` and `POST /v1/completions`.
+//! Requests that have text generated, by whichever of the routes.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -26,38 +26,6 @@ use super::surface::{Page, Surface};
 use super::voice::Voice;
 use super::{App, background, body, cache, forward, kept, pooled, relay, sse};
 use crate::backend::Model;
-
-/// `POST /v1/chat/completions`
-pub(super) async fn chat(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    generate(app, request, Surface::Chat).await
-}
-
-/// `POST /v1/completions`
-pub(super) async fn completion(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    generate(app, request, Surface::Completion).await
-}
-
-/// `POST /v1/messages`
-pub(super) async fn messages(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    generate(app, request, Surface::Messages).await
-}
-
-/// `POST /v1/responses`
-pub(super) async fn responses(
-    State(app): State<Arc<App>>,
-    request: Request,
-) -> Result<Response, Failure> {
-    generate(app, request, Surface::Responses).await
-}
 
 /// Tokens that a grammar forces at once at most: a kilobyte of text, two letters a token.
 const BURST: u32 = 512;

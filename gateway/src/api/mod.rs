@@ -47,7 +47,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
@@ -175,7 +174,7 @@ pub fn router(app: Arc<App>) -> Router {
             .merge(admin::own_usage(governor.clone()))
             .merge(scim::router(governor.clone(), rules))
     });
-    Router::new()
+    let routes = Router::new()
         .merge(governed.unwrap_or_default())
         .merge(app.door.signin().map(signin::router).unwrap_or_default().with_state(()))
         .route("/", get(routes::index))
@@ -184,9 +183,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(routes::metrics))
         .route("/v1/models", get(routes::models))
         .route("/v1/models/{*id}", get(routes::model).post(google::post))
-        .route("/v1/chat/completions", post(generate::chat))
-        .route("/v1/completions", post(generate::completion))
-        .route("/v1/messages", post(generate::messages))
         .route("/v1/messages/count_tokens", post(count::messages))
         .route("/v1/responses/{id}", get(kept::get).delete(kept::delete))
         .route("/v1/responses/{id}/cancel", post(kept::cancel))
@@ -195,7 +191,6 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(conversation_routes())
         .route("/v1beta/models", get(google::list))
         .route("/v1beta/models/{*end}", get(google::get).post(google::post))
-        .route("/v1/responses", post(generate::responses))
         .route("/v1/route/explain", post(explain::explain))
         .route("/v1/load_lora_adapter", post(adapters::load))
         .route("/v1/unload_lora_adapter", post(adapters::unload))
@@ -210,6 +205,6 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/v1/detokenize", post(routes::detokenize))
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::wrong_method)
-        .layer(from_fn_with_state(Arc::clone(&app), envelope::layer))
-        .with_state(app)
+        .with_state(Arc::clone(&app));
+    Router::new().fallback_service(envelope::Front { app, routes })
 }

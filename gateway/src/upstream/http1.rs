@@ -116,18 +116,23 @@ fn whole(parsed: &httparse::Response<'_, '_>) -> Result<Head, Wrong> {
         headers.append(name, value);
     }
     let is_new = parsed.version == Some(1);
-    let (closes, lives) = (has(&headers, "close"), has(&headers, "keep-alive"));
     let (body, is_sound) = framing(status, &headers, is_new)?;
-    let keeps = is_sound && !closes && (is_new || lives);
+    let keeps = is_sound && stays(&headers, is_new);
     let mut response = Response::new(());
     (*response.status_mut(), *response.headers_mut()) = (status, headers);
     Ok(Head { response, body, keeps })
 }
 
-/// Whether the server says this of its connection.
-fn has(headers: &HeaderMap, what: &str) -> bool {
+/// Whether the connection stays open behind an answer: what newer servers do unless they say so,
+/// and older ones only if they say so.
+fn stays(headers: &HeaderMap, is_new: bool) -> bool {
     let said = headers.get_all(CONNECTION).into_iter().filter_map(|value| value.to_str().ok());
-    said.flat_map(|value| value.split(',')).any(|word| word.trim().eq_ignore_ascii_case(what))
+    let (mut closes, mut lives) = (false, is_new);
+    for word in said.flat_map(|value| value.split(',')).map(str::trim) {
+        closes |= word.eq_ignore_ascii_case("close");
+        lives |= word.eq_ignore_ascii_case("keep-alive");
+    }
+    lives && !closes
 }
 
 /// How a body ends, and whether the connection can be trusted behind it.

@@ -77,6 +77,8 @@ pub struct Provider {
     /// What becomes of fields that its dialect has no words for.
     pub lost_fields: LostFields,
     base: String,
+    /// Where dialects are spoken whose paths name no model.
+    places: Vec<(Dialect, Uri)>,
     auth: Auth,
     /// Of its kind: a caller's own word goes before them.
     usual: HeaderMap,
@@ -166,6 +168,12 @@ impl Provider {
             ca: ca.map_err(|error| format!("ca: {error}"))?,
         };
         let auth = Auth::new(kind, config, &options)?;
+        let plain = kind.speaks.iter().filter(|(_, path)| !path.contains("{model}"));
+        let place = |(dialect, path): &(Dialect, &str)| {
+            let uri = [&base, *path].concat().parse();
+            uri.map(|uri| (*dialect, uri)).map_err(|error| format!("base_url: {error}"))
+        };
+        let places = plain.map(place).collect::<Result<_, String>>()?;
         Ok(Self {
             name: name.to_owned(),
             kind,
@@ -173,6 +181,7 @@ impl Provider {
             models: config.models.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             lost_fields: config.lost_fields.unwrap_or_default(),
             base,
+            places,
             usual: usual(kind),
             headers: headers(config, &auth)?,
             auth,
@@ -239,9 +248,8 @@ impl Provider {
     }
 
     async fn request(&self, mut call: Call<'_>) -> Result<Request<Bytes>, String> {
-        let url = self.url(&call)?;
+        let uri = self.uri(&call)?;
         let body = self.overlay(std::mem::take(&mut call.body))?;
-        let uri: Uri = url.parse().map_err(|error| format!("{url}: {error}"))?;
         let mut request = Request::new(Bytes::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         *request.headers_mut() = self.headers(&call);
@@ -274,25 +282,24 @@ impl Provider {
         headers
     }
 
-    fn url(&self, call: &Call<'_>) -> Result<String, String> {
-        let path = self.kind.path(call.dialect).ok_or_else(|| {
-            format!("{} does not speak the dialect {}", self.kind.name, call.dialect)
-        })?;
-        let method = match (call.dialect, call.stream) {
+    fn uri(&self, call: &Call<'_>) -> Result<Uri, String> {
+        let Call { dialect, model, stream, .. } = call;
+        if let Some((_, uri)) = self.places.iter().find(|(own, _)| own == dialect) {
+            return Ok(uri.clone());
+        }
+        let path = self.kind.path(*dialect).and_then(|path| path.split_once("{model}"));
+        let (before, behind) =
+            path.ok_or_else(|| format!("{} does not speak the dialect {dialect}", self.kind.name))?;
+        let method = match (dialect, stream) {
             (Dialect::Gemini, true) => ":streamGenerateContent?alt=sse",
             (Dialect::Gemini, false) => ":generateContent",
             (Dialect::Converse, true) => "/converse-stream",
             (Dialect::Converse, false) => "/converse",
             _ => "",
         };
-        let base = &*self.base;
-        Ok(match path.split_once("{model}") {
-            None => [base, path, method].concat(),
-            Some((before, behind)) => {
-                let model = sigv4::encode(call.model, false);
-                [base, before, &*model, behind, method].concat()
-            }
-        })
+        let model = sigv4::encode(model, false);
+        let url = [&self.base, before, &*model, behind, method].concat();
+        url.parse().map_err(|error| format!("{url}: {error}"))
     }
 
     /// Puts the operator's fields over the caller's.
