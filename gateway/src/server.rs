@@ -33,6 +33,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
+use tower_service::Service;
 
 use busy::Busy;
 use stall::Stalling;
@@ -87,9 +88,9 @@ impl Default for Options {
 ///
 /// # Errors
 /// The listener is broken for good.
-pub async fn serve(
+pub async fn serve<R: Routes>(
     listener: TcpListener,
-    router: Router,
+    router: R,
     options: Options,
     open: IntGauge,
     stop: impl Future<Output = ()>,
@@ -198,9 +199,9 @@ fn is_passing(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | InvalidInput)
 }
 
-struct Connection {
+struct Connection<R> {
     builder: Arc<Builder<TokioExecutor>>,
-    router: Router,
+    router: R,
     peer: IpAddr,
     trusted: Arc<[Network]>,
     tls: Option<Arc<Tls>>,
@@ -212,7 +213,7 @@ struct Connection {
     _place: OwnedSemaphorePermit,
 }
 
-impl Connection {
+impl<R: Routes> Connection<R> {
     async fn run(mut self, stream: Stalling) {
         let Some(tls) = self.tls.take() else { return self.serve(stream, None).await };
         let Some(stream) = self.shake_hands(&tls, stream).await else { return };
@@ -262,7 +263,7 @@ impl Connection {
             let router = router.clone();
             answers.hold(async move {
                 match source {
-                    Ok(_) => answer(router, request).await,
+                    Ok(_) => Ok(router.answer(request.map(Body::new)).await),
                     Err(unclear) => Ok(bad_request(&unclear.to_string())),
                 }
             })
@@ -330,12 +331,17 @@ fn bad_request(why: &str) -> Response<Body> {
     response
 }
 
-async fn answer(
-    router: Router,
-    request: Request<Incoming>,
-) -> Result<Response<Body>, std::convert::Infallible> {
-    use hyper::service::Service;
-    hyper_util::service::TowerToHyperService::new(router).call(request).await
+/// What answers requests: a router, or what stands in front of one.
+pub trait Routes: Clone + Send + 'static {
+    /// Answers a request.
+    fn answer(self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Routes for Router {
+    async fn answer(mut self, request: Request<Body>) -> Response<Body> {
+        // It is always ready and never fails.
+        self.call(request).await.unwrap_or_else(|never| match never {})
+    }
 }
 
 /// Counts a connection for as long as it lives.

@@ -151,7 +151,7 @@ impl Service<Request> for Front {
 }
 
 /// The route of a model, where all of that stands in the path.
-fn surface(path: &str) -> Option<Surface> {
+pub(super) fn surface(path: &str) -> Option<Surface> {
     Some(match path {
         "/v1/chat/completions" => Surface::Chat,
         "/v1/completions" => Surface::Completion,

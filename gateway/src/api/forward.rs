@@ -25,6 +25,21 @@ use crate::route::{Asked, Local, Needs, Plan, Pool, Target, Verdict, View};
 /// The answer's head says who made it, and why.
 pub(super) const ROUTE: HeaderName = HeaderName::from_static("x-hearth-route");
 
+/// Headers that mean something to a dialect: Anthropic's, then OpenAI's. These and those below
+/// are names already, which a text would have to be made into for each request.
+static MEANT: [HeaderName; 3] = [
+    HeaderName::from_static("anthropic-beta"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("openai-beta"),
+];
+
+/// A caller's own word for its conversation.
+static SESSION: [HeaderName; 3] = [
+    HeaderName::from_static("x-session-id"),
+    HeaderName::from_static("x-claude-code-session-id"),
+    HeaderName::from_static("session_id"),
+];
+
 /// Bytes of a prompt's beginning that say which conversation it is of.
 const PREFIX_BYTES: usize = 4 << 10;
 
@@ -53,17 +68,16 @@ impl Inbound {
             Surface::Gemini { model, stream, .. } => Glance::named(&body, model, *stream)?,
             _ => Glance::of(&body)?,
         };
-        let kept: &[&'static str] = match &surface {
-            Surface::Messages => &["anthropic-beta", "anthropic-version"],
+        let kept = match &surface {
+            Surface::Messages => &MEANT[..2],
             Surface::Gemini { .. } => &[],
-            _ => &["openai-beta"],
+            _ => &MEANT[2..],
         };
         let kept = kept.iter().flat_map(|name| {
-            headers.get_all(*name).iter().map(move |v| (HeaderName::from_static(name), v.clone()))
+            headers.get_all(name).iter().map(move |value| (name.clone(), value.clone()))
         });
-        let session = ["x-session-id", "x-claude-code-session-id", "session_id"]
-            .into_iter()
-            .find_map(|name| headers.get(name)?.to_str().ok().map(str::to_owned));
+        let said = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
+        let session = SESSION.iter().find_map(said);
         Ok(Self { surface, headers: kept.collect(), glance, session, body })
     }
 

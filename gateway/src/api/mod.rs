@@ -47,14 +47,18 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
+use tower_service::Service;
 
 use crate::admin;
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::route::Routes;
 use crate::scim;
+use crate::server;
 use crate::signin;
 
 pub use auth::Keys;
@@ -167,6 +171,34 @@ fn conversation_routes() -> Router<Arc<App>> {
 
 /// All routes.
 pub fn router(app: Arc<App>) -> Router {
+    Router::new().fallback_service(front(app))
+}
+
+/// All routes and others beside them, with a short way to those of models.
+pub fn served(app: Arc<App>, beside: Router) -> Served {
+    let front = front(app);
+    let router = Router::new().fallback_service(front.clone()).merge(beside);
+    Served { front, router }
+}
+
+/// See [`served`].
+#[derive(Clone)]
+pub struct Served {
+    front: envelope::Front,
+    router: Router,
+}
+
+impl server::Routes for Served {
+    async fn answer(self, request: Request) -> Response {
+        let Self { mut front, router } = self;
+        if envelope::surface(request.uri().path()).is_none() {
+            return router.answer(request).await;
+        }
+        front.call(request).await.unwrap_or_else(|never| match never {})
+    }
+}
+
+fn front(app: Arc<App>) -> envelope::Front {
     let governor = app.door.governor();
     let rules = Arc::new(app.door.signin().map(signin::SignIn::rules).unwrap_or_default());
     let governed = governor.map(|governor| {
@@ -206,5 +238,5 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(routes::not_found)
         .method_not_allowed_fallback(routes::wrong_method)
         .with_state(Arc::clone(&app));
-    Router::new().fallback_service(envelope::Front { app, routes })
+    envelope::Front { app, routes }
 }

@@ -100,10 +100,10 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
     let deliver = start_deliver(&config, governor.as_ref(), &metrics)?;
     let (stop, stopped) = watch::channel(false);
     let cache = caching(&config).await?;
-    let router = router(&config, &models, &metrics, (door, cache))?;
+    let app = app(&config, &models, &metrics, (door, cache))?;
     let fleet = fleet(&config, &models, &metrics)?;
-    let router = fleet.iter().fold(router, |router, fleet| router.merge(fleet.router()));
-    let server = attend(listener, router, options, &metrics, stopped);
+    let beside = fleet.as_ref().map(Fleet::router).unwrap_or_default();
+    let server = attend(listener, api::served(app, beside), options, &metrics, stopped);
     tokio::select! {
         loaded = load(&config, &device, &models, &metrics) => loaded?,
         () = signals.next() => return exit::print("stopped while loading\n"),
@@ -130,9 +130,9 @@ async fn serve(loaded: Loaded, start: Instant) -> Outcome {
 }
 
 /// Serves until it is told to stop, and looks after the files of TLS.
-pub(super) fn attend(
+pub(super) fn attend<R: server::Routes>(
     listener: TcpListener,
-    router: axum::Router,
+    router: R,
     options: server::Options,
     metrics: &Metrics,
     mut stopped: watch::Receiver<bool>,
@@ -193,12 +193,12 @@ fn first_key(key: &FirstKey) -> String {
     )
 }
 
-fn router(
+fn app(
     config: &Config,
     models: &Arc<Models>,
     metrics: &Arc<Metrics>,
     (door, cache): (Door, Option<Caching>),
-) -> Result<axum::Router, Failure> {
+) -> Result<Arc<App>, Failure> {
     let limits = Limits { kept_days: config.kept_days, ..Limits::for_bodies(config.body_limit) };
     let folder = config.adapters_folder.clone();
     let own = config.models.iter().map(|model| &model.id);
@@ -211,7 +211,7 @@ fn router(
         )));
     }
     let (models, metrics) = (Arc::clone(models), Arc::clone(metrics));
-    Ok(api::router(App::caching(models, metrics, door, limits, (folder, routes), cache)))
+    Ok(App::caching(models, metrics, door, limits, (folder, routes), cache))
 }
 
 /// Answers that are given again, where the configuration asks for it.

@@ -106,8 +106,8 @@ pub(super) fn head(bytes: &[u8]) -> Result<Option<(Head, usize)>, Wrong> {
 
 fn whole(parsed: &httparse::Response<'_, '_>) -> Result<Head, Wrong> {
     let none = |what: &str| Wrong::Head(what.to_owned());
-    let status = StatusCode::from_u16(parsed.code.unwrap_or_default());
-    let status = status.map_err(|_| none("there is no such status"))?;
+    let response = Response::builder().status(parsed.code.unwrap_or_default()).body(());
+    let mut response = response.map_err(|_| none("there is no such status"))?;
     let mut headers = HeaderMap::with_capacity(parsed.headers.len());
     for header in &*parsed.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes());
@@ -116,10 +116,9 @@ fn whole(parsed: &httparse::Response<'_, '_>) -> Result<Head, Wrong> {
         headers.append(name, value);
     }
     let is_new = parsed.version == Some(1);
-    let (body, is_sound) = framing(status, &headers, is_new)?;
+    let (body, is_sound) = framing(response.status(), &headers, is_new)?;
     let keeps = is_sound && stays(&headers, is_new);
-    let mut response = Response::new(());
-    (*response.status_mut(), *response.headers_mut()) = (status, headers);
+    *response.headers_mut() = headers;
     Ok(Head { response, body, keeps })
 }
 

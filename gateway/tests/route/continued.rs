@@ -28,7 +28,7 @@ use crate::speech::{Tongue, chunk, end, events, stream_head};
 use crate::upstream::{Step, Upstream};
 
 /// Who breaks off, and a pool in which `own` goes on.
-fn config(kind: &str, upstream: &Upstream, own: &str) -> String {
+pub(crate) fn config(kind: &str, upstream: &Upstream, own: &str) -> String {
     let more = "idle_timeout = \"300ms\"\nlost_fields = \"drop\"\nmax_label = \"restricted\"\n";
     format!(
         "{}[pools.p]\ntargets = [\"ill/m\", {own}]\nbroken_stream = \"continue\"\n",
@@ -37,7 +37,7 @@ fn config(kind: &str, upstream: &Upstream, own: &str) -> String {
 }
 
 /// The first events of an answer, and then this. What a reset overtakes is lost, so it waits.
-fn cut(events: &[String], then: Step) -> Vec<Step> {
+pub(crate) fn cut(events: &[String], then: Step) -> Vec<Step> {
     vec![stream_head(), chunk(events.concat()), Step::Pause(Duration::from_millis(60)), then]
 }
 
@@ -50,6 +50,26 @@ struct Told {
     finish: String,
     /// Tokens of the prompt and of the answer.
     usage: (u64, u64),
+}
+
+/// Checks that what a response announces is ended once, and that its last event repeats it.
+fn well_formed(data: &[Value], text: &str, count: &dyn Fn(&str) -> usize) {
+    let output = &data.last().expect("events")["response"]["output"];
+    let items = output.as_array().expect("items");
+    let parts = items.iter().flat_map(|item| item["content"].as_array().expect("parts"));
+    let texts = parts.map(|part| part["text"].as_str().expect("a text"));
+    let texts: Vec<_> = texts.collect();
+    assert_eq!(texts.concat(), text);
+    for (kind, many) in [
+        ("response.output_item.added", items.len()),
+        ("response.output_item.done", items.len()),
+        ("response.content_part.added", texts.len()),
+        ("response.output_text.done", texts.len()),
+        ("response.content_part.done", texts.len()),
+        ("response.created", 1),
+    ] {
+        assert_eq!(count(kind), many, "{kind}");
+    }
 }
 
 /// Reads a whole stream, and checks that it is well-formed.
@@ -104,24 +124,7 @@ fn told(inbound: Inbound, body: &str) -> Told {
                 assert_eq!(start["index"], json!(at), "{body}");
             }
         }
-        Inbound::Responses => {
-            let output = &data.last().expect("events")["response"]["output"];
-            let items = output.as_array().expect("items");
-            let parts = items.iter().flat_map(|item| item["content"].as_array().expect("parts"));
-            let texts = parts.map(|part| part["text"].as_str().expect("a text"));
-            let texts: Vec<_> = texts.collect();
-            assert_eq!(texts.concat(), told.text, "{body}");
-            for (kind, many) in [
-                ("response.output_item.added", items.len()),
-                ("response.output_item.done", items.len()),
-                ("response.content_part.added", texts.len()),
-                ("response.output_text.done", texts.len()),
-                ("response.content_part.done", texts.len()),
-                ("response.created", 1),
-            ] {
-                assert_eq!(count(kind), many, "{kind}: {body}");
-            }
-        }
+        Inbound::Responses => well_formed(&data, &told.text, &count),
         Inbound::Chat => assert_eq!(body.matches("\"role\"").count(), 1, "{body}"),
         Inbound::Gemini | Inbound::Completions => {}
     }
@@ -276,17 +279,17 @@ async fn the_text_goes_on_wherever_it_is_cut() {
 }
 
 /// How a request is made that is broken off behind its second token.
-struct Case<'a> {
-    kind: &'a str,
-    inbound: Inbound,
+pub(crate) struct Case<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) inbound: Inbound,
     /// Fields of the request's body.
-    more: Value,
+    pub(crate) more: Value,
     /// Further lines of the pool.
-    pool: &'a str,
+    pub(crate) pool: &'a str,
 }
 
 /// Each is answered with these events, and the caller is told that they broke off.
-async fn refused(
+pub(crate) async fn refused(
     what: &str,
     case: &Case<'_>,
     script: impl Fn(Tongue) -> Vec<String> + Send + Sync + 'static,
@@ -314,10 +317,10 @@ fn broken(what: &str, inbound: Inbound, body: &str) {
     assert!(!body.contains("continued_by") && !body.contains(SPEECH), "{what}: {body}");
 }
 
-const CONTINUE: &str = "broken_stream = \"continue\"\n";
+pub(crate) const CONTINUE: &str = "broken_stream = \"continue\"\n";
 
 /// Events up to the second token.
-fn two(tongue: Tongue) -> Vec<String> {
+pub(crate) fn two(tongue: Tongue) -> Vec<String> {
     events(tongue, "first")[..before(tongue) + 2].to_vec()
 }
 
@@ -383,128 +386,6 @@ async fn what_cannot_be_continued_ends_with_an_error() {
         let inbound = Inbound::Completions;
         let case = Case { kind: "openai", inbound, more, pool: CONTINUE };
         refused(what, &case, two).await;
-    }
-}
-
-/// Events of a provider's own that are passed on, up to its second token, and then these.
-async fn odd(inbound: Inbound, kind: &str, more: &'static [&str]) {
-    let script = move |tongue| {
-        let all = two(tongue);
-        all.into_iter()
-            .chain(more.iter().map(|data| format!("data: {}\n\n", data.replace('\n', ""))))
-            .collect()
-    };
-    let case = Case { kind, inbound, more: json!({}), pool: CONTINUE };
-    refused(&format!("{inbound:?}: {more:?}"), &case, script).await;
-}
-
-/// What is passed on may hold what no model here could have said.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_more_than_text_is_not_continued() {
-    for more in [
-        r#"{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f"}}]}}]}"#,
-        r#"{"candidates":[{"content":{"parts":[{"executableCode":{"code":"1"}}]}}]}"#,
-        r#"{"candidates":[{"content":{"parts":[{"text":"hm","thought":true}]}}]}"#,
-        r#"{"candidates":[{"index":1,"content":{"parts":[{"text":"b"}]}}]}"#,
-    ] {
-        odd(Inbound::Gemini, "gemini", Box::leak(Box::new([more]))).await;
-    }
-    const ENDS: [&str; 3] = [
-        r#"{"type":"response.output_text.done","sequence_number":6,"output_index":0}"#,
-        r#"{"type":"response.content_part.done","sequence_number":7,"part":{"text":"Hello from"}}"#,
-        r#"{"type":"response.output_item.done","sequence_number":8,"item":{"id":"msg_1",
-            "type":"message","content":[{"type":"output_text","text":"Hello from"}]}}"#,
-    ];
-    let [text, part, item] = ENDS;
-    let call: [&str; 4] = [
-        text,
-        part,
-        item,
-        r#"{"type":"response.output_item.added","output_index":1,"item":{"type":"function_call"}}"#,
-    ];
-    odd(Inbound::Responses, "openai", Box::leak(Box::new(call))).await;
-    let search = r#"{"type":"response.output_item.added","output_index":1,
-        "item":{"type":"web_search_call"}}"#;
-    odd(Inbound::Responses, "openai", Box::leak(Box::new([text, part, item, search]))).await;
-    let thoughts = r#"{"type":"response.output_item.added","output_index":1,
-        "item":{"type":"reasoning"}}"#;
-    odd(Inbound::Responses, "openai", Box::leak(Box::new([text, part, item, thoughts]))).await;
-    let note = r#"{"type":"response.output_text.annotation.added","annotation":{}}"#;
-    odd(Inbound::Responses, "openai", Box::leak(Box::new([note]))).await;
-    let refusal = r#"{"type":"response.refusal.delta","delta":"no"}"#;
-    odd(Inbound::Responses, "openai", Box::leak(Box::new([refusal]))).await;
-}
-
-/// Items of a response that were whole before stand in the last event as their provider wrote them.
-#[tokio::test(flavor = "multi_thread")]
-async fn whole_items_stay_as_they_are() {
-    const THOUGHTS: [&str; 3] = [
-        r#"{"type":"response.output_item.added","sequence_number":1,"output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[]}}"#,
-        r#"{"type":"response.reasoning_summary_text.delta","sequence_number":2,"output_index":0,"delta":"hm"}"#,
-        r#"{"type":"response.output_item.done","sequence_number":3,"output_index":0,"item":{"id":"rs_1","type":"reasoning","summary":[{"type":"summary_text","text":"hm"}],"of_tomorrow":1}}"#,
-    ];
-    let ill = Upstream::start(|seen| {
-        let all = two(seen.tongue()).join("").replace("\"output_index\":0", "\"output_index\":1");
-        let mut all: Vec<String> = all.split_inclusive("\n\n").map(str::to_owned).collect();
-        for (at, data) in (1..).zip(THOUGHTS) {
-            all.insert(at, format!("data: {data}\n\n"));
-        }
-        let all: Vec<String> = (0..)
-            .zip(all)
-            .map(|(at, event)| {
-                let end = event.find("\"sequence_number\":").expect("a number") + 18;
-                let rest = event[end..].trim_start_matches(|c: char| c.is_ascii_digit());
-                format!("{}{at}{rest}", &event[..end])
-            })
-            .collect();
-        cut(&all, Step::Close)
-    })
-    .await;
-    let routes = routes(&config("openai", &ill, "\"org/fake\""), &["org/fake"]);
-    let fake = Fake::start(Setup { routes: routes.expect("routes"), ..Setup::default() });
-    let (path, body) = Inbound::Responses.request("p", true, "hi");
-    let got = send(&fake.router, request("", &path, &body)).await.text();
-    let last = got.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
-    let last: Value = serde_json::from_str(last.expect("an event")).expect("JSON");
-    assert_eq!(last["type"], "response.completed", "{got}");
-    let output = &last["response"]["output"];
-    assert_eq!(output[0]["of_tomorrow"], 1, "{got}");
-    assert_eq!(output[1]["content"][0]["text"], format!("Hello from{SPEECH}"), "{got}");
-    let numbers = got
-        .lines()
-        .filter_map(|line| line.strip_prefix("data: "))
-        .map(|data| serde_json::from_str::<Value>(data).expect("JSON")["sequence_number"].as_u64());
-    assert!(numbers.enumerate().all(|(at, own)| own == u64::try_from(at).ok()), "{got}");
-}
-
-/// Google's clients that do not ask for events get an array, whoever makes its items.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_array_stays_one() {
-    let good = Upstream::start(|seen| crate::speech::good(seen, "first")).await;
-    let ill = Upstream::start(|seen| cut(&two(seen.tongue()), end())).await;
-    for (upstream, pool, expect) in [
-        (&good, CONTINUE, "Hello from first".to_owned()),
-        (&ill, CONTINUE, format!("Hello from{SPEECH}")),
-        (&ill, "", "Hello from".to_owned()),
-    ] {
-        let text = config("gemini", upstream, "\"org/fake\"");
-        let text = text.replace("broken_stream = \"continue\"\n", pool);
-        let routes = routes(&text, &["org/fake"]).expect("a configuration");
-        let fake = Fake::start(Setup { routes, ..Setup::default() });
-        let (path, body) = Inbound::Gemini.request("p", true, "hi");
-        let path = path.replace("?alt=sse", "");
-        let got = send(&fake.router, request("", &path, &body)).await;
-        assert_eq!(got.header("content-type"), "application/json");
-        let text = got.text();
-        let items: Vec<Value> =
-            serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
-        let said = items
-            .iter()
-            .filter_map(|item| item.pointer("/candidates/0/content/parts/0/text")?.as_str());
-        assert_eq!(said.collect::<String>(), expect, "{text}");
-        let last = items.last().expect("items");
-        assert_eq!(last.get("error").is_some(), pool.is_empty(), "{text}");
-        assert_eq!(last.get("hearth").is_some(), expect.contains(SPEECH), "{text}");
     }
 }
 

@@ -17,6 +17,7 @@ mod labels;
 mod leaving;
 mod mirror;
 mod overflow;
+mod passed;
 mod pooling;
 mod recorded;
 mod speech;

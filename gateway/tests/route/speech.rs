@@ -140,39 +140,42 @@ pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
                 events.push(format!("data: {}\n\n", gemini(token, at == 2)));
             }
         }
-        Tongue::Responses => {
-            let mut event = |data: Value| events.push(named(&data));
-            event(json!({ "type": "response.created", "sequence_number": 0,
-                "response": response("in_progress", "") }));
-            let place = |name: &str, value: Value| {
-                let mut place = json!({ "item_id": "msg_1", "output_index": 0,
-                    "content_index": 0 });
-                place[name] = value;
-                place
-            };
-            let item = |status: &str, text: &str| json!({ "output_index": 0, "item": response(status, text)["output"][0] });
-            let part = |text: &str| {
-                place("part", json!({ "type": "output_text", "text": text, "annotations": [] }))
-            };
-            let whole = tokens.concat();
-            let mut begun = item("in_progress", "x");
-            begun["item"]["content"] = json!([]);
-            let mut all = vec![("response.output_item.added", begun)];
-            all.push(("response.content_part.added", part("")));
-            let delta = "response.output_text.delta";
-            all.extend(tokens.iter().map(|token| (delta, place("delta", token.as_str().into()))));
-            all.push(("response.output_text.done", place("text", whole.as_str().into())));
-            all.push(("response.content_part.done", part(&whole)));
-            all.push(("response.output_item.done", item("completed", &whole)));
-            let end = response("completed", &whole);
-            all.push(("response.completed", json!({ "response": end })));
-            for (number, (kind, mut data)) in (1..).zip(all) {
-                (data["type"], data["sequence_number"]) = (kind.into(), number.into());
-                event(data);
-            }
-        }
+        Tongue::Responses => response_events(&tokens, &mut events),
     }
     events
+}
+
+/// A response, item and part announced and ended.
+fn response_events(tokens: &[String; 3], events: &mut Vec<String>) {
+    let mut event = |data: Value| events.push(named(&data));
+    event(json!({ "type": "response.created", "sequence_number": 0,
+        "response": response("in_progress", "") }));
+    let place = |name: &str, value: Value| {
+        let mut place = json!({ "item_id": "msg_1", "output_index": 0,
+            "content_index": 0 });
+        place[name] = value;
+        place
+    };
+    let item = |status: &str, text: &str| json!({ "output_index": 0, "item": response(status, text)["output"][0] });
+    let part = |text: &str| {
+        place("part", json!({ "type": "output_text", "text": text, "annotations": [] }))
+    };
+    let whole = tokens.concat();
+    let mut begun = item("in_progress", "x");
+    begun["item"]["content"] = json!([]);
+    let mut all = vec![("response.output_item.added", begun)];
+    all.push(("response.content_part.added", part("")));
+    let delta = "response.output_text.delta";
+    all.extend(tokens.iter().map(|token| (delta, place("delta", token.as_str().into()))));
+    all.push(("response.output_text.done", place("text", whole.as_str().into())));
+    all.push(("response.content_part.done", part(&whole)));
+    all.push(("response.output_item.done", item("completed", &whole)));
+    let end = response("completed", &whole);
+    all.push(("response.completed", json!({ "response": end })));
+    for (number, (kind, mut data)) in (1..).zip(all) {
+        (data["type"], data["sequence_number"]) = (kind.into(), number.into());
+        event(data);
+    }
 }
 
 fn named(data: &Value) -> String {
