@@ -75,10 +75,7 @@ fn threads(server: &Server, name: &str) -> usize {
 #[test]
 fn the_server_has_as_many_threads_as_it_is_told() {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
-    for (args, expect) in [
-        (&["--model", "none", "--server-threads", "5"][..], 5),
-        (&["--model", "none"], (usable / 2).clamp(2, 16)),
-    ] {
+    for (args, expect) in [(&["--server-threads", "5"][..], 5), (&[], (usable / 2).clamp(2, 16))] {
         let server = Server::start(args);
         // Others of that name are for what blocks, and come when something does.
         wait_until("its threads", || threads(&server, "gateway") >= expect);

@@ -104,7 +104,7 @@ async fn books_and_ledger_are_right_after_every_step() {
     for seed in seeds(12) {
         tallies.push(run(seed, 1000, None).await);
     }
-    enough(&tallies, 150);
+    enough(&tallies, 100);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

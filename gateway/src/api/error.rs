@@ -1,7 +1,7 @@
 //! Failures as HTTP. The only file that names status codes for them, so that one kind of failure
 //! has one status everywhere.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use govern::{Class, Denied};
@@ -146,6 +146,8 @@ pub(super) fn in_dialect(
         Dialect::Cohere => cohere::error(&failure.error, id),
         _ => gemini::error(&failure.error),
     };
+    // It was the other body's.
+    answer.headers_mut().remove(CONTENT_LENGTH);
     *answer.body_mut() = body.into();
     answer
 }

@@ -1,7 +1,7 @@
 //! Answers and refusals in SCIM's shape.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HeaderValue, LOCATION};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, LOCATION};
 use axum::response::{IntoResponse, Response};
 use govern::governor::EditError;
 use govern::store::StoreError;
@@ -124,6 +124,8 @@ pub(crate) fn shaped(mut answer: Response) -> Response {
     let Some(failure) = answer.extensions_mut().remove::<Failure>() else { return answer };
     let problem = Problem::new(answer.status().as_u16(), failure.error.message);
     *answer.body_mut() = problem.into_response().into_body();
+    // It was the other body's.
+    answer.headers_mut().remove(CONTENT_LENGTH);
     answer.headers_mut().insert(CONTENT_TYPE, TYPE);
     answer
 }

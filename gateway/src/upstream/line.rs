@@ -15,7 +15,7 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -25,6 +25,7 @@ use hyper::{Request, Response, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::client::{BoxError, Guard, IDLE, IDLE_MAX, NoAnswer, Timed, causes};
@@ -199,8 +200,9 @@ impl Line {
     }
 
     /// Whether it can take a request: it has neither ended nor said what nobody asked for.
-    fn is_free(&mut self) -> bool {
-        self.poll_read(&mut Context::from_waker(Waker::noop()), |_| ()).is_pending()
+    fn is_free(&self) -> bool {
+        let read = self.socket.try_read(&mut [0]);
+        read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -235,7 +237,7 @@ impl Home {
     /// The one used last that still stands.
     fn take(&self, to: &Authority) -> Option<Box<Line>> {
         loop {
-            let (since, mut line) = self.lock().of(to)?.pop()?;
+            let (since, line) = self.lock().of(to)?.pop()?;
             if since.elapsed() < IDLE && line.is_free() {
                 return Some(line);
             }
@@ -254,9 +256,13 @@ impl Home {
                 lines.push(line);
             }
         }
-        if !std::mem::replace(&mut idle.kept, true) {
+        // An answer may be dropped when the runtime is gone.
+        if !idle.kept
+            && let Ok(runtime) = Handle::try_current()
+        {
+            idle.kept = true;
             let home = Arc::downgrade(&self.0);
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 loop {
                     tokio::time::sleep(IDLE / 2).await;
                     let Some(home) = home.upgrade().map(Self) else { return };
@@ -358,7 +364,7 @@ impl Rest {
 
     /// The answer is over: its connection may take another request.
     fn give_back(&mut self) {
-        if let Some(mut line) = self.line.take()
+        if let Some(line) = self.line.take()
             && let Some((home, to)) = self.place.take()
             && line.is_free()
         {

@@ -21,11 +21,18 @@ impl Answer {
     }
 }
 
+/// What says how long it is must not lie.
+pub(crate) fn is_as_long_as_it_says(headers: &HeaderMap, length: usize) {
+    let said = headers.get("content-length").map(|said| said.to_str().expect("a number"));
+    assert!(said.is_none_or(|said| said == length.to_string()), "{said:?} of {length} bytes");
+}
+
 pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     let service = TowerToHyperService::new(router.clone());
     let response = service.call(request).await.expect("a router does not fail");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
+    is_as_long_as_it_says(&parts.headers, body.len());
     let body = String::from_utf8(body.to_vec()).expect("answers are UTF-8");
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }
 }

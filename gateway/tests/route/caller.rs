@@ -155,6 +155,8 @@ pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     let (parts, body) = open(router, request).await.into_parts();
     let whole = tokio::time::timeout(Duration::from_secs(60), body.collect()).await;
     let bytes = whole.expect("an end").expect("a whole body").to_bytes().to_vec();
+    let said = parts.headers.get("content-length");
+    assert!(said.is_none_or(|said| *said == *bytes.len().to_string()), "{said:?}");
     Answer { status: parts.status.as_u16(), headers: parts.headers, bytes }
 }
 

@@ -160,7 +160,9 @@ impl World {
         let status = answer.status().as_u16();
         let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
         let kind = kind.unwrap_or_default().to_owned();
+        let said = answer.headers().get("content-length").cloned();
         let bytes = answer.into_body().collect().await.expect("a whole body").to_bytes();
+        assert!(said.is_none_or(|said| said == bytes.len().to_string().as_str()), "{line}");
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         Answer { status, kind, body }
     }
