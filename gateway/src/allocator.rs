@@ -15,8 +15,8 @@ pub struct Allocator;
 const ALIGNED: usize = 16;
 
 /// Whether any block of this size is aligned as it has to be.
-const fn is_natural(layout: &Layout) -> bool {
-    layout.align() <= 8 || (layout.align() <= ALIGNED && layout.size() >= ALIGNED)
+const fn is_natural(align: usize, size: usize) -> bool {
+    align <= 8 || (align <= ALIGNED && size >= ALIGNED)
 }
 
 // SAFETY: all blocks are mimalloc's, which frees and resizes them however they were asked for. A
@@ -25,7 +25,7 @@ const fn is_natural(layout: &Layout) -> bool {
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        if is_natural(&layout) {
+        if is_natural(layout.align(), layout.size()) {
             // SAFETY: any size may be asked for.
             return unsafe { libmimalloc_sys::mi_malloc(layout.size()) }.cast();
         }
@@ -35,7 +35,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if is_natural(&layout) {
+        if is_natural(layout.align(), layout.size()) {
             // SAFETY: as above.
             return unsafe { libmimalloc_sys::mi_zalloc(layout.size()) }.cast();
         }
@@ -51,8 +51,7 @@ unsafe impl GlobalAlloc for Allocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        let natural = layout.align() <= 8 || (layout.align() <= ALIGNED && size >= ALIGNED);
-        if natural {
+        if is_natural(layout.align(), size) {
             // SAFETY: the block is mimalloc's, and the new size may be any.
             return unsafe { libmimalloc_sys::mi_realloc(block.cast(), size) }.cast();
         }

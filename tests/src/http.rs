@@ -152,3 +152,13 @@ impl Stream {
         Ok(Answer { status: self.status, headers: self.headers, body })
     }
 }
+
+/// Checks that an answer is as long as its head says, where that says anything.
+///
+/// # Panics
+/// It is not.
+#[track_caller]
+pub fn is_as_long_as_it_says(said: Option<&[u8]>, length: usize) {
+    let said = said.map(String::from_utf8_lossy);
+    assert!(said.as_ref().is_none_or(|s| **s == *length.to_string()), "{said:?} of {length} bytes");
+}

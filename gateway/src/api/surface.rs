@@ -83,11 +83,19 @@ impl Surface {
         }
     }
 
+    /// How its streams' chunks are told apart.
+    pub(super) fn framing(&self) -> Framing {
+        match self {
+            Self::Gemini { framing, .. } => *framing,
+            _ => Framing::Events,
+        }
+    }
+
     /// What kind of content its streams are.
     pub(super) fn stream_type(&self) -> &'static str {
-        match self {
-            Self::Gemini { framing: Framing::Array, .. } => "application/json",
-            _ => "text/event-stream; charset=utf-8",
+        match self.framing() {
+            Framing::Array => "application/json",
+            Framing::Events => "text/event-stream; charset=utf-8",
         }
     }
 

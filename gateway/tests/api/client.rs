@@ -2,7 +2,8 @@
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{HeaderMap, HeaderValue, Request, Response};
+use hearth_tests::http::is_as_long_as_it_says;
 use http_body_util::BodyExt;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -21,18 +22,13 @@ impl Answer {
     }
 }
 
-/// What says how long it is must not lie.
-pub(crate) fn is_as_long_as_it_says(headers: &HeaderMap, length: usize) {
-    let said = headers.get("content-length").map(|said| said.to_str().expect("a number"));
-    assert!(said.is_none_or(|said| said == length.to_string()), "{said:?} of {length} bytes");
-}
-
 pub(crate) async fn send(router: &Router, request: Request<Body>) -> Answer {
     let service = TowerToHyperService::new(router.clone());
     let response = service.call(request).await.expect("a router does not fail");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a whole body").to_bytes();
-    is_as_long_as_it_says(&parts.headers, body.len());
+    let said = parts.headers.get("content-length").map(HeaderValue::as_bytes);
+    is_as_long_as_it_says(said, body.len());
     let body = String::from_utf8(body.to_vec()).expect("answers are UTF-8");
     Answer { status: parts.status.as_u16(), headers: parts.headers, body }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
@@ -19,6 +20,7 @@ use govern::identity::mapping::GroupRule;
 use govern::ledger::writer::Note;
 use govern::store::documents::Edit;
 use govern::{Governor, Id, Scope, Settings};
+use hearth_tests::http::is_as_long_as_it_says;
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -162,7 +164,7 @@ impl World {
         let kind = kind.unwrap_or_default().to_owned();
         let said = answer.headers().get("content-length").cloned();
         let bytes = answer.into_body().collect().await.expect("a whole body").to_bytes();
-        assert!(said.is_none_or(|said| said == bytes.len().to_string().as_str()), "{line}");
+        is_as_long_as_it_says(said.as_ref().map(HeaderValue::as_bytes), bytes.len());
         let body = serde_json::from_slice(&bytes).unwrap_or_default();
         Answer { status, kind, body }
     }

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use wire::gemini::Framing;
 use wire::openai::stream::{Kind, Writer as OpenAi};
 use wire::{
     Broken, Delta, Dialect, Head, Piece, Reader, Said, StreamOptions, Writer, gemini, messages,
@@ -97,19 +96,16 @@ enum Open {
 impl Listener {
     /// Of a dialect whose streams can be gone on with in the middle.
     pub(super) fn new(dialect: Dialect) -> Option<Self> {
-        let reader: Box<dyn Reader> = match dialect {
-            Dialect::Chat | Dialect::Completions => Box::new(openai::Reader::new()),
-            Dialect::Messages => Box::new(messages::Reader::default()),
-            Dialect::Responses => Box::new(responses::Reader::new()),
-            Dialect::Gemini => Box::new(gemini::Reader::new()),
+        let openai = || Box::new(openai::Reader::new());
+        let (reader, place): (Box<dyn Reader>, _) = match dialect {
+            Dialect::Chat => (openai(), Place::OpenAi(Kind::Chat, None)),
+            Dialect::Completions => (openai(), Place::OpenAi(Kind::Completion, None)),
+            Dialect::Messages => (Box::new(messages::Reader::default()), Place::Messages(None)),
+            Dialect::Responses => {
+                (Box::new(responses::Reader::new()), Place::Responses(Box::default()))
+            }
+            Dialect::Gemini => (Box::new(gemini::Reader::new()), Place::Gemini(None)),
             _ => return None,
-        };
-        let place = match dialect {
-            Dialect::Completions => Place::OpenAi(Kind::Completion, None),
-            Dialect::Messages => Place::Messages(None),
-            Dialect::Responses => Place::Responses(Box::default()),
-            Dialect::Gemini => Place::Gemini(None),
-            _ => Place::OpenAi(Kind::Chat, None),
         };
         let events = sse::Events::new(EVENT_BYTES_MAX);
         Some(Self { events, reader, handed: Handed::default(), place })
@@ -264,13 +260,7 @@ impl Spot {
             Self::Responses(place) => {
                 Box::new(place.writer(Box::new(responses_id), Box::new(seconds)))
             }
-            Self::Gemini(head) => {
-                let framing = match surface {
-                    Surface::Gemini { framing, .. } => *framing,
-                    _ => Framing::Events,
-                };
-                Box::new(gemini::Writer::rest(framing, &head))
-            }
+            Self::Gemini(head) => Box::new(gemini::Writer::rest(surface.framing(), &head)),
         }
     }
 }

@@ -21,10 +21,9 @@ impl Pass {
     /// With `strip`, the usage at its end is left out. `listens`: somebody may go on with it.
     pub(super) fn new(surface: &Surface, strip: bool, listens: bool) -> Self {
         let dialect = surface.dialect();
-        let is_array = matches!(surface, Surface::Gemini { framing: Framing::Array, .. });
         Self {
             relay: Relay::new(dialect, strip, EVENT_BYTES_MAX),
-            array: is_array.then(Array::default),
+            array: (surface.framing() == Framing::Array).then(Array::default),
             listener: listens.then(|| Listener::new(dialect)).flatten().map(Box::new),
         }
     }
