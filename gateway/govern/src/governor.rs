@@ -157,6 +157,7 @@ impl Governor {
         let store = Store::open(&settings.url).await?;
         let alone = store.alone()?;
         let (journal, left) = Journal::open(&settings.journal)?;
+        let left = unbooked(&store, &journal, left).await?;
         let journal = Arc::new(journal);
         let books = Arc::new(Books::default());
         let peers = Peers::come_in(&store, settings, left.len()).await?;
@@ -203,7 +204,7 @@ impl Governor {
                 peers,
             }),
         };
-        governor.recover(left).await?;
+        governor.recover(left).await;
         let latest = governor.shared.store.latest().await?;
         governor.shared.books.seen(latest);
         governor.load_budgets().await?;
@@ -213,15 +214,9 @@ impl Governor {
     }
 
     /// Settles what was open when the process before this one died, with what it had handed out.
-    async fn recover(&self, left: Vec<(Slot, Entry)>) -> Result<(), StoreError> {
+    async fn recover(&self, left: Vec<(Slot, Entry)>) {
         let count = left.len();
-        let written = self.shared.store.written(left.iter().map(|(_, entry)| entry)).await?;
         for (slot, mut entry) in left {
-            if written.contains(&entry.operation) {
-                // It died between the commit and the slot's release.
-                self.shared.journal.free(slot);
-                continue;
-            }
             if entry.settled_at == 0 {
                 if entry.tokens.output == 0 {
                     // Nothing was handed out, so nothing is charged for.
@@ -237,7 +232,7 @@ impl Governor {
                 entry.cost = price.map_or(Money::ZERO, billed);
                 entry.settled_at = self.shared.clock.now();
             }
-            let json = serde_json::to_string(&entry).unwrap_or_default();
+            let json = entry.json();
             let (entry, draws) = (Arc::new(entry), Vec::new());
             self.shared.push(Job::Settle { entry, json, draws, slot: Some(slot), done: None });
         }
@@ -245,7 +240,6 @@ impl Governor {
             tracing::warn!(count, "operations of an earlier process were settled");
             self.flush().await;
         }
-        Ok(())
     }
 
     async fn load_budgets(&self) -> Result<(), OpenError> {
@@ -543,6 +537,24 @@ impl Governor {
             state: Mutex::new(state),
         }))
     }
+}
+
+/// What an earlier process left in the journal and the ledger does not have; the slots of all else
+/// are free.
+async fn unbooked(
+    store: &Store,
+    journal: &Journal,
+    mut left: Vec<(Slot, Entry)>,
+) -> Result<Vec<(Slot, Entry)>, StoreError> {
+    let written = store.written(left.iter().map(|(_, entry)| entry)).await?;
+    left.retain(|(slot, entry)| {
+        let is_booked = written.contains(&(entry.operation.clone(), entry.attempt));
+        if is_booked {
+            journal.free(*slot);
+        }
+        !is_booked
+    });
+    Ok(left)
 }
 
 /// What was decided about a request.

@@ -1,38 +1,36 @@
 //! What is open, on disk: one slot per operation in one file. It is what a process that was killed
-//! left behind, and from what the next one settles. An answer's last byte waits for its entry here;
+//! left behind, and from what the next one settles. An answer's last byte waits for its end here;
 //! the database has it a moment later.
 //!
-//! A slot holds the operation's entry as JSON, and behind it the tokens that were handed out so
-//! far. Both are plain writes: they reach the kernel at once, so nothing is lost with the process,
-//! however it ends. A thread brings them to the disk: once a second, so that a power failure costs
-//! no more than a second of what streams that did not end had handed out; and at once for whatever
-//! has ended, all that wait in one go, before its last byte leaves.
+//! A slot holds the operation's entry as JSON; its tail, which lies beside those of its
+//! neighbours, holds the tokens that were handed out so far, and how it ended. Both are plain
+//! writes: they reach the kernel at once, so nothing is lost with the process, however it ends. A
+//! thread brings them to the disk: once a second, so that a power failure costs no more than a
+//! second of what streams that did not end had handed out; and at once for whatever has ended, all
+//! that wait in one go, before its last byte leaves. Slots are taken in turn, so that what is
+//! written together lies together: the disk is asked for one stretch and not for many.
 //!
-//! ```text
-//! slot    2048 bytes
-//!   0     u32 CRC-32 of bytes 4..8+length, u32 length, entry as JSON
-//!   2000  u32 CRC-32 of bytes 2004..2040, u32 state, u64 operation, u64 output, u64 thoughts,
-//!         u64 cached
-//! ```
+//! Nothing is written when a slot is given back. Entries that the database has lie here until
+//! their slot is taken again, or the file is closed: whoever opens it asks the ledger.
 
+mod layout;
+
+use std::collections::{HashSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use crate::ledger::{Entry, Outcome, Tokens};
-
-const SLOT: usize = 2048;
-const TAIL: usize = 2000;
-const TAIL_BYTES: usize = 40;
+use crate::ledger::{Entry, Tokens};
+use layout::{BLOCK, TOGETHER};
 
 /// Operations that are open or not in the database yet. A database that is gone for long fills
 /// them; then nothing more is let in.
@@ -56,6 +54,8 @@ const SEVERAL: f32 = 1.25;
 pub struct Journal {
     shared: Arc<Shared>,
     free: Mutex<Free>,
+    /// Of the operation that begins next: tells what lies in a slot from what lay there before.
+    sequence: AtomicU64,
     /// Who waits for the disk. Dropping it ends the thread.
     waiting: Option<Sender<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
@@ -69,14 +69,18 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Free {
-    slots: Vec<u32>,
+    /// Given back longest ago first.
+    slots: VecDeque<u32>,
     /// Slots that the file has room for.
     end: u32,
 }
 
 /// A place in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Slot(u32);
+pub struct Slot {
+    at: u32,
+    sequence: u64,
+}
 
 /// Why a slot cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -93,14 +97,21 @@ pub enum JournalError {
     /// Another process has it.
     #[error("another process uses the journal {0}")]
     Taken(String),
+    /// What was left in it cannot be read any more.
+    #[error(
+        "the journal {0} was left with open operations by an earlier version, which alone can \
+         settle them: start that version once more, and stop it"
+    )]
+    Older(String),
 }
 
 impl Journal {
-    /// Opens the file, which no other process may have open, and returns what was left in it, as
-    /// entries that are to be settled. Their slots are kept until [`Journal::free`].
+    /// Opens the file, which no other process may have open, and returns what lies in it: what was
+    /// left open, what has ended, and what the ledger has long since. Their slots are kept until
+    /// [`Journal::free`].
     ///
     /// # Errors
-    /// The file cannot be opened, or another process has it.
+    /// The file cannot be opened or read, or another process has it.
     pub fn open(path: &Path) -> Result<(Self, Vec<(Slot, Entry)>), JournalError> {
         let file = OpenOptions::new()
             .read(true)
@@ -112,26 +123,37 @@ impl Journal {
         if file.try_lock().is_err() {
             return Err(JournalError::Taken(path.display().to_string()));
         }
-        let size = usize::try_from(file.metadata()?.len()).unwrap_or(usize::MAX);
-        let end = u32::try_from(size / SLOT).unwrap_or(SLOTS_MAX).min(SLOTS_MAX);
-        let mut free = Free { slots: Vec::new(), end };
+        let size = file.metadata()?.len();
+        let end = layout::slots_in(size);
         let mut left = Vec::new();
-        let mut bytes = vec![0; SLOT];
-        for at in (0..end).rev() {
-            file.read_exact_at(&mut bytes, offset(Slot(at)))?;
-            match read(&bytes) {
-                Some(entry) => left.push((Slot(at), entry)),
-                None => free.slots.push(at),
+        let mut bytes = vec![0; BLOCK];
+        for block in 0..layout::blocks(end) {
+            let at = u64::from(block) * BLOCK as u64;
+            let there = usize::try_from(size - at).unwrap_or(BLOCK).min(BLOCK);
+            file.read_exact_at(&mut bytes[..there], at)?;
+            bytes[there..].fill(0);
+            if layout::is_older(&bytes) {
+                return Err(JournalError::Older(path.display().to_string()));
             }
+            left.extend(layout::entries(&bytes, block * TOGETHER));
         }
+        let taken: HashSet<u32> = left.iter().map(|(slot, _)| slot.at).collect();
+        let slots = (0..end).filter(|at| !taken.contains(at)).collect();
+        let last = left.iter().map(|(slot, _)| slot.sequence).max().unwrap_or(0);
         let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false) });
         let (waiting, queue) = channel();
         let theirs = Arc::clone(&shared);
         let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let thread = thread.spawn(move || theirs.sync_for(&queue, runtime.as_ref()))?;
-        let free = Mutex::new(free);
-        Ok((Self { shared, free, waiting: Some(waiting), thread: Some(thread) }, left))
+        let journal = Self {
+            shared,
+            free: Mutex::new(Free { slots, end }),
+            sequence: AtomicU64::new(last.wrapping_add(1)),
+            waiting: Some(waiting),
+            thread: Some(thread),
+        };
+        Ok((journal, left))
     }
 
     /// Takes a slot for an operation that begins.
@@ -139,40 +161,42 @@ impl Journal {
     /// # Errors
     /// All slots are taken, or the file cannot be written.
     pub fn begin(&self, entry: &Entry) -> Result<Slot, JournalError> {
-        let slot = {
-            let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-            match free.slots.pop() {
-                Some(slot) => Slot(slot),
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let bytes = layout::slot(sequence, &entry.json())?;
+        let at = {
+            let mut free = self.slots();
+            match free.slots.pop_front() {
+                Some(at) => at,
                 None if free.end < SLOTS_MAX => {
                     free.end += 1;
-                    Slot(free.end - 1)
+                    free.end - 1
                 }
                 None => return Err(JournalError::Full),
             }
         };
-        let written = self.write(slot, entry, &entry.json(), false);
-        if written.is_err() {
-            // Half an entry may be there, and is nobody's.
+        let slot = Slot { at, sequence };
+        if let Err(error) = self.shared.write(&bytes, layout::place(at)) {
+            // Half an entry is none.
             self.free(slot);
+            return Err(error.into());
         }
-        written.map(|()| slot)
+        Ok(slot)
     }
 
     /// Notes what was handed out, before it is.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn progress(&self, slot: Slot, operation: &str, tokens: Tokens) -> io::Result<()> {
-        let tail = tail(operation, false, tokens);
-        self.shared.write(&tail, offset(slot) + TAIL as u64)
+    pub fn progress(&self, slot: Slot, tokens: Tokens) -> io::Result<()> {
+        self.shared.write(&layout::note(slot.sequence, tokens), layout::tail_place(slot.at))
     }
 
-    /// Notes the end: the entry, and as `json`, is complete, and the database does not have it yet.
+    /// Notes the end: the entry is complete, and the database does not have it yet.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn settled(&self, slot: Slot, entry: &Entry, json: &str) -> Result<(), JournalError> {
-        self.write(slot, entry, json, true)
+    pub fn settled(&self, slot: Slot, entry: &Entry) -> io::Result<()> {
+        self.shared.write(&layout::end(slot.sequence, entry), layout::tail_place(slot.at))
     }
 
     /// Tells when all that was written so far is on the disk.
@@ -185,44 +209,18 @@ impl Journal {
 
     /// The database has it.
     pub fn free(&self, slot: Slot) {
-        // A slot that still holds an entry is settled again after a restart, which the ledger
-        // notices: no error can lose money here.
-        if let Err(error) = self.shared.write(&[0; 8], offset(slot)) {
-            tracing::error!(%error, "the journal cannot be written");
-        }
-        self.give_back(slot);
+        self.slots().slots.push_back(slot.at);
     }
 
     /// Slots that are taken.
     #[must_use]
     pub fn taken(&self) -> u32 {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = self.slots();
         free.end - u32::try_from(free.slots.len()).unwrap_or(free.end)
     }
 
-    fn give_back(&self, slot: Slot) {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).slots.push(slot.0);
-    }
-
-    fn write(
-        &self,
-        slot: Slot,
-        entry: &Entry,
-        json: &str,
-        settled: bool,
-    ) -> Result<(), JournalError> {
-        if json.len() > TAIL - 8 {
-            return Err(JournalError::TooLong);
-        }
-        let mut bytes = [0; SLOT];
-        let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
-        bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        bytes[8..8 + json.len()].copy_from_slice(json.as_bytes());
-        let sum = crc(&bytes[4..8 + json.len()]);
-        bytes[..4].copy_from_slice(&sum.to_le_bytes());
-        let tail = tail(entry.operation.as_str(), settled, entry.tokens);
-        bytes[TAIL..TAIL + TAIL_BYTES].copy_from_slice(&tail);
-        Ok(self.shared.write(&bytes, offset(slot))?)
+    fn slots(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,6 +230,13 @@ impl Drop for Journal {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // What the database has needs nobody to ask about it.
+        if self.taken() == 0
+            && let Err(error) = self.shared.file.set_len(0)
+        {
+            tracing::warn!(%error, "the journal cannot be emptied");
+        }
+        self.shared.dirty.store(true, Ordering::Release);
         self.shared.sync();
     }
 }
@@ -315,54 +320,11 @@ fn tell(waiting: Vec<oneshot::Sender<()>>, runtime: Option<&Handle>) {
     }
 }
 
-fn offset(slot: Slot) -> u64 {
-    u64::from(slot.0) * SLOT as u64
-}
-
-fn tail(operation: &str, settled: bool, tokens: Tokens) -> [u8; TAIL_BYTES] {
-    let mut bytes = [0; TAIL_BYTES];
-    bytes[4..8].copy_from_slice(&u32::from(settled).to_le_bytes());
-    let numbers = [u64::from(crc(operation.as_bytes())), tokens.output, tokens.reasoning];
-    for (at, number) in numbers.into_iter().chain([tokens.cache_read]).enumerate() {
-        bytes[8 + at * 8..16 + at * 8].copy_from_slice(&number.to_le_bytes());
-    }
-    let sum = crc(&bytes[4..]);
-    bytes[..4].copy_from_slice(&sum.to_le_bytes());
-    bytes
-}
-
-/// The entry of a slot that is taken, with what had been handed out.
-fn read(bytes: &[u8]) -> Option<Entry> {
-    let number = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
-    let wide = |at: usize| bytes.get(at..at + 8)?.try_into().ok().map(u64::from_le_bytes);
-    let length = usize::try_from(number(4)?).ok()?;
-    if length == 0 || length > TAIL - 8 || number(0)? != crc(&bytes[4..8 + length]) {
-        return None;
-    }
-    let mut entry: Entry = serde_json::from_slice(&bytes[8..8 + length]).ok()?;
-    let whole = number(TAIL)? == crc(&bytes[TAIL + 4..TAIL + TAIL_BYTES])
-        && wide(TAIL + 8)? == u64::from(crc(entry.operation.as_str().as_bytes()));
-    let settled = whole && number(TAIL + 4)? == 1;
-    if !settled {
-        entry.outcome = Outcome::Recovered;
-        if whole {
-            entry.tokens.output = wide(TAIL + 16)?;
-            entry.tokens.reasoning = wide(TAIL + 24)?;
-            entry.tokens.cache_read = wide(TAIL + 32)?;
-        }
-    }
-    Some(entry)
-}
-
-/// CRC-32 as in zip files.
-fn crc(bytes: &[u8]) -> u32 {
-    crc32fast::hash(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Id;
+    use crate::ledger::{Outcome, ServiceTier};
+    use crate::{Id, Money};
 
     fn entry(name: &str) -> Entry {
         Entry {
@@ -387,20 +349,43 @@ mod tests {
         assert!(matches!(Journal::open(&path), Err(JournalError::Taken(_))), "one process");
         let [a, b, c] = ["a", "b", "c"].map(|name| journal.begin(&entry(name)).expect("a slot"));
         let tokens = Tokens { input: 7, output: 5, reasoning: 2, cache_read: 3, cache_write: 0 };
-        journal.progress(a, "a", tokens).expect("written");
-        let done = Entry { tokens, outcome: Outcome::Cancelled, ..entry("b") };
-        let json = serde_json::to_string(&done).expect("JSON");
-        journal.settled(b, &done, &json).expect("written");
+        journal.progress(a, tokens).expect("written");
+        let done = Entry {
+            tokens: Tokens { input: 8, cache_write: 1, ..tokens },
+            outcome: Outcome::BudgetStop,
+            cost: Money(-3),
+            settled_at: 11,
+            duration_ms: 12,
+            first_token_ms: 13,
+            device_us: 14,
+            service_tier: ServiceTier::Flex,
+            ..entry("b")
+        };
+        journal.settled(b, &done).expect("written");
         journal.free(c);
         assert_eq!(journal.taken(), 2);
         drop(journal);
-        let (journal, mut left) = Journal::open(&path).expect("opens");
-        left.sort_by_key(|(slot, _)| slot.0);
-        let recovered = Entry { tokens, outcome: Outcome::Recovered, ..entry("a") };
-        assert_eq!(left, [(a, recovered), (b, done)]);
+        let (journal, left) = Journal::open(&path).expect("opens");
+        let recovered = |name| Entry { outcome: Outcome::Recovered, ..entry(name) };
+        let open = Entry { tokens, ..recovered("a") };
+        // Whether the ledger has the third one is not known here.
+        assert_eq!(left, [(a, open), (b, done), (c, recovered("c"))]);
+        assert_eq!(journal.taken(), 3);
+        // One that takes the place of another is none of the other's tail.
+        journal.free(b);
+        for _ in 3..TOGETHER {
+            journal.begin(&entry("x")).expect("a slot");
+        }
+        let again = journal.begin(&entry("d")).expect("a slot");
+        assert_eq!((again.at, again.sequence > c.sequence), (b.at, true));
+        drop(journal);
+        let (journal, left) = Journal::open(&path).expect("opens");
+        assert_eq!(left.len(), TOGETHER as usize);
+        assert_eq!(left[1], (again, recovered("d")));
         left.iter().for_each(|(slot, _)| journal.free(*slot));
         assert_eq!(journal.taken(), 0);
         drop(journal);
+        assert_eq!(std::fs::metadata(&path).expect("the file").len(), 0);
         assert!(Journal::open(&path).expect("opens").1.is_empty());
         std::fs::remove_file(path).expect("removed");
     }
@@ -410,14 +395,32 @@ mod tests {
         let path = folder("damaged");
         let (journal, _) = Journal::open(&path).expect("opens");
         let [a, b] = ["a", "b"].map(|name| journal.begin(&entry(name)).expect("a slot"));
-        journal.progress(a, "a", Tokens { output: 9, ..Tokens::default() }).expect("written");
+        journal.progress(a, Tokens { output: 9, ..Tokens::default() }).expect("written");
         drop(journal);
         let file = OpenOptions::new().write(true).open(&path).expect("opens");
-        file.write_all_at(b"x", offset(a) + TAIL as u64 + 20).expect("written");
-        file.write_all_at(b"x", offset(b) + 12).expect("written");
+        file.write_all_at(b"x", layout::tail_place(a.at) + 20).expect("written");
+        file.write_all_at(b"x", layout::place(b.at) + 20).expect("written");
         let (_journal, left) = Journal::open(&path).expect("opens");
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].0, left[0].1.tokens.output), (a, 0));
+        std::fs::remove_file(path).expect("removed");
+    }
+    #[test]
+    fn what_an_earlier_version_left_open_is_not_lost() {
+        let path = folder("older");
+        let json = entry("a").json();
+        let mut bytes = [0; 2048 * 3];
+        let slot = &mut bytes[2048..];
+        slot[4..8].copy_from_slice(&u32::try_from(json.len()).expect("short").to_le_bytes());
+        slot[8..8 + json.len()].copy_from_slice(json.as_bytes());
+        let sum = crc32fast::hash(&slot[4..8 + json.len()]);
+        slot[..4].copy_from_slice(&sum.to_le_bytes());
+        std::fs::write(&path, bytes).expect("written");
+        assert!(matches!(Journal::open(&path), Err(JournalError::Older(_))));
+        // As that version leaves it when the ledger has it.
+        bytes[2048..2056].fill(0);
+        std::fs::write(&path, bytes).expect("written");
+        assert!(Journal::open(&path).expect("opens").1.is_empty());
         std::fs::remove_file(path).expect("removed");
     }
 }

@@ -163,8 +163,7 @@ impl Operation {
         tokens.output = tokens.output.max(output);
         tokens.reasoning = reasoning;
         if let Some(slot) = slot
-            && let Err(error) =
-                self.shared.journal.progress(*slot, entry.operation.as_str(), entry.tokens)
+            && let Err(error) = self.shared.journal.progress(*slot, entry.tokens)
         {
             tracing::error!(%error, "the journal cannot be written");
         }
@@ -352,7 +351,7 @@ impl Operation {
         }
         let (slot, mut done) = (slot.take(), done);
         let json = entry.json();
-        match slot.map(|slot| self.shared.journal.settled(slot, entry, &json)) {
+        match slot.map(|slot| self.shared.journal.settled(slot, entry)) {
             // On this machine's disk is soon enough: the database has it a moment later. Where it
             // falls behind, answers wait for it, or the journal would be full.
             Some(Ok(())) if self.shared.journal.taken() < BEHIND => {

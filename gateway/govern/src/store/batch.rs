@@ -121,21 +121,22 @@ impl Store {
         Ok(row.try_get::<Option<i64>, _>(0)?.unwrap_or(Millis::MIN))
     }
 
-    /// Which operations of these entries are in the ledger.
+    /// Which of these entries are in the ledger: their operations and attempts.
     pub(crate) async fn written(
         &self,
         entries: impl Iterator<Item = &Entry>,
-    ) -> Result<HashSet<Id>, StoreError> {
+    ) -> Result<HashSet<(Id, i64)>, StoreError> {
         let ids: Vec<&Id> = entries.map(|entry| &entry.operation).collect();
         let mut written = HashSet::new();
-        for ids in ids.chunks(ROWS_MAX) {
+        for ids in pieces(&ids) {
             let places = self.kind().rows(1, ids.len());
-            let sql = format!("SELECT operation FROM ledger WHERE operation IN {places}");
+            let sql = format!("SELECT operation, attempt FROM ledger WHERE operation IN {places}");
             let query = ids
                 .iter()
                 .fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.as_str()));
             for row in query.fetch_all(self.write()).await? {
-                written.extend(Id::of(&row.try_get::<String, _>(0)?));
+                let (id, attempt): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
+                written.extend(Id::of(&id).map(|id| (id, attempt)));
             }
         }
         Ok(written)

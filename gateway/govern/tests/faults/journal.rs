@@ -17,7 +17,14 @@ use super::shop::{Folder, Shop, generate, limit, open, price, put, settings};
 use super::till::{check, hear, say, shop, start};
 
 const OPEN: usize = 40;
+
+/// The layout of the file: blocks of 32 tails of 128 bytes, and 32 slots.
+const TAILS: usize = 32 * 128;
 const SLOT: usize = 2048;
+
+fn slot(number: usize) -> usize {
+    (number / 32 + 1) * TAILS + number * SLOT
+}
 
 #[test]
 fn a_full_journal_takes_no_more_and_goes_on_when_one_is_free() {
@@ -31,7 +38,9 @@ fn a_full_journal_takes_no_more_and_goes_on_when_one_is_free() {
     assert!(matches!(journal.begin(&entry), Err(JournalError::Full)));
     assert_eq!(journal.taken(), SLOTS_MAX);
     journal.free(last);
-    assert_eq!(journal.begin(&entry).expect("the free one"), last);
+    assert_eq!(journal.taken(), SLOTS_MAX - 1);
+    journal.begin(&entry).expect("the free one");
+    assert!(matches!(journal.begin(&entry), Err(JournalError::Full)));
 }
 
 /// Leaves requests open and waits for its end.
@@ -65,15 +74,16 @@ fn damage_costs_what_was_damaged_and_nothing_else() {
         ("none", |_, _| 0),
         ("some slots", |file, random| {
             let first = random.index(OPEN - 7);
-            for slot in first..first + 7 {
-                let at = slot * SLOT + random.index(300);
+            for number in first..first + 7 {
+                let at = slot(number) + random.index(300);
                 file[at] ^= 1 << random.index(8);
             }
             7
         }),
         ("its end is missing", |file, random| {
             let kept = random.index(OPEN);
-            file.truncate(kept * SLOT + 1 + random.index(SLOT - 1));
+            // An entry has 400 bytes or more.
+            file.truncate(slot(kept) + 1 + random.index(400));
             OPEN - kept
         }),
         ("something behind it", |file, random| {
@@ -128,6 +138,30 @@ async fn what_the_ledger_has_is_not_settled_again() {
     let shop = Shop::open(&settings, price(1, 10)).await;
     assert_eq!(shop.standing(&budget.id), (cost, 0));
     assert_eq!(shop.governor.open_operations(), 0);
+    check_sums(&shop.governor).await;
+}
+
+/// The ledger has the first attempt when the process dies, and not the second.
+#[tokio::test]
+async fn an_attempt_is_settled_whatever_became_of_the_one_before_it() {
+    let folder = Folder::new("attempts");
+    let settings = settings(&folder.0, None, Clock::System);
+    let shop = Shop::open(&settings, price(1, 10)).await;
+    let budget = shop.budget(vec![limit(100_000)]);
+    put(&shop.governor, vec![Edit::put(&budget)]).await;
+    let first = shop.admit_as("r", 7, 50).expect("money is there");
+    let second = shop.governor.again(&shop.principal, &shop.ask("r", 7, 50), &first);
+    let second = second.expect("another attempt");
+    second.hands_out(20, 0);
+    shop.governor.flush().await;
+    let dead = Folder::new("attempts-dead");
+    for file in fs::read_dir(&folder.0).expect("a folder") {
+        let file = file.expect("a file");
+        fs::copy(file.path(), dead.0.join(file.file_name())).expect("a copy");
+    }
+    let settings = super::shop::settings(&dead.0, None, Clock::System);
+    let shop = Shop::open(&settings, price(1, 10)).await;
+    assert_eq!(shop.standing(&budget.id), (7 + 20 * 10, 0));
     check_sums(&shop.governor).await;
 }
 
