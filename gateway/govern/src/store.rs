@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Executor};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -105,6 +105,7 @@ impl Store {
                 .max_connections(connections)
                 .acquire_timeout(ACQUIRE)
                 .after_connect(move |connection, _| Box::pin(prepare(connection, kind)))
+                .before_acquire(move |connection, _| Box::pin(is_whole(connection, kind)))
         };
         let write = pool(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&write).await?;
@@ -189,6 +190,13 @@ pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Resul
         }
     }
     Ok(())
+}
+
+/// `false`: a transaction has failed on a connection of SQLite, in a way that has ended it behind
+/// the driver's back (a full disk does). The driver would begin the next one within it, and what
+/// is committed there is committed to nothing.
+async fn is_whole(connection: &mut AnyConnection, kind: Kind) -> Result<bool, sqlx::Error> {
+    Ok(kind == Kind::Postgres || !connection.is_in_transaction())
 }
 
 impl Kind {

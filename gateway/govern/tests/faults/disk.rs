@@ -1,13 +1,16 @@
 //! A disk without room: here a bound on the size of files, which no privilege lifts.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::BufReader;
+use std::process::{Child, ChildStdout, Command};
+use std::time::Duration;
 
 use govern::Rule;
 use govern::governor::Clock;
 
 use super::shop::{Folder, open, settings};
-use super::till::{check, hear, say, shop, start};
+use super::till::{Said, check, hear, say, shop, start};
 
 /// Serves until it is refused for want of a place to write down, and says so.
 #[test]
@@ -37,29 +40,65 @@ fn till_on_a_full_disk() {
         let budget = shop.governor.directory().budgets().next().expect("a budget").id.clone();
         let (_, held) = shop.standing(&budget);
         say(&format!("paid held {held}"));
+        while shop.governor.open_operations() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        say("paid written 0");
         std::future::pending::<()>().await;
     });
 }
 
-#[test]
-fn a_full_disk_refuses_and_loses_nothing() {
-    let folder = Folder::new("disk");
-    // The first start makes the schema; 1024 blocks of 512 bytes are less than the database needs.
+/// A process that has filled its disk: 1024 blocks of 512 bytes are less than its database needs.
+fn full(folder: &Folder, said: &mut BTreeMap<String, Said>) -> (Child, BufReader<ChildStdout>) {
+    // The first start makes the schema.
     let settings = settings(&folder.0, None, Clock::System);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async { drop(open(&settings).await) });
-    let before = "trap '' XFSZ; ulimit -f 1024";
-    let (mut child, out) = start("disk::till_on_a_full_disk", &folder.0, before);
+    let before = "trap '' XFSZ; ulimit -S -f 1024";
+    let (child, out) = start("disk::till_on_a_full_disk", &folder.0, before);
     let mut out = BufReader::new(out);
-    let mut said = BTreeMap::new();
-    while !said.contains_key("held") {
-        let words = said.len();
-        hear(&mut out, &mut said, 1);
-        assert!(words <= said.len());
+    hear_of("held", &mut out, said);
+    assert!(said.len() > 200, "{} requests before the disk was full", said.len());
+    (child, out)
+}
+
+fn hear_of(word: &str, out: &mut BufReader<ChildStdout>, said: &mut BTreeMap<String, Said>) {
+    while !said.contains_key(word) {
+        hear(out, said, 1);
     }
+    assert_eq!(said.remove(word).expect("the last word").paid, 0);
+}
+
+/// What the ledger says of all that was said.
+fn look(folder: &Folder, said: &BTreeMap<String, Said>) {
+    let settings = settings(&folder.0, None, Clock::System);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async { check(&open(&settings).await, said, 0).await });
+}
+
+#[test]
+fn a_full_disk_refuses_and_loses_nothing() {
+    let (folder, mut said) = (Folder::new("disk"), BTreeMap::new());
+    let (mut child, _out) = full(&folder, &mut said);
     child.kill().expect("it is killed");
     child.wait().expect("it ends");
-    assert_eq!(said.remove("held").expect("the last word").paid, 0);
-    assert!(said.len() > 200, "{} requests before the disk was full", said.len());
-    runtime.block_on(async { check(&open(&settings).await, &said, 0).await });
+    look(&folder, &said);
+}
+
+/// What could not be written is written when there is room again, by the same process: the journal
+/// says so, and without the journal the database has it.
+#[test]
+fn a_disk_that_has_room_again_gets_everything() {
+    let (folder, mut said) = (Folder::new("room"), BTreeMap::new());
+    let (mut child, mut out) = full(&folder, &mut said);
+    // The writer has tried in vain a few times.
+    std::thread::sleep(Duration::from_millis(500));
+    let pid = format!("--pid={}", child.id());
+    let lifted = Command::new("prlimit").args([&pid, "--fsize=unlimited"]).status();
+    assert!(lifted.expect("prlimit, of util-linux").success());
+    hear_of("written", &mut out, &mut said);
+    child.kill().expect("it is killed");
+    child.wait().expect("it ends");
+    fs::remove_file(folder.0.join("journal")).expect("the journal");
+    look(&folder, &said);
 }
