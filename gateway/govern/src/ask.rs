@@ -1,5 +1,7 @@
 //! What a request wants, in numbers and names: all that rules and prices look at.
 
+use std::sync::Arc;
+
 use crate::ledger::ServiceTier;
 use crate::policy::Label;
 
@@ -31,9 +33,9 @@ pub struct Ask {
     /// The label that the request brings along.
     pub label: Option<Label>,
     /// The request's id, as its answer shows it.
-    pub request_id: String,
+    pub request_id: Arc<str>,
     /// The address that it came from.
-    pub source: String,
+    pub source: Arc<str>,
 }
 
 impl Ask {

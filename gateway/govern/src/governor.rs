@@ -80,7 +80,7 @@ pub(crate) struct Shared {
     limits: Limits,
     jobs: Jobs,
     store: Store,
-    gateway: String,
+    gateway: Arc<str>,
     bodies: Bodies,
     /// Keys of what was deleted are about to be taken out of the database's files.
     letting_go: AtomicBool,
@@ -195,7 +195,7 @@ impl Governor {
                 limits,
                 jobs,
                 store,
-                gateway: settings.gateway.clone(),
+                gateway: settings.gateway.as_str().into(),
                 bodies: Bodies::default(),
                 letting_go: AtomicBool::new(false),
                 usual: Mutex::default(),
@@ -458,7 +458,7 @@ impl Governor {
         let Weighed { now, allowed, payer, sheet, price, open, step, first, place, .. } = weighed;
         let Attempt { operation, number, mut rates } = attempt;
         let project = principal.project.as_ref();
-        let text = |id: Option<&Id>| id.map(ToString::to_string).unwrap_or_default();
+        let text = |id: Option<&Id>| id.map(Id::text).unwrap_or_default();
         let price = price.filter(|price| !price.is_free());
         let most = [first.min(1), first, allowed.max_output];
         let hold = self.pay(&payer, price.as_ref(), ask, most, now).inspect_err(|_| {
@@ -475,22 +475,22 @@ impl Governor {
         let entry = Entry {
             operation,
             attempt: number,
-            gateway: self.shared.gateway.clone(),
+            gateway: Arc::clone(&self.shared.gateway),
             admitted_at: now,
-            organisation: principal.organisation.id.to_string(),
+            organisation: principal.organisation.id.text(),
             team: text(project.map(|project| &project.team)),
             project: text(project.map(|project| &project.id)),
             user: text(principal.user.as_ref().map(|user| &user.id)),
             key: text(principal.key.as_ref().map(|key| &key.id)),
-            model: ask.answering().to_owned(),
-            backend: if ask.is_local() { "local".to_owned() } else { ask.backend.clone() },
-            surface: ask.surface.to_owned(),
+            model: ask.answering().into(),
+            backend: if ask.is_local() { "local".into() } else { ask.backend.as_str().into() },
+            surface: ask.surface.into(),
             label: allowed.label,
             price: sheet,
             tokens: Tokens { input: ask.input_tokens, ..Tokens::default() },
             outcome: crate::ledger::Outcome::Cancelled,
-            request_id: ask.request_id.clone(),
-            source: ask.source.clone(),
+            request_id: Arc::clone(&ask.request_id),
+            source: Arc::clone(&ask.source),
             // Of others it is known when they say so.
             service_tier: if ask.is_local() { ask.service_tier } else { ServiceTier::Default },
             ..Entry::default()
@@ -547,13 +547,10 @@ async fn unbooked(
     mut left: Vec<(Slot, Entry)>,
 ) -> Result<Vec<(Slot, Entry)>, StoreError> {
     let written = store.written(left.iter().map(|(_, entry)| entry)).await?;
-    left.retain(|(slot, entry)| {
-        let is_booked = written.contains(&(entry.operation.clone(), entry.attempt));
-        if is_booked {
-            journal.free(*slot);
-        }
-        !is_booked
-    });
+    let is_booked = |(_, entry): &mut (Slot, Entry)| {
+        written.contains(&(entry.operation.clone(), entry.attempt))
+    };
+    journal.free(left.extract_if(.., is_booked).map(|(slot, _)| slot));
     Ok(left)
 }
 

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::Arc;
 
 use ring::digest::Digest;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -10,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Millis;
 
-/// The name of one thing.
+/// The name of one thing. Cheap to copy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Id(String);
+pub struct Id(Arc<str>);
 
 /// Digits and lower-case letters without those that look alike, in ASCII order.
 const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -37,7 +38,7 @@ impl Id {
             let five = |at: u32| LETTERS[usize::from((bits >> (at * 5)) as u8 & 31)];
             text.extend((0..letters).rev().map(|at| char::from(five(at))));
         }
-        Self(text)
+        Self(text.into())
     }
 
     /// A name that somebody wrote. It may name nothing.
@@ -45,13 +46,19 @@ impl Id {
     pub fn of(text: &str) -> Option<Self> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
         let fits = !text.is_empty() && text.len() <= BYTES_MAX && text.bytes().all(plain);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.into()))
     }
 
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The name, shared.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// Names nothing.
@@ -119,7 +126,7 @@ mod tests {
         let ids: Vec<Id> = (0..1000).map(|at| Id::new("op", 1_790_000_000_000 + at)).collect();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
         assert!(ids.iter().all(|id| id.as_str().len() == 23));
-        assert_eq!(Id::of("team_1"), Some(Id("team_1".to_owned())));
+        assert_eq!(Id::of("team_1"), Some(Id("team_1".into())));
         for wrong in ["", "a b", "a'--", "é", &"x".repeat(65)] {
             assert_eq!(Id::of(wrong), None, "{wrong}");
         }

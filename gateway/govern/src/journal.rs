@@ -2,7 +2,7 @@
 //! left behind, and from what the next one settles. An answer's last byte waits for its end here;
 //! the database has it a moment later.
 //!
-//! A slot holds the operation's entry as JSON; its tail, which lies beside those of its
+//! A slot holds the operation's entry; its tail, which lies beside those of its
 //! neighbours, holds the tokens that were handed out so far, and how it ended. Both are plain
 //! writes: they reach the kernel at once, so nothing is lost with the process, however it ends. A
 //! thread brings them to the disk: once a second, so that a power failure costs no more than a
@@ -10,17 +10,18 @@
 //! that wait in one go, before its last byte leaves. Slots are taken in turn, so that what is
 //! written together lies together: the disk is asked for one stretch and not for many.
 //!
-//! Nothing is written when a slot is given back. Entries that the database has lie here until
-//! their slot is taken again, or the file is closed: whoever opens it asks the ledger.
+//! No slot is cleared when it is given back. One number says up to which sequence the database has
+//! all entries; of what lies behind it, which may have overtaken a stream that is still open,
+//! whoever opens the file asks the ledger.
 
 mod layout;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -30,7 +31,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::ledger::{Entry, Tokens};
-use layout::{BLOCK, TOGETHER};
+use layout::{BLOCK, HEAD, TOGETHER};
 
 /// Operations that are open or not in the database yet. A database that is gone for long fills
 /// them; then nothing more is let in.
@@ -54,8 +55,6 @@ const SEVERAL: f32 = 1.25;
 pub struct Journal {
     shared: Arc<Shared>,
     free: Mutex<Free>,
-    /// Of the operation that begins next: tells what lies in a slot from what lay there before.
-    sequence: AtomicU64,
     /// Who waits for the disk. Dropping it ends the thread.
     waiting: Option<Sender<oneshot::Sender<()>>>,
     thread: Option<JoinHandle<()>>,
@@ -71,8 +70,25 @@ struct Shared {
 struct Free {
     /// Given back longest ago first.
     slots: VecDeque<u32>,
-    /// Slots that the file has room for.
-    end: u32,
+    /// The sequence of what each slot of the file holds; 0: nothing.
+    open: Vec<u64>,
+    /// Of the operation that began last: tells what lies in a slot from what lay there before.
+    last: u64,
+}
+
+impl Free {
+    /// All sequences up to this one are done with.
+    fn done(&self) -> u64 {
+        let open = self.open.iter().filter(|sequence| **sequence > 0).min();
+        open.map_or(self.last, |first| first - 1)
+    }
+
+    fn give_back(&mut self, slot: Slot) {
+        if let Some(open) = self.open.get_mut(slot.at as usize) {
+            *open = 0;
+        }
+        self.slots.push_back(slot.at);
+    }
 }
 
 /// A place in the file.
@@ -107,7 +123,7 @@ pub enum JournalError {
 
 impl Journal {
     /// Opens the file, which no other process may have open, and returns what lies in it: what was
-    /// left open, what has ended, and what the ledger has long since. Their slots are kept until
+    /// left open, what has ended, and perhaps what the ledger has. Their slots are kept until
     /// [`Journal::free`].
     ///
     /// # Errors
@@ -124,35 +140,44 @@ impl Journal {
             return Err(JournalError::Taken(path.display().to_string()));
         }
         let size = file.metadata()?.len();
-        let end = layout::slots_in(size);
-        let mut left = Vec::new();
-        let mut bytes = vec![0; BLOCK];
-        for block in 0..layout::blocks(end) {
-            let at = u64::from(block) * BLOCK as u64;
-            let there = usize::try_from(size - at).unwrap_or(BLOCK).min(BLOCK);
-            file.read_exact_at(&mut bytes[..there], at)?;
+        let read = |bytes: &mut [u8], at: u64| {
+            let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+            let there = there.min(bytes.len());
             bytes[there..].fill(0);
-            if layout::is_older(&bytes) {
-                return Err(JournalError::Older(path.display().to_string()));
+            file.read_exact_at(&mut bytes[..there], at)?;
+            match layout::is_older(bytes) {
+                true => Err(JournalError::Older(path.display().to_string())),
+                false => Ok(()),
             }
-            left.extend(layout::entries(&bytes, block * TOGETHER));
+        };
+        let mut head = vec![0; HEAD];
+        read(&mut head, 0)?;
+        let done = layout::read_done(&head).unwrap_or(0);
+        let mut free = Free { last: done, ..Free::default() };
+        let mut left = Vec::new();
+        let mut block = vec![0; BLOCK];
+        for first in (0..layout::slots_in(size)).step_by(TOGETHER) {
+            read(&mut block, layout::tail_place(first))?;
+            // A tail outlives a damaged slot, and must not be taken for that of what comes there.
+            free.last = free.last.max(layout::newest_tail(&block));
+            for (at, entry) in (first..).zip(layout::entries(&block)) {
+                let entry = entry.filter(|(sequence, _)| *sequence > done);
+                free.open.push(entry.as_ref().map_or(0, |(sequence, _)| *sequence));
+                match entry {
+                    Some((sequence, entry)) => left.push((Slot { at, sequence }, entry)),
+                    None => free.slots.push_back(at),
+                }
+                free.last = free.last.max(free.open[at as usize]);
+            }
         }
-        let taken: HashSet<u32> = left.iter().map(|(slot, _)| slot.at).collect();
-        let slots = (0..end).filter(|at| !taken.contains(at)).collect();
-        let last = left.iter().map(|(slot, _)| slot.sequence).max().unwrap_or(0);
         let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false) });
         let (waiting, queue) = channel();
         let theirs = Arc::clone(&shared);
         let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new().name("journal".to_owned());
         let thread = thread.spawn(move || theirs.sync_for(&queue, runtime.as_ref()))?;
-        let journal = Self {
-            shared,
-            free: Mutex::new(Free { slots, end }),
-            sequence: AtomicU64::new(last.wrapping_add(1)),
-            waiting: Some(waiting),
-            thread: Some(thread),
-        };
+        let journal =
+            Self { shared, free: Mutex::new(free), waiting: Some(waiting), thread: Some(thread) };
         Ok((journal, left))
     }
 
@@ -161,26 +186,28 @@ impl Journal {
     /// # Errors
     /// All slots are taken, or the file cannot be written.
     pub fn begin(&self, entry: &Entry) -> Result<Slot, JournalError> {
-        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let bytes = layout::slot(sequence, &entry.json())?;
-        let at = {
+        let slot = {
             let mut free = self.slots();
-            match free.slots.pop_front() {
+            let at = match free.slots.pop_front() {
                 Some(at) => at,
-                None if free.end < SLOTS_MAX => {
-                    free.end += 1;
-                    free.end - 1
+                None if free.open.len() < SLOTS_MAX as usize => {
+                    free.open.push(0);
+                    u32::try_from(free.open.len() - 1).unwrap_or(SLOTS_MAX)
                 }
                 None => return Err(JournalError::Full),
-            }
+            };
+            free.last += 1;
+            let slot = Slot { at, sequence: free.last };
+            free.open[at as usize] = slot.sequence;
+            slot
         };
-        let slot = Slot { at, sequence };
-        if let Err(error) = self.shared.write(&bytes, layout::place(at)) {
+        let written = layout::slot(slot.sequence, entry)
+            .and_then(|bytes| Ok(self.shared.write(&bytes, layout::place(slot.at))?));
+        if written.is_err() {
             // Half an entry is none.
-            self.free(slot);
-            return Err(error.into());
+            self.slots().give_back(slot);
         }
-        Ok(slot)
+        written.map(|()| slot)
     }
 
     /// Notes what was handed out, before it is.
@@ -207,16 +234,24 @@ impl Journal {
         }
     }
 
-    /// The database has it.
-    pub fn free(&self, slot: Slot) {
-        self.slots().slots.push_back(slot.at);
+    /// The database has them.
+    pub fn free(&self, slots: impl IntoIterator<Item = Slot>) {
+        let done = {
+            let mut free = self.slots();
+            slots.into_iter().for_each(|slot| free.give_back(slot));
+            free.done()
+        };
+        // An entry that stays open here is asked about at the next start: no error can lose money.
+        if let Err(error) = self.shared.write(&layout::done(done), 0) {
+            tracing::error!(%error, "the journal cannot be written");
+        }
     }
 
     /// Slots that are taken.
     #[must_use]
     pub fn taken(&self) -> u32 {
         let free = self.slots();
-        free.end - u32::try_from(free.slots.len()).unwrap_or(free.end)
+        u32::try_from(free.open.len() - free.slots.len()).unwrap_or(SLOTS_MAX)
     }
 
     fn slots(&self) -> MutexGuard<'_, Free> {
@@ -362,27 +397,35 @@ mod tests {
             ..entry("b")
         };
         journal.settled(b, &done).expect("written");
-        journal.free(c);
+        journal.free([c]);
         assert_eq!(journal.taken(), 2);
         drop(journal);
         let (journal, left) = Journal::open(&path).expect("opens");
         let recovered = |name| Entry { outcome: Outcome::Recovered, ..entry(name) };
         let open = Entry { tokens, ..recovered("a") };
-        // Whether the ledger has the third one is not known here.
+        // The first one is still open: whether the ledger has the third is not known here.
         assert_eq!(left, [(a, open), (b, done), (c, recovered("c"))]);
         assert_eq!(journal.taken(), 3);
-        // One that takes the place of another is none of the other's tail.
-        journal.free(b);
+        // What takes the place of another has nothing of its tail.
+        journal.free([a, b]);
         for _ in 3..TOGETHER {
             journal.begin(&entry("x")).expect("a slot");
         }
-        let again = journal.begin(&entry("d")).expect("a slot");
-        assert_eq!((again.at, again.sequence > c.sequence), (b.at, true));
+        let mut again = ["d", "e"].map(|name| journal.begin(&entry(name)).expect("a slot"));
+        again.sort_by_key(|slot| slot.at);
+        assert_eq!((again[0].at, again[1].at), (a.at, b.at));
         drop(journal);
         let (journal, left) = Journal::open(&path).expect("opens");
-        assert_eq!(left.len(), TOGETHER as usize);
-        assert_eq!(left[1], (again, recovered("d")));
-        left.iter().for_each(|(slot, _)| journal.free(*slot));
+        assert_eq!(left.len(), TOGETHER);
+        assert_eq!(left[..2], [(again[0], recovered("d")), (again[1], recovered("e"))]);
+        // All up to the last of those that are done with.
+        let first = left.iter().map(|(slot, _)| *slot).filter(|slot| *slot != again[1]);
+        journal.free(first);
+        assert_eq!(journal.taken(), 1);
+        drop(journal);
+        let (journal, left) = Journal::open(&path).expect("opens");
+        assert_eq!(left, [(again[1], recovered("e"))]);
+        journal.free([again[1]]);
         assert_eq!(journal.taken(), 0);
         drop(journal);
         assert_eq!(std::fs::metadata(&path).expect("the file").len(), 0);
@@ -395,14 +438,18 @@ mod tests {
         let path = folder("damaged");
         let (journal, _) = Journal::open(&path).expect("opens");
         let [a, b] = ["a", "b"].map(|name| journal.begin(&entry(name)).expect("a slot"));
-        journal.progress(a, Tokens { output: 9, ..Tokens::default() }).expect("written");
+        for slot in [a, b] {
+            journal.progress(slot, Tokens { output: 9, ..Tokens::default() }).expect("written");
+        }
         drop(journal);
         let file = OpenOptions::new().write(true).open(&path).expect("opens");
         file.write_all_at(b"x", layout::tail_place(a.at) + 20).expect("written");
         file.write_all_at(b"x", layout::place(b.at) + 20).expect("written");
-        let (_journal, left) = Journal::open(&path).expect("opens");
+        let (journal, left) = Journal::open(&path).expect("opens");
         assert_eq!(left.len(), 1);
         assert_eq!((left[0].0, left[0].1.tokens.output), (a, 0));
+        let again = journal.begin(&entry("c")).expect("a slot");
+        assert_eq!((again.at, again.sequence > b.sequence), (b.at, true));
         std::fs::remove_file(path).expect("removed");
     }
     #[test]

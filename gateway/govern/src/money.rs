@@ -33,14 +33,26 @@ impl Money {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// Plain decimals, as programs read them: at least two, no more than needed.
+    /// Plain decimals, as programs read them: at least two, no more than needed. Twice in the head
+    /// of each answer, so without a formatter.
     #[must_use]
     pub fn decimals(self) -> String {
-        let (nano, dollar) = (self.0.unsigned_abs(), DOLLAR.unsigned_abs());
-        let sign = if self.0 < 0 { "-" } else { "" };
-        let mut text = format!("{sign}{}.{:09}", nano / dollar, nano % dollar);
-        let needed = text.trim_end_matches('0').len();
-        text.truncate(needed.max(text.len() - 7));
+        let (mut nano, dollar) = (self.0.unsigned_abs(), DOLLAR.unsigned_abs());
+        let mut whole = itoa::Buffer::new();
+        let whole = whole.format(nano / dollar);
+        let mut part = [b'0'; 9];
+        for digit in part.iter_mut().rev() {
+            *digit += (nano % 10) as u8;
+            nano /= 10;
+        }
+        let needed = part.iter().rposition(|digit| *digit != b'0').map_or(2, |last| last + 1);
+        let mut text = String::with_capacity(32);
+        if self.0 < 0 {
+            text.push('-');
+        }
+        text.push_str(whole);
+        text.push('.');
+        text.extend(part[..needed.max(2)].iter().copied().map(char::from));
         text
     }
 

@@ -11,6 +11,7 @@ pub mod deliveries;
 pub mod documents;
 pub mod idempotency;
 pub(crate) mod kept;
+mod rows;
 pub(crate) mod slices;
 
 use std::fs::File;
@@ -20,7 +21,8 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, AnyPool, Connection, Executor};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor, SqlitePool};
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -30,6 +32,8 @@ pub struct Store {
     file: Option<PathBuf>,
     read: AnyPool,
     write: AnyPool,
+    /// Another connection for writing, by SQLite's own driver. Only for whoever holds `write`.
+    ledger: Option<SqlitePool>,
 }
 
 /// Which database it is.
@@ -110,7 +114,25 @@ impl Store {
         let write = pool(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&write).await?;
         let read = pool(READERS_MAX).connect_with(options).await?;
-        Ok(Self { kind, file, read, write })
+        let ledger = match kind {
+            Kind::Sqlite => {
+                let pool = SqlitePoolOptions::new()
+                    .max_connections(1)
+                    .acquire_timeout(ACQUIRE)
+                    .after_connect(|connection, _| {
+                        Box::pin(async {
+                            for pragma in PRAGMAS {
+                                connection.execute(pragma).await?;
+                            }
+                            Ok(())
+                        })
+                    })
+                    .before_acquire(|connection, _| Box::pin(is_whole(connection, Kind::Sqlite)));
+                Some(pool.connect_with(SqliteConnectOptions::from_str(&url)?).await?)
+            }
+            Kind::Postgres => None,
+        };
+        Ok(Self { kind, file, read, write, ledger })
     }
 
     /// Takes SQLite's file for this process alone, until what is returned is dropped: money that
@@ -138,9 +160,17 @@ impl Store {
         &self.write
     }
 
+    /// SQLite's own connection for writing.
+    fn ledger(&self) -> Option<&SqlitePool> {
+        self.ledger.as_ref()
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.read.close().await;
+        if let Some(ledger) = &self.ledger {
+            ledger.close().await;
+        }
         self.write.close().await;
     }
 }
@@ -179,13 +209,21 @@ pub(crate) fn path(url: &str) -> Result<Option<&str>, StoreError> {
     }
 }
 
-/// Every connection of SQLite: readers beside the writer, nothing lost with the power, no waiting
+/// Of every connection of SQLite: readers beside the writer, nothing lost with the power, no waiting
 /// for ever. PostgreSQL does all of that by itself.
+const PRAGMAS: [&str; 4] = [
+    "PRAGMA busy_timeout = 5000",
+    // Of a new file. Rows are added at the end: with the usual 4096 bytes each takes four times as
+    // many writes.
+    "PRAGMA page_size = 16384",
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+];
+
+/// Makes a connection what all are.
 pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Result<(), sqlx::Error> {
     if kind == Kind::Sqlite {
-        for pragma in
-            ["PRAGMA busy_timeout = 5000", "PRAGMA journal_mode = WAL", "PRAGMA synchronous = FULL"]
-        {
+        for pragma in PRAGMAS {
             connection.execute(pragma).await?;
         }
     }
@@ -195,7 +233,7 @@ pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Resul
 /// `false`: a transaction has failed on a connection of SQLite, in a way that has ended it behind
 /// the driver's back (a full disk does). The driver would begin the next one within it, and what
 /// is committed there is committed to nothing.
-async fn is_whole(connection: &mut AnyConnection, kind: Kind) -> Result<bool, sqlx::Error> {
+async fn is_whole<C: Connection>(connection: &mut C, kind: Kind) -> Result<bool, sqlx::Error> {
     Ok(kind == Kind::Postgres || !connection.is_in_transaction())
 }
 

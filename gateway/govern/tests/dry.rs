@@ -61,7 +61,7 @@ impl World {
             choices: 1 + u32::try_from(self.below(3)).expect("few"),
             max_output: Some(1 + u32::try_from(self.below(300)).expect("few")),
             room: 4000,
-            source: "10.1.2.3".to_owned(),
+            source: "10.1.2.3".into(),
             service_tier: ServiceTier::ALL[usize::from(self.below(3) == 0)],
             backend: ["", "a provider"][usize::from(self.below(2) == 0)].to_owned(),
             ..Ask::default()
@@ -266,16 +266,16 @@ async fn changes_refuse_what_a_plain_reading_says() {
     };
 
     let found = policy(r#"{"models": ["mod*"]}"#).await;
-    assert_eq!(found.refused, count(&|entry| entry.model == "other"));
+    assert_eq!(found.refused, count(&|entry| &*entry.model == "other"));
     assert!(found.refused > 20);
     assert_eq!(found.by_rule[0].name, "model_not_allowed");
     assert_eq!((found.by_model.len(), found.by_model[0].name.as_str()), (1, "other"));
     assert_eq!((found.by_key.len(), found.by_key[0].requests), (1, found.refused));
-    assert_eq!(found.by_team[0].name, ledger[0].team);
-    let first = ledger.iter().find(|entry| entry.model == "other").expect("one");
+    assert_eq!(found.by_team[0].name, *ledger[0].team);
+    let first = ledger.iter().find(|entry| &*entry.model == "other").expect("one");
     assert_eq!(found.examples[0].operation, first.operation.to_string());
     assert_eq!(found.examples.len(), 20);
-    let kept: i64 = ledger.iter().filter(|e| e.model != "other").map(|e| e.cost.0).sum();
+    let kept: i64 = ledger.iter().filter(|e| &*e.model != "other").map(|e| e.cost.0).sum();
     assert_eq!(found.would_be, Money(kept));
 
     let found = policy(r#"{"max_context": 1500}"#).await;

@@ -45,10 +45,8 @@ const ID_BYTES_MAX: usize = 128;
 pub(super) struct Caller {
     /// When the head of the request was read.
     pub(super) arrived: Instant,
-    /// Whom the scheduler shares time between: the number of the key, or of the project.
-    pub(super) tenant: u64,
-    /// Whose cached pages it may share: a number of the team; 0: everybody's.
-    pub(super) pages: u64,
+    /// The number of its fixed key, where it has one.
+    pub(super) key: u64,
     /// The request's id, as its answer shows it.
     pub(super) request_id: Arc<str>,
     /// Whom the governor knows it as.
@@ -63,21 +61,31 @@ impl Caller {
     /// Somebody whom the governor knows.
     pub(super) fn known(
         principal: Arc<Principal>,
-        request_id: String,
+        request_id: Arc<str>,
         source: Option<IpAddr>,
         arrived: Instant,
     ) -> Self {
-        // A team's pages are its own: how fast another's prompt is answered must tell nothing.
-        let team = principal.team.as_ref().map_or("", |team| team.id.as_str());
-        let project = principal.project.as_ref().map_or("", |project| project.id.as_str());
-        let organisation = principal.organisation.id.as_str();
-        let number = |part: &str| digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()]);
-        let (tenant, pages) = (number(project), number(team));
-        let source_text = source.map(|source| source.to_string()).unwrap_or_default();
-        let who = Who { request_id, said: Said::default(), source, source_text, principal };
-        let request_id = who.request_id.as_str().into();
-        let who = Some(Arc::new(who));
-        Self { arrived, tenant, pages, request_id, who, past: None, background: false }
+        let source_text = source.map(|source| source.to_string().into()).unwrap_or_default();
+        let (id, said) = (Arc::clone(&request_id), Said::default());
+        let who = Some(Arc::new(Who { request_id: id, said, source, source_text, principal }));
+        Self { arrived, key: 0, request_id, who, past: None, background: false }
+    }
+
+    /// Whom the scheduler shares time between: the number of the key, or of the project.
+    pub(super) fn tenant(&self) -> u64 {
+        self.who.as_ref().map_or(self.key, |who| {
+            let project = who.principal.project.as_ref();
+            who.number(project.map_or("", |project| project.id.as_str()))
+        })
+    }
+
+    /// Whose cached pages it may share: a number of the team; 0: everybody's. A team's pages are
+    /// its own: how fast another's prompt is answered must tell nothing.
+    pub(super) fn pages(&self) -> u64 {
+        self.who.as_ref().map_or(0, |who| {
+            let team = who.principal.team.as_ref();
+            who.number(team.map_or("", |team| team.id.as_str()))
+        })
     }
 
     /// What it goes on with is kept here, or what it makes has to be: no provider knows of that.
@@ -108,12 +116,12 @@ impl Caller {
 /// Somebody whom the governor knows.
 pub(super) struct Who {
     pub(super) principal: Arc<Principal>,
-    pub(super) request_id: String,
+    pub(super) request_id: Arc<str>,
     /// What is said, where it has to be recorded.
     pub(super) said: Said,
     source: Option<IpAddr>,
     /// The same, for the books.
-    source_text: String,
+    source_text: Arc<str>,
 }
 
 impl Who {
@@ -122,9 +130,15 @@ impl Who {
         self.source
     }
 
+    /// Of a part of its organisation.
+    fn number(&self, part: &str) -> u64 {
+        let organisation = self.principal.organisation.id.as_str();
+        digest::number(&[organisation.as_bytes(), b"/", part.as_bytes()])
+    }
+
     /// As [`Who::peer`], for the books.
-    pub(super) fn source(&self) -> String {
-        self.source_text.clone()
+    pub(super) fn source(&self) -> Arc<str> {
+        Arc::clone(&self.source_text)
     }
 }
 
@@ -219,14 +233,13 @@ fn caller(
 ) -> Option<Arc<Who>> {
     let request_id = id.to_str().unwrap_or_default();
     let caller = match entered {
-        Entered::Key(tenant) => {
+        Entered::Key(key) => {
             let request_id = request_id.into();
-            let (pages, who, past) = (0, None, None);
-            Caller { arrived, tenant, pages, request_id, who, past, background: false }
+            Caller { arrived, key, request_id, who: None, past: None, background: false }
         }
         Entered::Known(principal) => {
             request.extensions_mut().insert(Arc::clone(&principal));
-            Caller::known(principal, request_id.to_owned(), door::peer(request), arrived)
+            Caller::known(principal, request_id.into(), door::peer(request), arrived)
         }
     };
     let who = caller.who.clone();

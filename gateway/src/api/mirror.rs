@@ -71,5 +71,5 @@ fn name(app: &App, caller: &Caller, mirror: &Mirror) -> Result<Caller, String> {
     let key = mirror.key.as_ref().map(Secret::reveal);
     let principal: Principal =
         governor.authenticate(key, who.peer()).map_err(|denied| denied.message)?;
-    Ok(Caller::known(Arc::new(principal), copy, who.peer(), Instant::now()))
+    Ok(Caller::known(Arc::new(principal), copy.into(), who.peer(), Instant::now()))
 }

@@ -32,8 +32,8 @@ pub(super) fn request(
         prompt_logprobs,
         // Who may wait comes last.
         priority: priority(if decoding.flex { i8::MAX } else { decoding.priority }),
-        tenant: caller.tenant,
-        salt: salt(caller.pages, decoding.cache_salt.as_deref()),
+        tenant: caller.tenant(),
+        salt: salt(caller.pages(), decoding.cache_salt.as_deref()),
         adapter: 0,
         grammar: 0,
         deadline: None,

@@ -59,9 +59,9 @@ impl Shared {
         About {
             operation: entry.operation.clone(),
             attempt: entry.attempt,
-            organisation: entry.organisation.clone(),
-            user: entry.user.clone(),
-            key: entry.key.clone(),
+            organisation: entry.organisation.to_string(),
+            user: entry.user.to_string(),
+            key: entry.key.to_string(),
             label: entry.label,
             at: entry.admitted_at,
             expires: bodies::expires(now, days.unwrap_or(RETENTION_DAYS)),

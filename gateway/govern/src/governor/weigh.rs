@@ -34,7 +34,7 @@ impl Governor {
                 (Some(price), None) => Some(price.of(ask.service_tier).into_owned()),
                 (None, None) => None,
             };
-            let sheet = sheet.map(|sheet| sheet.id.to_string()).unwrap_or_default();
+            let sheet = sheet.map(|sheet| sheet.id.text()).unwrap_or_default();
             (sheet, price, open.cloned())
         };
         if !price.as_ref().is_some_and(ModelPrice::is_bounded)
@@ -67,7 +67,7 @@ pub(super) struct Weighed {
     pub(super) allowed: Allowed,
     pub(super) payer: Arc<Payer>,
     /// The price sheet's id.
-    pub(super) sheet: String,
+    pub(super) sheet: Arc<str>,
     /// What is held by.
     pub(super) price: Option<ModelPrice>,
     /// The sheet's own, where only the answer tells how the request was served.

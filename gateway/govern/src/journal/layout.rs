@@ -1,9 +1,13 @@
 //! Where what lies in the journal's file, byte by byte.
 //!
 //! ```text
-//! block   69632 bytes: 32 tails, then the 32 slots that they belong to
-//! slot    2048 bytes
-//!   0     u32 CRC-32 of bytes 4..16+length, u32 length, u64 sequence, entry as JSON
+//! head    4096 bytes
+//!   0     u32 CRC-32 of bytes 4..16, u32 0, u64: up to this sequence the database has all entries
+//! block   36864 bytes: 32 tails, then the 32 slots that they belong to
+//! slot    1024 bytes
+//!   0     u32 CRC-32 of bytes 4..16+length, u32 length, u64 sequence
+//!   16    u64 attempt, let in at, input; u8 label, u8 service tier, then each text of the entry
+//!         behind its length as u16
 //! tail    128 bytes
 //!   0     u32 CRC-32 of bytes 4..96, u8 ended, u8 outcome, u8 service tier, u8 0, u64 sequence
 //!   16    u64 output, thoughts, read from a cache, input, written into a cache
@@ -13,30 +17,31 @@
 //! Numbers are little-endian. A tail says something of the entry that has its sequence: what was
 //! handed out so far or, once it has ended, all that was not known when it began.
 
-use super::{JournalError, SLOTS_MAX, Slot};
-use crate::Money;
-use crate::ledger::{Entry, Outcome, ServiceTier, Tokens};
+use std::sync::Arc;
 
-const SLOT: usize = 2048;
-const HEAD: usize = 16;
+use super::{JournalError, SLOTS_MAX};
+use crate::ledger::{Entry, Outcome, ServiceTier, Tokens};
+use crate::policy::Label;
+use crate::{Id, Money};
+
+const SLOT: usize = 1024;
+const NAMED: usize = 16;
 const TAIL: usize = 128;
 const TAIL_USED: usize = 96;
 
+/// Bytes before the first block.
+pub(super) const HEAD: usize = 4096;
 /// Slots of a block.
-pub(super) const TOGETHER: u32 = 32;
+pub(super) const TOGETHER: usize = 32;
 /// Tails stand together, so that those of requests that end together lie in few pages.
-const TAILS: usize = TAIL * TOGETHER as usize;
+const TAILS: usize = TAIL * TOGETHER;
 /// Bytes of a block.
-pub(super) const BLOCK: usize = TAILS + SLOT * TOGETHER as usize;
+pub(super) const BLOCK: usize = TAILS + SLOT * TOGETHER;
 
-pub(super) fn blocks(slots: u32) -> u32 {
-    slots.div_ceil(TOGETHER)
-}
-
-/// Slots of so many bytes, a block that is not whole among them.
+/// Slots of a file of so many bytes, a block that is not whole among them.
 pub(super) fn slots_in(bytes: u64) -> u32 {
-    let blocks = bytes.div_ceil(BLOCK as u64);
-    u32::try_from(blocks * u64::from(TOGETHER)).unwrap_or(SLOTS_MAX).min(SLOTS_MAX)
+    let blocks = bytes.saturating_sub(HEAD as u64).div_ceil(BLOCK as u64);
+    u32::try_from(blocks * TOGETHER as u64).unwrap_or(SLOTS_MAX).min(SLOTS_MAX)
 }
 
 /// Where a slot begins.
@@ -50,26 +55,101 @@ pub(super) fn tail_place(at: u32) -> u64 {
 }
 
 fn block_of(at: u32) -> u64 {
-    u64::from(at / TOGETHER) * BLOCK as u64
+    (HEAD + at as usize / TOGETHER * BLOCK) as u64
 }
 
 fn within(at: u32) -> usize {
-    (at % TOGETHER) as usize
+    at as usize % TOGETHER
 }
 
-/// A slot's bytes, as far as they say anything.
-pub(super) fn slot(sequence: u64, json: &str) -> Result<Vec<u8>, JournalError> {
-    if json.len() > SLOT - HEAD {
+/// What stands at the start of the file.
+pub(super) fn done(sequence: u64) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    bytes[8..].copy_from_slice(&sequence.to_le_bytes());
+    seal(&mut bytes);
+    bytes
+}
+
+/// See [`done`].
+pub(super) fn read_done(head: &[u8]) -> Option<u64> {
+    let bytes = head.get(..16)?;
+    is_sealed(bytes).then(|| u64_at(bytes, 8)).flatten()
+}
+
+/// A slot's bytes, as far as they say anything: what is known of an entry that begins.
+pub(super) fn slot(sequence: u64, entry: &Entry) -> Result<Vec<u8>, JournalError> {
+    let mut bytes = Vec::with_capacity(SLOT);
+    bytes.extend([0; 8]);
+    let numbers = [entry.attempt, entry.admitted_at].map(i64::cast_unsigned);
+    for number in [sequence, numbers[0], numbers[1], entry.tokens.input] {
+        bytes.extend(number.to_le_bytes());
+    }
+    bytes.extend([entry.label as u8, entry.service_tier as u8]);
+    let [gateway, organisation, team, project, user, key] =
+        [&entry.gateway, &entry.organisation, &entry.team, &entry.project, &entry.user, &entry.key];
+    let [model, backend, surface, price] =
+        [&entry.model, &entry.backend, &entry.surface, &entry.price];
+    let [request, source] = [&entry.request_id, &entry.source];
+    for text in [
+        entry.operation.as_str(),
+        gateway,
+        organisation,
+        team,
+        project,
+        user,
+        key,
+        model,
+        backend,
+        surface,
+        price,
+        request,
+        source,
+    ] {
+        let length = u16::try_from(text.len()).map_err(|_| JournalError::TooLong)?;
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(text.as_bytes());
+    }
+    if bytes.len() > SLOT {
         return Err(JournalError::TooLong);
     }
-    let length = u32::try_from(json.len()).unwrap_or(u32::MAX);
-    let mut bytes = Vec::with_capacity(HEAD + json.len());
-    bytes.extend([0; 4]);
-    bytes.extend(length.to_le_bytes());
-    bytes.extend(sequence.to_le_bytes());
-    bytes.extend(json.as_bytes());
+    let length = u32::try_from(bytes.len() - NAMED).unwrap_or(u32::MAX);
+    bytes[4..8].copy_from_slice(&length.to_le_bytes());
     seal(&mut bytes);
     Ok(bytes)
+}
+
+/// See [`slot`]. `bytes`: what lies behind its head.
+fn read_slot(bytes: &[u8]) -> Option<Entry> {
+    let signed = |at: usize| u64_at(bytes, at).map(u64::cast_signed);
+    let [label, tier] = *bytes.get(24..26)?.as_array()?;
+    let mut rest = bytes.get(26..)?;
+    let mut text = || {
+        let (length, behind) = rest.split_first_chunk()?;
+        let (text, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+        rest = behind;
+        std::str::from_utf8(text).ok().map(Arc::<str>::from)
+    };
+    Some(Entry {
+        operation: Id::of(&text()?)?,
+        attempt: signed(0)?,
+        admitted_at: signed(8)?,
+        tokens: Tokens { input: u64_at(bytes, 16)?, ..Tokens::default() },
+        label: *Label::ALL.get(usize::from(label))?,
+        service_tier: *ServiceTier::ALL.get(usize::from(tier))?,
+        gateway: text()?,
+        organisation: text()?,
+        team: text()?,
+        project: text()?,
+        user: text()?,
+        key: text()?,
+        model: text()?,
+        backend: text()?,
+        surface: text()?,
+        price: text()?,
+        request_id: text()?,
+        source: text()?,
+        ..Entry::default()
+    })
 }
 
 /// A tail that says what was handed out.
@@ -98,25 +178,32 @@ fn tail(sequence: u64, kinds: [u8; 4], tokens: Tokens, rest: [u64; 5]) -> [u8; T
     bytes
 }
 
-/// The entries in a block's bytes, with their slots; what is damaged is left out. `first`: the
-/// block's first slot.
-pub(super) fn entries(block: &[u8], first: u32) -> impl Iterator<Item = (Slot, Entry)> {
-    (0..TOGETHER).filter_map(move |at| {
-        let slot = block.get(TAILS + within(at) * SLOT..)?.get(..SLOT)?;
-        let tail = block.get(within(at) * TAIL..)?.get(..TAIL_USED)?;
+/// The entries in a block's bytes, with their sequences, slot by slot; `None` where there is none,
+/// or it is damaged.
+pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Option<(u64, Entry)>> {
+    let (tails, slots) = block.split_at(TAILS);
+    tails.chunks_exact(TAIL).zip(slots.chunks_exact(SLOT)).map(|(tail, slot)| {
         let length = usize::try_from(u32_at(slot, 4)?).ok()?;
-        if length == 0 || !is_sealed(slot.get(..HEAD.checked_add(length)?)?) {
+        if length == 0 || !is_sealed(slot.get(..NAMED.checked_add(length)?)?) {
             return None;
         }
         let sequence = u64_at(slot, 8)?;
-        let mut entry: Entry = serde_json::from_slice(&slot[HEAD..HEAD + length]).ok()?;
+        let mut entry = read_slot(&slot[NAMED..NAMED + length])?;
         // Unless its tail says more.
         entry.outcome = Outcome::Recovered;
+        let tail = tail.get(..TAIL_USED)?;
         if is_sealed(tail) && u64_at(tail, 8)? == sequence {
             read_tail(tail, &mut entry)?;
         }
-        Some((Slot { at: first + at, sequence }, entry))
+        Some((sequence, entry))
     })
+}
+
+/// The highest sequence of any tail in a block's bytes.
+pub(super) fn newest_tail(block: &[u8]) -> u64 {
+    let tails = block[..TAILS].chunks_exact(TAIL).map(|tail| &tail[..TAIL_USED]);
+    let sequences = tails.filter(|tail| is_sealed(tail)).filter_map(|tail| u64_at(tail, 8));
+    sequences.max().unwrap_or(0)
 }
 
 fn read_tail(tail: &[u8], entry: &mut Entry) -> Option<()> {
@@ -140,12 +227,12 @@ fn read_tail(tail: &[u8], entry: &mut Entry) -> Option<()> {
 }
 
 /// Whether an entry lies in these bytes as earlier versions wrote them: slots of 2048 bytes from the
-/// start of the file on, without a sequence.
+/// start of the file on, with JSON behind a sum and a length.
 pub(super) fn is_older(block: &[u8]) -> bool {
-    block.chunks_exact(SLOT).any(|slot| {
+    block.chunks_exact(2048).any(|slot| {
         let length = u32_at(slot, 4).and_then(|length| usize::try_from(length).ok());
         let sealed = length.filter(|length| *length > 0).and_then(|length| slot.get(..8 + length));
-        sealed.is_some_and(is_sealed)
+        sealed.is_some_and(|sealed| is_sealed(sealed) && sealed[8] == b'{')
     })
 }
 
@@ -165,4 +252,61 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*bytes.get(at..at + 8)?.as_array()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One whose source takes up a slot but for so many bytes.
+    fn entry(room: usize) -> Entry {
+        let mut entry = Entry {
+            operation: Id::of("op_0k3v8w2n5q7r1s4t6x9z").expect("a name"),
+            attempt: 3,
+            gateway: "gateway-1".into(),
+            admitted_at: -5,
+            organisation: "org_1".into(),
+            team: "team_1".into(),
+            project: "project_1".into(),
+            user: "".into(),
+            key: "key_1".into(),
+            model: "Größe".into(),
+            backend: "local".into(),
+            surface: "chat".into(),
+            label: Label::ALL[Label::ALL.len() - 1],
+            price: "prices_1".into(),
+            tokens: Tokens { input: 500, ..Tokens::default() },
+            request_id: "req_\"1\"".into(),
+            service_tier: ServiceTier::Flex,
+            ..Entry::default()
+        };
+        let used = slot(0, &entry).expect("a slot").len();
+        entry.source = "x".repeat(SLOT - used - room).into();
+        entry
+    }
+
+    #[test]
+    fn what_begins_is_read_back() {
+        for room in [0, 1, 700] {
+            let entry = entry(room);
+            let bytes = slot(7, &entry).expect("a slot");
+            assert_eq!((bytes.len(), u64_at(&bytes, 8)), (SLOT - room, Some(7)));
+            assert_eq!(read_slot(&bytes[NAMED..]), Some(entry));
+            for cut in NAMED..bytes.len() {
+                assert_eq!(read_slot(&bytes[NAMED..cut]), None, "{cut} bytes of it");
+            }
+        }
+        let mut long = entry(0);
+        long.user = "u".into();
+        assert!(matches!(slot(7, &long), Err(JournalError::TooLong)));
+        long.user = "u".repeat(1 << 16).into();
+        assert!(matches!(slot(7, &long), Err(JournalError::TooLong)));
+    }
+
+    #[test]
+    fn numbers_of_kinds_are_their_places() {
+        assert!(Label::ALL.into_iter().enumerate().all(|(at, label)| label as usize == at));
+        assert!(Outcome::ALL.into_iter().enumerate().all(|(at, outcome)| outcome as usize == at));
+        assert!(ServiceTier::ALL.into_iter().enumerate().all(|(at, tier)| tier as usize == at));
+    }
 }

@@ -1,5 +1,7 @@
 //! One line of the ledger.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -81,7 +83,8 @@ impl ServiceTier {
     }
 }
 
-/// One line of the ledger. Texts are empty where there is nothing to say.
+/// One line of the ledger. Texts are empty where there is nothing to say; they are shared with
+/// whatever they were taken from, and with the statement that adds the line.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Entry {
     /// What it belongs to: retries of one operation share it.
@@ -90,31 +93,41 @@ pub struct Entry {
     /// Which attempt, from 1.
     pub attempt: i64,
     /// The gateway that wrote it.
-    pub gateway: String,
+    #[schema(value_type = String)]
+    pub gateway: Arc<str>,
     /// When it was let in, which is the time that windows count it in; milliseconds since 1970.
     pub admitted_at: Millis,
     /// When it ended; milliseconds since 1970.
     pub settled_at: Millis,
     /// Whose it is.
-    pub organisation: String,
+    #[schema(value_type = String)]
+    pub organisation: Arc<str>,
     /// Whose it is.
-    pub team: String,
+    #[schema(value_type = String)]
+    pub team: Arc<str>,
     /// Whose it is.
-    pub project: String,
+    #[schema(value_type = String)]
+    pub project: Arc<str>,
     /// Whose it is.
-    pub user: String,
+    #[schema(value_type = String)]
+    pub user: Arc<str>,
     /// The key that was shown.
-    pub key: String,
+    #[schema(value_type = String)]
+    pub key: Arc<str>,
     /// The model that answered.
-    pub model: String,
+    #[schema(value_type = String)]
+    pub model: Arc<str>,
     /// What served it: `local`, or a provider's name.
-    pub backend: String,
+    #[schema(value_type = String)]
+    pub backend: Arc<str>,
     /// The route's word.
-    pub surface: String,
+    #[schema(value_type = String)]
+    pub surface: Arc<str>,
     /// How secret it was.
     pub label: Label,
     /// The price sheet.
-    pub price: String,
+    #[schema(value_type = String)]
+    pub price: Arc<str>,
     /// What was used.
     pub tokens: Tokens,
     /// Nano-dollars.
@@ -123,9 +136,11 @@ pub struct Entry {
     /// How it ended.
     pub outcome: Outcome,
     /// The request's id.
-    pub request_id: String,
+    #[schema(value_type = String)]
+    pub request_id: Arc<str>,
     /// Where it came from.
-    pub source: String,
+    #[schema(value_type = String)]
+    pub source: Arc<str>,
     /// From its arrival to its first token, milliseconds; 0 where there was none.
     pub first_token_ms: i64,
     /// From its arrival to its end, milliseconds.
@@ -138,45 +153,53 @@ pub struct Entry {
     pub service_tier: ServiceTier,
 }
 
+/// A field with all that stands before its value, as one text.
+macro_rules! text {
+    ($line:ident, $before:literal, $name:literal, $text:expr) => {
+        $line.text(concat!($before, "\"", $name, "\":\""), $text)
+    };
+}
+
+macro_rules! number {
+    ($line:ident, $before:literal, $name:literal, $number:expr) => {
+        $line.number(concat!($before, "\"", $name, "\":"), $number)
+    };
+}
+
 impl Entry {
-    /// As it stands in the journal and in the audit: what serde writes, in a third of the time. It
-    /// is written twice for each request.
+    /// As it stands in the audit: what serde writes, in a fifth of the time.
     pub(crate) fn json(&self) -> String {
         let Self { tokens, .. } = self;
         let mut line = Line(String::with_capacity(1024));
-        line.open();
-        line.text("operation", self.operation.as_str());
-        line.number("attempt", self.attempt);
-        line.text("gateway", &self.gateway);
-        line.number("admitted_at", self.admitted_at);
-        line.number("settled_at", self.settled_at);
-        line.text("organisation", &self.organisation);
-        line.text("team", &self.team);
-        line.text("project", &self.project);
-        line.text("user", &self.user);
-        line.text("key", &self.key);
-        line.text("model", &self.model);
-        line.text("backend", &self.backend);
-        line.text("surface", &self.surface);
-        line.text("label", self.label.name());
-        line.text("price", &self.price);
-        line.name("tokens");
-        line.open();
-        line.number("input", tokens.input);
-        line.number("cache_read", tokens.cache_read);
-        line.number("cache_write", tokens.cache_write);
-        line.number("output", tokens.output);
-        line.number("reasoning", tokens.reasoning);
-        line.close();
-        line.number("cost", self.cost.0);
-        line.text("outcome", self.outcome.name());
-        line.text("request_id", &self.request_id);
-        line.text("source", &self.source);
-        line.number("first_token_ms", self.first_token_ms);
-        line.number("duration_ms", self.duration_ms);
-        line.number("device_us", self.device_us);
-        line.text("service_tier", self.service_tier.name());
-        line.close();
+        text!(line, "{", "operation", self.operation.as_str());
+        number!(line, ",", "attempt", self.attempt);
+        text!(line, ",", "gateway", &self.gateway);
+        number!(line, ",", "admitted_at", self.admitted_at);
+        number!(line, ",", "settled_at", self.settled_at);
+        text!(line, ",", "organisation", &self.organisation);
+        text!(line, ",", "team", &self.team);
+        text!(line, ",", "project", &self.project);
+        text!(line, ",", "user", &self.user);
+        text!(line, ",", "key", &self.key);
+        text!(line, ",", "model", &self.model);
+        text!(line, ",", "backend", &self.backend);
+        text!(line, ",", "surface", &self.surface);
+        text!(line, ",", "label", self.label.name());
+        text!(line, ",", "price", &self.price);
+        number!(line, r#","tokens":{"#, "input", tokens.input);
+        number!(line, ",", "cache_read", tokens.cache_read);
+        number!(line, ",", "cache_write", tokens.cache_write);
+        number!(line, ",", "output", tokens.output);
+        number!(line, ",", "reasoning", tokens.reasoning);
+        number!(line, "},", "cost", self.cost.0);
+        text!(line, ",", "outcome", self.outcome.name());
+        text!(line, ",", "request_id", &self.request_id);
+        text!(line, ",", "source", &self.source);
+        number!(line, ",", "first_token_ms", self.first_token_ms);
+        number!(line, ",", "duration_ms", self.duration_ms);
+        number!(line, ",", "device_us", self.device_us);
+        text!(line, ",", "service_tier", self.service_tier.name());
+        line.0.push('}');
         line.0
     }
 }
@@ -185,39 +208,23 @@ impl Entry {
 struct Line(String);
 
 impl Line {
-    fn open(&mut self) {
-        self.0.push('{');
-    }
-
-    fn close(&mut self) {
-        self.0.push('}');
-    }
-
-    fn name(&mut self, name: &str) {
-        if !self.0.ends_with('{') {
-            self.0.push(',');
-        }
-        self.0.push('"');
-        self.0.push_str(name);
-        self.0.push_str("\":");
-    }
-
-    fn number(&mut self, name: &str, number: impl itoa::Integer) {
-        self.name(name);
-        self.0.push_str(itoa::Buffer::new().format(number));
-    }
-
+    /// A text behind a name and its quote.
     fn text(&mut self, name: &str, text: &str) {
-        self.name(name);
+        self.0.push_str(name);
         let escaped = |byte: u8| byte < b' ' || byte == b'"' || byte == b'\\';
         // All of it is looked at, which goes faster than to stop at the first.
         if text.bytes().fold(false, |any, byte| any | escaped(byte)) {
+            self.0.pop();
             self.0.push_str(&serde_json::Value::from(text).to_string());
         } else {
-            self.0.push('"');
             self.0.push_str(text);
             self.0.push('"');
         }
+    }
+
+    fn number(&mut self, name: &str, number: impl itoa::Integer) {
+        self.0.push_str(name);
+        self.0.push_str(itoa::Buffer::new().format(number));
     }
 }
 
@@ -229,7 +236,7 @@ mod tests {
 
     prop_compose! {
         fn entries()(
-            texts in prop::array::uniform12(any::<String>()),
+            texts in prop::array::uniform12(any::<String>().prop_map(Arc::<str>::from)),
             signed in prop::array::uniform6(any::<i64>()),
             counts in prop::array::uniform6(any::<u64>()),
             (label, outcome, flex) in (0..Label::ALL.len(), 0..Outcome::ALL.len(), any::<bool>()),

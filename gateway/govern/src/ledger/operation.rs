@@ -298,7 +298,7 @@ impl Operation {
             return;
         }
         let body = format!(r#"{{"operation":"{}","recorded":false}}"#, entry.operation);
-        let (kind, organisation) = ("body".to_owned(), entry.organisation.clone());
+        let (kind, organisation) = ("body".to_owned(), entry.organisation.to_string());
         self.shared.push(Job::Note(Note { at: entry.settled_at, kind, organisation, body }));
     }
 

@@ -276,7 +276,9 @@ impl Writer {
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         }
-        slots.into_iter().for_each(|slot| self.journal.free(slot));
+        if !slots.is_empty() {
+            self.journal.free(slots);
+        }
         for done in done {
             // Whoever waited may have left.
             let _ = done.send(());

@@ -1,6 +1,7 @@
 //! Single lines of the ledger and of the audit, page by page.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -179,6 +180,7 @@ pub(crate) fn cut<T>(
 fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
     let wrong = |what: String| StoreError::Content(format!("a line of the ledger with {what}"));
     let text = |column: &str| row.try_get::<String, _>(column);
+    let shared = |column: &str| text(column).map(Arc::<str>::from);
     let count = |column: &str| {
         let number: i64 = row.try_get(column)?;
         u64::try_from(number).map_err(|_| wrong(format!("{number} {column}")))
@@ -190,19 +192,19 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
     Ok(Entry {
         operation: Id::of(&operation).ok_or_else(|| wrong(format!("operation {operation:?}")))?,
         attempt: row.try_get("attempt")?,
-        gateway: text("gateway")?,
+        gateway: shared("gateway")?,
         admitted_at: row.try_get("admitted_at")?,
         settled_at: row.try_get("settled_at")?,
-        organisation: text("organisation")?,
-        team: text("team")?,
-        project: text("project")?,
-        user: text("user_id")?,
-        key: text("key_id")?,
-        model: text("model")?,
-        backend: text("backend")?,
-        surface: text("surface")?,
+        organisation: shared("organisation")?,
+        team: shared("team")?,
+        project: shared("project")?,
+        user: shared("user_id")?,
+        key: shared("key_id")?,
+        model: shared("model")?,
+        backend: shared("backend")?,
+        surface: shared("surface")?,
         label: label.parse().map_err(|_| wrong(format!("label {label:?}")))?,
-        price: text("price")?,
+        price: shared("price")?,
         tokens: Tokens {
             input: count("input_tokens")?,
             cache_read: count("cache_read_tokens")?,
@@ -212,8 +214,8 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
         },
         cost: Money(row.try_get("cost_nano_usd")?),
         outcome: known.ok_or_else(|| wrong(format!("outcome {outcome:?}")))?,
-        request_id: text("request_id")?,
-        source: text("source")?,
+        request_id: shared("request_id")?,
+        source: shared("source")?,
         first_token_ms: row.try_get("first_token_ms")?,
         duration_ms: row.try_get("duration_ms")?,
         device_us: count("device_us")?,

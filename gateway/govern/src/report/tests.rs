@@ -78,24 +78,24 @@ fn some_entry() -> impl Strategy<Value = Entry> {
         Entry {
             operation: Id::default(),
             attempt: 1,
-            gateway: "gw".to_owned(),
+            gateway: "gw".into(),
             admitted_at: BEGIN + at,
             settled_at: BEGIN + at + time,
-            organisation: format!("org_{organisation}"),
-            team: format!("team_{organisation}_{team}"),
-            project: format!("proj_{organisation}_{team}_{project}"),
-            user: if user == 0 { String::new() } else { format!("user_{user}") },
-            key: format!("key_{key}"),
-            model: ["demo", "Größe", "=cmd|'x'!A1"][model].to_owned(),
-            backend: "local".to_owned(),
-            surface: "chat".to_owned(),
+            organisation: format!("org_{organisation}").into(),
+            team: format!("team_{organisation}_{team}").into(),
+            project: format!("proj_{organisation}_{team}_{project}").into(),
+            user: if user == 0 { "".into() } else { format!("user_{user}").into() },
+            key: format!("key_{key}").into(),
+            model: ["demo", "Größe", "=cmd|'x'!A1"][model].into(),
+            backend: "local".into(),
+            surface: "chat".into(),
             label: Label::ALL[label],
-            price: "price_1".to_owned(),
+            price: "price_1".into(),
             tokens: Tokens { input, cache_read, cache_write: 1, output, reasoning: 2 },
             cost: Money(cost),
             outcome: Outcome::ALL[outcome],
-            request_id: "req".to_owned(),
-            source: "127.0.0.1".to_owned(),
+            request_id: "req".into(),
+            source: "127.0.0.1".into(),
             first_token_ms: time / 2,
             duration_ms: time,
             device_us: output,
@@ -144,7 +144,7 @@ fn passes(entry: &Entry, organisation: Option<&Id>, filters: &[(Dimension, Strin
         let mut wanted = filters.iter().filter(|(of, _)| *of == dimension).peekable();
         wanted.peek().is_none() || wanted.any(|(_, text)| text == value(entry, dimension))
     };
-    organisation.is_none_or(|id| id.as_str() == entry.organisation)
+    organisation.is_none_or(|id| id.as_str() == &*entry.organisation)
         && Dimension::ALL.into_iter().all(any)
 }
 
@@ -324,7 +324,7 @@ fn what_cannot_be_answered_is_refused() {
 fn a_report_has_at_most_ten_thousand_rows() {
     let entry = |number: usize| Entry {
         operation: Id::of(&format!("op_{number}")).expect("a name"),
-        key: format!("key_{number:05}"),
+        key: format!("key_{number:05}").into(),
         ..Entry::default()
     };
     let query = Query {

@@ -406,7 +406,7 @@ pub(super) async fn draw(
         *sum = sum.plus(draw.cost);
     }
     let sums: Vec<_> = sums.into_iter().collect();
-    for sums in super::batch::pieces(&sums) {
+    for sums in super::batch::pieces(&sums, Kind::Postgres) {
         let sql = format!(
             "UPDATE slices SET granted = GREATEST(slices.granted - v.cost, 0) \
              FROM (VALUES {}) AS v (budget, shape, part, window_start, cost, gateway, token) \

@@ -48,13 +48,13 @@ fn till_on_a_full_disk() {
     });
 }
 
-/// A process that has filled its disk: 1024 blocks of 512 bytes are less than its database needs.
+/// A process that has filled its disk: 4096 blocks of 512 bytes are less than its database needs.
 fn full(folder: &Folder, said: &mut BTreeMap<String, Said>) -> (Child, BufReader<ChildStdout>) {
     // The first start makes the schema.
     let settings = settings(&folder.0, None, Clock::System);
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async { drop(open(&settings).await) });
-    let before = "trap '' XFSZ; ulimit -S -f 1024";
+    let before = "trap '' XFSZ; ulimit -S -f 4096";
     let (child, out) = start("disk::till_on_a_full_disk", &folder.0, before);
     let mut out = BufReader::new(out);
     hear_of("held", &mut out, said);

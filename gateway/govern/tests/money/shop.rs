@@ -183,7 +183,7 @@ impl Shop {
             input_tokens: input,
             choices: 1,
             room: max_output,
-            request_id: request.to_owned(),
+            request_id: request.into(),
             ..Ask::default()
         }
     }

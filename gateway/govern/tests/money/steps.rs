@@ -71,7 +71,7 @@ impl World {
             choices: random.between(1, 3) as u32,
             max_output: random.permille(400).then(|| random.between(1, 1500) as u32),
             room: random.pick(&[0, 1, 30, 700, 6000]),
-            request_id: format!("request {:06}", self.serial),
+            request_id: format!("request {:06}", self.serial).into(),
             ..Ask::default()
         }
     }
@@ -149,7 +149,7 @@ impl World {
         self.tally.admitted += 1;
         assert_eq!(operation.max_output(), ask.max_output.unwrap_or(u32::MAX).min(ask.room));
         let held = (payer.clone(), money(granted).0);
-        self.model.holds.insert(ask.request_id.clone(), held);
+        self.model.holds.insert(ask.request_id.to_string(), held);
         self.model.granted(&payer);
         running.push(Running {
             allowance: operation.allowance(),
@@ -159,7 +159,7 @@ impl World {
             price,
             asked: ask.service_tier,
             local: ask.is_local(),
-            request: ask.request_id,
+            request: ask.request_id.to_string(),
             input: ask.input_tokens,
             made: vec![0; ask.choices as usize],
             handed: (0, 0),

@@ -66,7 +66,7 @@ impl Key {
                 part(who.principal.organisation.id.as_str().as_bytes());
                 part(project.as_bytes());
             }
-            None => part(&caller.tenant.to_be_bytes()),
+            None => part(&caller.key.to_be_bytes()),
         }
         part(label.name().as_bytes());
         part(&most.to_be_bytes());

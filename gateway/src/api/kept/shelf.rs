@@ -26,7 +26,7 @@ pub(in super::super) struct Owner {
 impl Owner {
     pub(in super::super) fn of(caller: &Caller) -> Self {
         let tenant = caller.who.as_ref().and_then(|who| Tenant::of(&who.principal));
-        Self { number: caller.tenant, tenant }
+        Self { number: caller.tenant(), tenant }
     }
 
     /// Whether both see the same.
