@@ -209,8 +209,8 @@ pub(crate) fn path(url: &str) -> Result<Option<&str>, StoreError> {
     }
 }
 
-/// Of every connection of SQLite: readers beside the writer, nothing lost with the power, no waiting
-/// for ever. PostgreSQL does all of that by itself.
+/// Of every connection of SQLite: readers beside the writer, nothing lost with the power, no
+/// waiting for ever. PostgreSQL does all of that by itself.
 const PRAGMAS: [&str; 4] = [
     "PRAGMA busy_timeout = 5000",
     // Of a new file. Rows are added at the end: with the usual 4096 bytes each takes four times as

@@ -226,8 +226,8 @@ fn read_tail(tail: &[u8], entry: &mut Entry) -> Option<()> {
     Some(())
 }
 
-/// Whether an entry lies in these bytes as earlier versions wrote them: slots of 2048 bytes from the
-/// start of the file on, with JSON behind a sum and a length.
+/// Whether an entry lies in these bytes as earlier versions wrote them: slots of 2048 bytes from
+/// the start of the file on, with JSON behind a sum and a length.
 pub(super) fn is_older(block: &[u8]) -> bool {
     block.chunks_exact(2048).any(|slot| {
         let length = u32_at(slot, 4).and_then(|length| usize::try_from(length).ok());
