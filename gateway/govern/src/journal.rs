@@ -2,13 +2,13 @@
 //! left behind, and from what the next one settles. An answer's last byte waits for its end here;
 //! the database has it a moment later.
 //!
-//! A slot holds the operation's entry; its tail, which lies beside those of its
-//! neighbours, holds the tokens that were handed out so far, and how it ended. Both are plain
-//! writes: they reach the kernel at once, so nothing is lost with the process, however it ends. A
-//! thread brings them to the disk: once a second, so that a power failure costs no more than a
-//! second of what streams that did not end had handed out; and at once for whatever has ended, all
-//! that wait in one go, before its last byte leaves. Slots are taken in turn, so that what is
-//! written together lies together: the disk is asked for one stretch and not for many.
+//! A slot holds the operation's entry; its tail, which lies beside those of its neighbours, holds
+//! the tokens that were handed out so far, and how it ended. Both are plain writes: they reach the
+//! kernel at once, so nothing is lost with the process, however it ends. A thread brings them to
+//! the disk: once a second, so that a power failure costs no more than a second of what streams
+//! that did not end had handed out; and at once for whatever has ended, all that wait in one go,
+//! before its last byte leaves. Slots are taken in turn, so that what is written together lies
+//! together: the disk is asked for one stretch and not for many.
 //!
 //! No slot is cleared when it is given back. One number says up to which sequence the database has
 //! all entries; of what lies behind it, which may have overtaken a stream that is still open,
@@ -84,9 +84,7 @@ impl Free {
     }
 
     fn give_back(&mut self, slot: Slot) {
-        if let Some(open) = self.open.get_mut(slot.at as usize) {
-            *open = 0;
-        }
+        self.open[slot.at as usize] = 0;
         self.slots.push_back(slot.at);
     }
 }

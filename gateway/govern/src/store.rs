@@ -120,12 +120,7 @@ impl Store {
                     .max_connections(1)
                     .acquire_timeout(ACQUIRE)
                     .after_connect(|connection, _| {
-                        Box::pin(async {
-                            for pragma in PRAGMAS {
-                                connection.execute(pragma).await?;
-                            }
-                            Ok(())
-                        })
+                        Box::pin(async { connection.execute(PRAGMAS).await.map(drop) })
                     })
                     .before_acquire(|connection, _| Box::pin(is_whole(connection, Kind::Sqlite)));
                 Some(pool.connect_with(SqliteConnectOptions::from_str(&url)?).await?)
@@ -158,11 +153,6 @@ impl Store {
     #[must_use]
     pub fn write(&self) -> &AnyPool {
         &self.write
-    }
-
-    /// SQLite's own connection for writing.
-    fn ledger(&self) -> Option<&SqlitePool> {
-        self.ledger.as_ref()
     }
 
     /// Closes all connections.
@@ -211,21 +201,16 @@ pub(crate) fn path(url: &str) -> Result<Option<&str>, StoreError> {
 
 /// Of every connection of SQLite: readers beside the writer, nothing lost with the power, no
 /// waiting for ever. PostgreSQL does all of that by itself.
-const PRAGMAS: [&str; 4] = [
-    "PRAGMA busy_timeout = 5000",
-    // Of a new file. Rows are added at the end: with the usual 4096 bytes each takes four times as
-    // many writes.
-    "PRAGMA page_size = 16384",
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-];
+///
+/// A new file has larger pages than usual: rows are added at the end, and the usual 4096 bytes take
+/// four times as many writes.
+const PRAGMAS: &str = "PRAGMA busy_timeout = 5000; PRAGMA page_size = 16384; \
+                       PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL";
 
 /// Makes a connection what all are.
 pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Result<(), sqlx::Error> {
     if kind == Kind::Sqlite {
-        for pragma in PRAGMAS {
-            connection.execute(pragma).await?;
-        }
+        connection.execute(PRAGMAS).await?;
     }
     Ok(())
 }

@@ -117,7 +117,7 @@ pub(super) fn has_notice(headers: &HeaderMap) -> bool {
 
 /// A question with what is known of its caller.
 fn asked(caller: &Caller, who: &Who, ask: Ask) -> Ask {
-    let (request_id, source) = (Arc::clone(&who.request_id), who.source());
+    let (request_id, source) = (Arc::clone(&caller.request_id), who.source());
     let label = ask.label.max(caller.past_label());
     Ask { request_id, source, label, ..ask }
 }

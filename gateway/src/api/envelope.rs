@@ -66,8 +66,8 @@ impl Caller {
         arrived: Instant,
     ) -> Self {
         let source_text = source.map(|source| source.to_string().into()).unwrap_or_default();
-        let (id, said) = (Arc::clone(&request_id), Said::default());
-        let who = Some(Arc::new(Who { request_id: id, said, source, source_text, principal }));
+        let said = Said::default();
+        let who = Some(Arc::new(Who { said, source, source_text, principal }));
         Self { arrived, key: 0, request_id, who, past: None, background: false }
     }
 
@@ -116,7 +116,6 @@ impl Caller {
 /// Somebody whom the governor knows.
 pub(super) struct Who {
     pub(super) principal: Arc<Principal>,
-    pub(super) request_id: Arc<str>,
     /// What is said, where it has to be recorded.
     pub(super) said: Said,
     source: Option<IpAddr>,

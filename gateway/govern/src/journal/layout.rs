@@ -85,26 +85,22 @@ pub(super) fn slot(sequence: u64, entry: &Entry) -> Result<Vec<u8>, JournalError
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend([entry.label as u8, entry.service_tier as u8]);
-    let [gateway, organisation, team, project, user, key] =
-        [&entry.gateway, &entry.organisation, &entry.team, &entry.project, &entry.user, &entry.key];
-    let [model, backend, surface, price] =
-        [&entry.model, &entry.backend, &entry.surface, &entry.price];
-    let [request, source] = [&entry.request_id, &entry.source];
-    for text in [
+    let texts: [&str; 13] = [
         entry.operation.as_str(),
-        gateway,
-        organisation,
-        team,
-        project,
-        user,
-        key,
-        model,
-        backend,
-        surface,
-        price,
-        request,
-        source,
-    ] {
+        &entry.gateway,
+        &entry.organisation,
+        &entry.team,
+        &entry.project,
+        &entry.user,
+        &entry.key,
+        &entry.model,
+        &entry.backend,
+        &entry.surface,
+        &entry.price,
+        &entry.request_id,
+        &entry.source,
+    ];
+    for text in texts {
         let length = u16::try_from(text.len()).map_err(|_| JournalError::TooLong)?;
         bytes.extend(length.to_le_bytes());
         bytes.extend(text.as_bytes());

@@ -167,7 +167,7 @@ macro_rules! number {
 }
 
 impl Entry {
-    /// As it stands in the audit: what serde writes, in a fifth of the time.
+    /// As it stands in the audit: what serde writes, in a third of the time.
     pub(crate) fn json(&self) -> String {
         let Self { tokens, .. } = self;
         let mut line = Line(String::with_capacity(1024));

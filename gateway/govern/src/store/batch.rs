@@ -55,13 +55,13 @@ impl Store {
     /// Writes a batch, all of it or nothing.
     pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
         // As a rule all entries are new, and to be told which are costs half of what adding does.
-        let all = match self.ledger() {
+        let all = match &self.ledger {
             Some(ledger) if batch.is_plain() => {
                 // Nobody else writes meanwhile.
                 let _turn = self.write().acquire().await?;
                 let mut transaction = ledger.begin().await?;
-                let added = self.add(Through::Sqlite(&mut transaction), batch, Entries::New);
-                let all = added.await?.is_some();
+                let through = Through::Sqlite(&mut transaction);
+                let all = add(through, batch, Entries::New).await?.is_some();
                 if all {
                     transaction.commit().await.map_err(StoreError::Unsure)?;
                 }
@@ -93,8 +93,8 @@ impl Store {
         if let Some(rewrap) = &batch.rewrap {
             bodies::rewrap(&mut transaction, rewrap).await?;
         }
-        let added = self.add(Through::Any(&mut transaction), batch, are).await?;
-        let Some(new) = added else { return Ok(false) };
+        let through = Through::Any(&mut transaction, self.kind());
+        let Some(new) = add(through, batch, are).await? else { return Ok(false) };
         if let Some(member) = batch.member.as_ref().filter(|_| !batch.draws.is_empty()) {
             let new: HashSet<&Id> = new.iter().map(|entry| &entry.operation).collect();
             let draws = batch.draws.iter().filter(|(operation, _)| new.contains(operation));
@@ -103,28 +103,6 @@ impl Store {
         }
         transaction.commit().await.map_err(StoreError::Unsure)?;
         Ok(true)
-    }
-
-    /// Adds entries, their sums and records; which entries are new. `None`: not all are, though
-    /// they are meant to be.
-    async fn add<'e>(
-        &self,
-        mut through: Through<'_>,
-        batch: &'e Batch,
-        are: Entries,
-    ) -> Result<Option<Vec<&'e Entry>>, StoreError> {
-        let mut new = Vec::with_capacity(batch.entries.len());
-        for entries in pieces(&batch.entries, self.kind()) {
-            match rows::insert_entries(&mut through, self.kind(), entries, are).await? {
-                Some(found) => new.extend(found),
-                None => return Ok(None),
-            }
-        }
-        rows::insert_sums(&mut through, self.kind(), &new).await?;
-        for records in pieces(&batch.records, self.kind()) {
-            rows::insert_records(&mut through, self.kind(), records).await?;
-        }
-        Ok(Some(new))
     }
 
     /// What was spent in a scope on models of a pattern in a window.
@@ -181,6 +159,27 @@ impl Store {
     }
 }
 
+/// Adds entries, their sums and records; which entries are new. `None`: not all are, though they
+/// are meant to be.
+async fn add<'e>(
+    mut through: Through<'_>,
+    batch: &'e Batch,
+    are: Entries,
+) -> Result<Option<Vec<&'e Entry>>, StoreError> {
+    let mut new = Vec::with_capacity(batch.entries.len());
+    for entries in pieces(&batch.entries, through.kind()) {
+        match rows::insert_entries(&mut through, entries, are).await? {
+            Some(found) => new.extend(found),
+            None => return Ok(None),
+        }
+    }
+    rows::insert_sums(&mut through, &new).await?;
+    for records in pieces(&batch.records, through.kind()) {
+        rows::insert_records(&mut through, records).await?;
+    }
+    Ok(Some(new))
+}
+
 /// See [`Store::spent`].
 pub(super) async fn spent_of(
     connection: &mut AnyConnection,
@@ -212,8 +211,9 @@ pub(super) async fn spent_of(
     Ok(sum)
 }
 
-/// Rows in lots of one statement each, so large, half of that ... 1: so few statements differ that
-/// all of them stay prepared. A lot for SQLite saves no way to a server, and takes memory.
+/// Rows in lots of one statement each: of the most, of half of that, ... of 1. So few statements
+/// differ that all of them stay prepared. SQLite has no way to a server to save, so that large ones
+/// would only take memory.
 pub(super) fn pieces<T>(mut rows: &[T], kind: Kind) -> impl Iterator<Item = &[T]> {
     let rows_max = match kind {
         Kind::Sqlite => 64,

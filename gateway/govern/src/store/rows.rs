@@ -17,14 +17,14 @@ use crate::ledger::Entry;
 
 /// By which driver.
 pub(super) enum Through<'c> {
-    /// That for any database.
-    Any(&'c mut AnyConnection),
+    /// That for any database, of this kind.
+    Any(&'c mut AnyConnection, Kind),
     /// SQLite's own.
     Sqlite(&'c mut SqliteConnection),
 }
 
 /// What stands in the places of a statement, in their order.
-trait Values: Send {
+trait Values {
     fn text(&mut self, text: &Arc<str>);
     fn word(&mut self, word: &str);
     fn number(&mut self, number: i64);
@@ -66,6 +66,13 @@ impl Values for SqliteArguments {
 }
 
 impl Through<'_> {
+    pub(super) fn kind(&self) -> Kind {
+        match self {
+            Self::Any(_, kind) => *kind,
+            Self::Sqlite(_) => Kind::Sqlite,
+        }
+    }
+
     /// How many rows a statement has added or changed.
     async fn execute(
         &mut self,
@@ -74,7 +81,7 @@ impl Through<'_> {
     ) -> Result<u64, sqlx::Error> {
         let sql = AssertSqlSafe(sql);
         Ok(match self {
-            Self::Any(connection) => {
+            Self::Any(connection, _) => {
                 let query = sqlx::query_with(sql, filled::<AnyArguments>(fill));
                 query.execute(&mut **connection).await?.rows_affected()
             }
@@ -93,7 +100,7 @@ impl Through<'_> {
     ) -> Result<Vec<(String, i64)>, sqlx::Error> {
         let sql = AssertSqlSafe(sql);
         match self {
-            Self::Any(connection) => {
+            Self::Any(connection, _) => {
                 let query = sqlx::query_as_with(sql, filled::<AnyArguments>(fill));
                 query.fetch_all(&mut **connection).await
             }
@@ -137,14 +144,13 @@ pub(super) enum Entries {
 /// meant to be.
 pub(super) async fn insert_entries<'e>(
     through: &mut Through<'_>,
-    kind: Kind,
     entries: &'e [Arc<Entry>],
     are: Entries,
 ) -> Result<Option<Vec<&'e Entry>>, StoreError> {
     let sql = format!(
         "INSERT INTO ledger ({}) VALUES {} ON CONFLICT (operation, attempt) DO NOTHING",
         LEDGER.join(", "),
-        kind.rows(entries.len(), LEDGER.len())
+        through.kind().rows(entries.len(), LEDGER.len())
     );
     let fill = |values: &mut dyn Values| {
         let mut same = Default::default();
@@ -229,9 +235,9 @@ fn sums<'e>(entries: &[&'e Entry], stretch_ms: i64) -> BTreeMap<About<'e>, [i64;
 /// Adds entries to the sums.
 pub(super) async fn insert_sums(
     through: &mut Through<'_>,
-    kind: Kind,
     entries: &[&Entry],
 ) -> Result<(), StoreError> {
+    let kind = through.kind();
     for (table, columns, stretch_ms) in SUMS {
         let sums: Vec<_> = sums(entries, stretch_ms).into_iter().collect();
         let (about, numbers) = columns.split_at(QUARTERS_ABOUT);
@@ -260,13 +266,12 @@ pub(super) async fn insert_sums(
 /// Adds records; those that are there already must be the same.
 pub(super) async fn insert_records(
     through: &mut Through<'_>,
-    kind: Kind,
     records: &[Record],
 ) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO audit ({}) VALUES {} ON CONFLICT (chain, number) DO NOTHING",
         AUDIT.join(", "),
-        kind.rows(records.len(), AUDIT.len())
+        through.kind().rows(records.len(), AUDIT.len())
     );
     let fill = |values: &mut dyn Values| {
         let [mut chain, mut kind, mut organisation] = <[Same; 3]>::default();
