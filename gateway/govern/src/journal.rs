@@ -1,22 +1,24 @@
-//! What is open, on disk: one slot per operation in one file. It is what a process that was killed
-//! left behind, and from what the next one settles. An answer's last byte waits for its end here;
-//! the database has it a moment later.
+//! What is open, on disk: one slot per operation in one file, and what has ended in another. It is
+//! what a process that was killed left behind, and from what the next one settles. An answer's last
+//! byte waits for its end here; the database has it a moment later.
 //!
 //! A slot holds the operation's entry; its tail, which lies beside those of its neighbours, holds
 //! the tokens that were handed out so far, and how it ended. Both are plain writes: they reach the
-//! kernel at once, so nothing is lost with the process, however it ends. A thread brings them to
-//! the disk: once a second, so that a power failure costs no more than a second of what streams
-//! that did not end had handed out; and at once for whatever has ended, all that wait in one go,
-//! before its last byte leaves. Slots are taken in turn, so that what is written together lies
-//! together: the disk is asked for one stretch and not for many.
+//! kernel at once, so nothing is lost with the process, however it ends. Once a second a thread
+//! brings them to the disk, so that a power failure costs no more than a second of what streams
+//! that did not end had handed out.
+//!
+//! What has ended is on the disk before its last byte leaves, in the other file ([`ends`]): whole
+//! entries one behind the other, so that one page and one wait serve several of them.
 //!
 //! No slot is cleared when it is given back. One number says up to which sequence the database has
 //! all entries; of what lies behind it, which may have overtaken a stream that is still open,
 //! whoever opens the file asks the ledger.
 
+mod ends;
 mod layout;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -25,66 +27,84 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::ledger::{Entry, Tokens};
-use layout::{BLOCK, HEAD, TOGETHER};
+use ends::{Blocks, Ended, Ends};
+use layout::{BLOCK, HEAD, TAIL_USED, TOGETHER};
 
 /// Operations that are open or not in the database yet. A database that is gone for long fills
 /// them; then nothing more is let in.
 pub const SLOTS_MAX: u32 = 1 << 16;
 
-/// How often the file is brought to the disk.
+/// How often the slots are brought to the disk, and what could not be brought there is tried again.
 const SYNC: Duration = Duration::from_secs(1);
 
-/// Where operations of several callers end closer together than this, the disk is asked for several
-/// of them at a time: one waits until so many are about to have ended, but not for long.
-const CLOSE: Duration = Duration::from_micros(400);
-const CROWD: u32 = 12;
-const GATHER_MAX: Duration = Duration::from_micros(800);
-/// How often one looks whether they are there: each look costs a waking.
-const GLANCE: Duration = Duration::from_micros(200);
-/// Ends that waited together by themselves, on average, from which on there are several callers.
-const SEVERAL: f32 = 1.25;
-
-/// The file.
+/// The files.
 #[derive(Debug)]
 pub struct Journal {
     shared: Arc<Shared>,
-    free: Mutex<Free>,
-    /// Who waits for the disk. Dropping it ends the thread.
-    waiting: Option<Sender<oneshot::Sender<()>>>,
-    thread: Option<JoinHandle<()>>,
+    /// What has ended and waits for the disk. Dropping both ends the threads.
+    ended: Option<Sender<Ended>>,
+    open: Option<Sender<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
 struct Shared {
+    /// Of the slots.
     file: File,
     dirty: AtomicBool,
+    free: Mutex<Free>,
+    ends: Mutex<Ends>,
+    /// Whoever waits may ask the disk: others serve the rest meanwhile.
+    several: bool,
 }
 
 #[derive(Debug, Default)]
 struct Free {
     /// Given back longest ago first.
     slots: VecDeque<u32>,
-    /// The sequence of what each slot of the file holds; 0: nothing.
-    open: Vec<u64>,
+    /// What each slot of the file holds.
+    open: Vec<Open>,
     /// Of the operation that began last: tells what lies in a slot from what lay there before.
     last: u64,
+    blocks: Blocks,
+}
+
+/// What lies in a slot.
+#[derive(Debug, Default, Clone, Copy)]
+struct Open {
+    /// 0: nothing.
+    sequence: u64,
+    /// Where its end lies.
+    block: Option<u32>,
 }
 
 impl Free {
     /// All sequences up to this one are done with.
     fn done(&self) -> u64 {
-        let open = self.open.iter().filter(|sequence| **sequence > 0).min();
-        open.map_or(self.last, |first| first - 1)
+        let open = self.open.iter().map(|open| open.sequence).filter(|sequence| *sequence > 0);
+        open.min().map_or(self.last, |first| first - 1)
+    }
+
+    /// A slot that holds nothing.
+    fn take(&mut self) -> u32 {
+        self.slots.pop_front().unwrap_or_else(|| {
+            self.open.push(Open::default());
+            u32::try_from(self.open.len() - 1).unwrap_or(u32::MAX)
+        })
     }
 
     fn give_back(&mut self, slot: Slot) {
-        self.open[slot.at as usize] = 0;
+        let open = std::mem::take(&mut self.open[slot.at as usize]);
+        if let Some(block) = open.block {
+            self.blocks.let_go(block);
+        }
         self.slots.push_back(slot.at);
     }
 }
@@ -94,6 +114,13 @@ impl Free {
 pub struct Slot {
     at: u32,
     sequence: u64,
+}
+
+/// An entry that is complete, for [`Journal::keep`].
+#[derive(Debug)]
+pub struct Record {
+    slot: Slot,
+    bytes: Vec<u8>,
 }
 
 /// Why a slot cannot be had.
@@ -120,63 +147,37 @@ pub enum JournalError {
 }
 
 impl Journal {
-    /// Opens the file, which no other process may have open, and returns what lies in it: what was
-    /// left open, what has ended, and perhaps what the ledger has. Their slots are kept until
+    /// Opens the files, which no other process may have open, and returns what lies in them: what
+    /// was left open, what has ended, and perhaps what the ledger has. Their slots are kept until
     /// [`Journal::free`].
     ///
     /// # Errors
-    /// The file cannot be opened or read, or another process has it.
+    /// A file cannot be opened or read, or another process has it.
     pub fn open(path: &Path) -> Result<(Self, Vec<(Slot, Entry)>), JournalError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file = open_file(path)?;
         if file.try_lock().is_err() {
             return Err(JournalError::Taken(path.display().to_string()));
         }
-        let size = file.metadata()?.len();
-        let read = |bytes: &mut [u8], at: u64| {
-            let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
-            let there = there.min(bytes.len());
-            bytes[there..].fill(0);
-            file.read_exact_at(&mut bytes[..there], at)?;
-            match layout::is_older(bytes) {
-                true => Err(JournalError::Older(path.display().to_string())),
-                false => Ok(()),
-            }
-        };
-        let mut head = vec![0; HEAD];
-        read(&mut head, 0)?;
-        let done = layout::read_done(&head).unwrap_or(0);
-        let mut free = Free { last: done, ..Free::default() };
         let mut left = Vec::new();
-        let mut block = vec![0; BLOCK];
-        for first in (0..layout::slots_in(size)).step_by(TOGETHER) {
-            read(&mut block, layout::tail_place(first))?;
-            // A tail outlives a damaged slot, and must not be taken for that of what comes there.
-            free.last = free.last.max(layout::newest_tail(&block));
-            for (at, entry) in (first..).zip(layout::entries(&block)) {
-                let entry = entry.filter(|(sequence, _)| *sequence > done);
-                free.open.push(entry.as_ref().map_or(0, |(sequence, _)| *sequence));
-                match entry {
-                    Some((sequence, entry)) => left.push((Slot { at, sequence }, entry)),
-                    None => free.slots.push_back(at),
-                }
-                free.last = free.last.max(free.open[at as usize]);
-            }
-        }
-        let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false) });
-        let (waiting, queue) = channel();
-        let theirs = Arc::clone(&shared);
+        let (mut free, done) = read_slots(&file, path, &mut left)?;
+        let ends = Ends::open(path)?;
+        read_ends(&ends, &mut free, done, &mut left)?;
         let runtime = Handle::try_current().ok();
-        let thread = std::thread::Builder::new().name("journal".to_owned());
-        let thread = thread.spawn(move || theirs.sync_for(&queue, runtime.as_ref()))?;
-        let journal =
-            Self { shared, free: Mutex::new(free), waiting: Some(waiting), thread: Some(thread) };
-        Ok((journal, left))
+        let shared = Arc::new(Shared {
+            file,
+            dirty: AtomicBool::default(),
+            free: free.into(),
+            ends: ends.into(),
+            several: runtime.as_ref().is_some_and(|runtime| runtime.metrics().num_workers() > 1),
+        });
+        let (theirs, (ended, queue)) = (Arc::clone(&shared), channel());
+        let ends = spawn("journal-ends", move || {
+            ends::keep_all(&theirs.ends, &theirs.free, &queue, runtime.as_ref());
+        })?;
+        let (theirs, (open, closed)) = (Arc::clone(&shared), channel());
+        let slots = spawn("journal-slots", move || theirs.sync_until(&closed))?;
+        let threads = vec![ends, slots];
+        Ok((Self { shared, ended: Some(ended), open: Some(open), threads }, left))
     }
 
     /// Takes a slot for an operation that begins.
@@ -185,25 +186,20 @@ impl Journal {
     /// All slots are taken, or the file cannot be written.
     pub fn begin(&self, entry: &Entry) -> Result<Slot, JournalError> {
         let slot = {
-            let mut free = self.slots();
-            let at = match free.slots.pop_front() {
-                Some(at) => at,
-                None if free.open.len() < SLOTS_MAX as usize => {
-                    free.open.push(0);
-                    u32::try_from(free.open.len() - 1).unwrap_or(SLOTS_MAX)
-                }
-                None => return Err(JournalError::Full),
-            };
+            let mut free = self.shared.slots();
+            if free.slots.is_empty() && free.open.len() >= SLOTS_MAX as usize {
+                return Err(JournalError::Full);
+            }
             free.last += 1;
-            let slot = Slot { at, sequence: free.last };
-            free.open[at as usize] = slot.sequence;
+            let slot = Slot { at: free.take(), sequence: free.last };
+            free.open[slot.at as usize].sequence = slot.sequence;
             slot
         };
         let written = layout::slot(slot.sequence, entry)
             .and_then(|bytes| Ok(self.shared.write(&bytes, layout::place(slot.at))?));
         if written.is_err() {
             // Half an entry is none.
-            self.slots().give_back(slot);
+            self.shared.slots().give_back(slot);
         }
         written.map(|()| slot)
     }
@@ -220,22 +216,30 @@ impl Journal {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn settled(&self, slot: Slot, entry: &Entry) -> io::Result<()> {
-        self.shared.write(&layout::end(slot.sequence, entry), layout::tail_place(slot.at))
+    pub fn settled(&self, slot: Slot, entry: &Entry) -> Result<Record, JournalError> {
+        let bytes = layout::record(slot.sequence, entry)?;
+        let tail = &bytes[bytes.len() - TAIL_USED..];
+        self.shared.write(tail, layout::tail_place(slot.at))?;
+        Ok(Record { slot, bytes })
     }
 
-    /// Tells when all that was written so far is on the disk.
-    pub fn tell(&self, done: oneshot::Sender<()>) {
-        if let Some(waiting) = &self.waiting {
-            // The thread lives as long as this does.
-            let _ = waiting.send(done);
+    /// Waits until an entry that is complete is on the disk, for this long at most.
+    pub async fn keep(&self, record: Record, patience: Duration) {
+        if self.shared.keep_here(&record) {
+            return;
         }
+        let (done, kept) = oneshot::channel();
+        if let Some(ended) = &self.ended {
+            // The thread lives as long as this does.
+            let _ = ended.send(Ended { record, done });
+        }
+        let _ = timeout(patience, kept).await;
     }
 
     /// The database has them.
     pub fn free(&self, slots: impl IntoIterator<Item = Slot>) {
         let done = {
-            let mut free = self.slots();
+            let mut free = self.shared.slots();
             slots.into_iter().for_each(|slot| free.give_back(slot));
             free.done()
         };
@@ -248,60 +252,38 @@ impl Journal {
     /// Slots that are taken.
     #[must_use]
     pub fn taken(&self) -> u32 {
-        let free = self.slots();
-        u32::try_from(free.open.len() - free.slots.len()).unwrap_or(SLOTS_MAX)
-    }
-
-    fn slots(&self) -> MutexGuard<'_, Free> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.slots().taken()
     }
 }
 
 impl Drop for Journal {
     fn drop(&mut self) {
-        drop(self.waiting.take());
-        if let Some(thread) = self.thread.take() {
+        drop((self.ended.take(), self.open.take()));
+        for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
         // What the database has needs nobody to ask about it.
+        let Shared { file, ends, dirty, .. } = &*self.shared;
+        let ends = ends.lock().unwrap_or_else(PoisonError::into_inner);
         if self.taken() == 0
-            && let Err(error) = self.shared.file.set_len(0)
+            && let Err(error) = file.set_len(0).and_then(|()| ends.clear())
         {
             tracing::warn!(%error, "the journal cannot be emptied");
         }
-        self.shared.dirty.store(true, Ordering::Release);
+        dirty.store(true, Ordering::Release);
         self.shared.sync();
     }
 }
 
+impl Free {
+    fn taken(&self) -> u32 {
+        u32::try_from(self.open.len() - self.slots.len()).unwrap_or(SLOTS_MAX)
+    }
+}
+
 impl Shared {
-    /// Brings the file to the disk for whoever waits, and once a second. `runtime`: of those who
-    /// wait.
-    fn sync_for(&self, queue: &Receiver<oneshot::Sender<()>>, runtime: Option<&Handle>) {
-        let mut waiting: Vec<oneshot::Sender<()>> = Vec::new();
-        // Of the last ends: from one to the next, and how many waited together.
-        let (mut every, mut together, mut before) = (SYNC, 1.0, Instant::now());
-        loop {
-            match queue.recv_timeout(SYNC) {
-                Ok(first) => {
-                    waiting.push(first);
-                    if every < CLOSE && together > SEVERAL {
-                        gather(queue, &mut waiting, (every * CROWD).min(GATHER_MAX));
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            waiting.extend(queue.try_iter());
-            let now = Instant::now();
-            let ends = u32::try_from(waiting.len()).unwrap_or(u32::MAX).max(1);
-            every = (3 * every + (now - before) / ends) / 4;
-            together = (3.0 * together + ends as f32) / 4.0;
-            before = now;
-            if self.sync() {
-                tell(std::mem::take(&mut waiting), runtime);
-            }
-        }
+    fn slots(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self, bytes: &[u8], at: u64) -> io::Result<()> {
@@ -310,162 +292,113 @@ impl Shared {
         Ok(())
     }
 
-    /// `true`: all that was written before is on the disk.
-    fn sync(&self) -> bool {
+    /// Brings an entry to the disk, if that goes quickly. One at a time: a disk that hangs holds up
+    /// no more than one thread of those that serve.
+    fn keep_here(&self, record: &Record) -> bool {
+        self.several
+            && self.ends.try_lock().is_ok_and(|mut ends| {
+                ends.is_calm() && ends.keep(&self.free, [record].into_iter()).is_ok()
+            })
+    }
+
+    /// Brings the slots to the disk once a second, for as long as the sender lives.
+    fn sync_until(&self, closed: &Receiver<()>) {
+        while closed.recv_timeout(SYNC) == Err(RecvTimeoutError::Timeout) {
+            self.sync();
+        }
+    }
+
+    fn sync(&self) {
         if self.dirty.swap(false, Ordering::AcqRel)
             && let Err(error) = self.file.sync_data()
         {
             tracing::error!(%error, "the journal cannot be brought to the disk");
             self.dirty.store(true, Ordering::Release);
-            return false;
         }
-        true
     }
 }
 
-/// Waits until a crowd is there, or for so long.
-fn gather(
-    queue: &Receiver<oneshot::Sender<()>>,
-    waiting: &mut Vec<oneshot::Sender<()>>,
-    mut left: Duration,
-) {
-    while !left.is_zero() && waiting.len() < CROWD as usize {
-        let glance = left.min(GLANCE);
-        std::thread::sleep(glance);
-        left -= glance;
-        waiting.extend(queue.try_iter());
-    }
+/// A file that nobody else may read.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Tells all who wait: several of them from within their runtime, which wakes a thread of it once
-/// and not for each of them.
-fn tell(waiting: Vec<oneshot::Sender<()>>, runtime: Option<&Handle>) {
-    // Whoever waited may have left.
-    let several = waiting.len() > 1;
-    let all = move || {
-        for done in waiting {
-            let _ = done.send(());
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// What lies in the slots, and up to which sequence the database has all.
+fn read_slots(
+    file: &File,
+    path: &Path,
+    left: &mut Vec<(Slot, Entry)>,
+) -> Result<(Free, u64), JournalError> {
+    let size = file.metadata()?.len();
+    let read = |bytes: &mut [u8], at: u64| {
+        let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+        let there = there.min(bytes.len());
+        bytes[there..].fill(0);
+        file.read_exact_at(&mut bytes[..there], at)?;
+        match layout::is_older(bytes) {
+            true => Err(JournalError::Older(path.display().to_string())),
+            false => Ok(()),
         }
     };
-    match runtime.filter(|_| several) {
-        Some(runtime) => drop(runtime.spawn(async move { all() })),
-        None => all(),
+    let mut head = vec![0; HEAD];
+    read(&mut head, 0)?;
+    let done = layout::read_done(&head).unwrap_or(0);
+    let mut free = Free { last: done, ..Free::default() };
+    let mut block = vec![0; BLOCK];
+    for first in (0..layout::slots_in(size)).step_by(TOGETHER) {
+        read(&mut block, layout::tail_place(first))?;
+        // A tail outlives a damaged slot, and must not be taken for that of what comes there.
+        free.last = free.last.max(layout::newest_tail(&block));
+        for (at, entry) in (first..).zip(layout::entries(&block)) {
+            let entry = entry.filter(|(sequence, _)| *sequence > done);
+            let sequence = entry.as_ref().map_or(0, |(sequence, _)| *sequence);
+            free.open.push(Open { sequence, block: None });
+            match entry {
+                Some((sequence, entry)) => left.push((Slot { at, sequence }, entry)),
+                None => free.slots.push_back(at),
+            }
+            free.last = free.last.max(sequence);
+        }
     }
+    Ok((free, done))
+}
+
+/// What has ended: a power failure may have left its slots behind.
+fn read_ends(
+    ends: &Ends,
+    free: &mut Free,
+    done: u64,
+    left: &mut Vec<(Slot, Entry)>,
+) -> Result<(), JournalError> {
+    let places = left.iter().enumerate().map(|(place, (slot, _))| (slot.sequence, place));
+    let mut places: HashMap<u64, usize> = places.collect();
+    for entries in ends.read()? {
+        let block = free.blocks.add();
+        for (sequence, entry) in entries.into_iter().filter(|(sequence, _)| *sequence > done) {
+            free.last = free.last.max(sequence);
+            let place = *places.entry(sequence).or_insert_with(|| {
+                let slot = Slot { at: free.take(), sequence };
+                left.push((slot, Entry::default()));
+                left.len() - 1
+            });
+            let (slot, known) = &mut left[place];
+            *known = entry;
+            let before = free.open[slot.at as usize].block.replace(block);
+            free.open[slot.at as usize].sequence = sequence;
+            free.blocks.hold(block);
+            if let Some(before) = before {
+                free.blocks.let_go(before);
+            }
+        }
+        free.blocks.let_go(block);
+    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ledger::{Outcome, ServiceTier};
-    use crate::{Id, Money};
-
-    fn entry(name: &str) -> Entry {
-        Entry {
-            operation: Id::of(name).expect("an id"),
-            attempt: 1,
-            tokens: Tokens { input: 7, ..Tokens::default() },
-            ..Entry::default()
-        }
-    }
-
-    fn folder(name: &str) -> std::path::PathBuf {
-        let folder = std::env::temp_dir().join(format!("hearth-journal-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        folder.join(name)
-    }
-
-    #[test]
-    fn what_is_open_comes_back_with_what_was_handed_out() {
-        let path = folder("open");
-        let (journal, left) = Journal::open(&path).expect("opens");
-        assert!(left.is_empty());
-        assert!(matches!(Journal::open(&path), Err(JournalError::Taken(_))), "one process");
-        let [a, b, c] = ["a", "b", "c"].map(|name| journal.begin(&entry(name)).expect("a slot"));
-        let tokens = Tokens { input: 7, output: 5, reasoning: 2, cache_read: 3, cache_write: 0 };
-        journal.progress(a, tokens).expect("written");
-        let done = Entry {
-            tokens: Tokens { input: 8, cache_write: 1, ..tokens },
-            outcome: Outcome::BudgetStop,
-            cost: Money(-3),
-            settled_at: 11,
-            duration_ms: 12,
-            first_token_ms: 13,
-            device_us: 14,
-            service_tier: ServiceTier::Flex,
-            ..entry("b")
-        };
-        journal.settled(b, &done).expect("written");
-        journal.free([c]);
-        assert_eq!(journal.taken(), 2);
-        drop(journal);
-        let (journal, left) = Journal::open(&path).expect("opens");
-        let recovered = |name| Entry { outcome: Outcome::Recovered, ..entry(name) };
-        let open = Entry { tokens, ..recovered("a") };
-        // The first one is still open: whether the ledger has the third is not known here.
-        assert_eq!(left, [(a, open), (b, done), (c, recovered("c"))]);
-        assert_eq!(journal.taken(), 3);
-        // What takes the place of another has nothing of its tail.
-        journal.free([a, b]);
-        for _ in 3..TOGETHER {
-            journal.begin(&entry("x")).expect("a slot");
-        }
-        let mut again = ["d", "e"].map(|name| journal.begin(&entry(name)).expect("a slot"));
-        again.sort_by_key(|slot| slot.at);
-        assert_eq!((again[0].at, again[1].at), (a.at, b.at));
-        drop(journal);
-        let (journal, left) = Journal::open(&path).expect("opens");
-        assert_eq!(left.len(), TOGETHER);
-        assert_eq!(left[..2], [(again[0], recovered("d")), (again[1], recovered("e"))]);
-        // All up to the last of those that are done with.
-        let first = left.iter().map(|(slot, _)| *slot).filter(|slot| *slot != again[1]);
-        journal.free(first);
-        assert_eq!(journal.taken(), 1);
-        drop(journal);
-        let (journal, left) = Journal::open(&path).expect("opens");
-        assert_eq!(left, [(again[1], recovered("e"))]);
-        journal.free([again[1]]);
-        assert_eq!(journal.taken(), 0);
-        drop(journal);
-        assert_eq!(std::fs::metadata(&path).expect("the file").len(), 0);
-        assert!(Journal::open(&path).expect("opens").1.is_empty());
-        std::fs::remove_file(path).expect("removed");
-    }
-
-    #[test]
-    fn damaged_slots_are_free_and_torn_tails_count_nothing() {
-        let path = folder("damaged");
-        let (journal, _) = Journal::open(&path).expect("opens");
-        let [a, b] = ["a", "b"].map(|name| journal.begin(&entry(name)).expect("a slot"));
-        for slot in [a, b] {
-            journal.progress(slot, Tokens { output: 9, ..Tokens::default() }).expect("written");
-        }
-        drop(journal);
-        let file = OpenOptions::new().write(true).open(&path).expect("opens");
-        file.write_all_at(b"x", layout::tail_place(a.at) + 20).expect("written");
-        file.write_all_at(b"x", layout::place(b.at) + 20).expect("written");
-        let (journal, left) = Journal::open(&path).expect("opens");
-        assert_eq!(left.len(), 1);
-        assert_eq!((left[0].0, left[0].1.tokens.output), (a, 0));
-        let again = journal.begin(&entry("c")).expect("a slot");
-        assert_eq!((again.at, again.sequence > b.sequence), (b.at, true));
-        std::fs::remove_file(path).expect("removed");
-    }
-    #[test]
-    fn what_an_earlier_version_left_open_is_not_lost() {
-        let path = folder("older");
-        let json = entry("a").json();
-        let mut bytes = [0; 2048 * 3];
-        let slot = &mut bytes[2048..];
-        slot[4..8].copy_from_slice(&u32::try_from(json.len()).expect("short").to_le_bytes());
-        slot[8..8 + json.len()].copy_from_slice(json.as_bytes());
-        let sum = crc32fast::hash(&slot[4..8 + json.len()]);
-        slot[..4].copy_from_slice(&sum.to_le_bytes());
-        std::fs::write(&path, bytes).expect("written");
-        assert!(matches!(Journal::open(&path), Err(JournalError::Older(_))));
-        // As that version leaves it when the ledger has it.
-        bytes[2048..2056].fill(0);
-        std::fs::write(&path, bytes).expect("written");
-        assert!(Journal::open(&path).expect("opens").1.is_empty());
-        std::fs::remove_file(path).expect("removed");
-    }
-}
+mod tests;

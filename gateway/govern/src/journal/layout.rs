@@ -14,6 +14,9 @@
 //!   56    i64 cost, settled at, duration, first token; u64 device time
 //! ```
 //!
+//! In the other file an entry that has ended is its slot, as far as that says anything, and its
+//! tail behind it.
+//!
 //! Numbers are little-endian. A tail says something of the entry that has its sequence: what was
 //! handed out so far or, once it has ended, all that was not known when it began.
 
@@ -27,7 +30,8 @@ use crate::{Id, Money};
 const SLOT: usize = 1024;
 const NAMED: usize = 16;
 const TAIL: usize = 128;
-const TAIL_USED: usize = 96;
+/// Bytes of a tail that say something.
+pub(super) const TAIL_USED: usize = 96;
 
 /// Bytes before the first block.
 pub(super) const HEAD: usize = 4096;
@@ -179,12 +183,9 @@ fn tail(sequence: u64, kinds: [u8; 4], tokens: Tokens, rest: [u64; 5]) -> [u8; T
 pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Option<(u64, Entry)>> {
     let (tails, slots) = block.split_at(TAILS);
     tails.chunks_exact(TAIL).zip(slots.chunks_exact(SLOT)).map(|(tail, slot)| {
-        let length = usize::try_from(u32_at(slot, 4)?).ok()?;
-        if length == 0 || !is_sealed(slot.get(..NAMED.checked_add(length)?)?) {
-            return None;
-        }
+        let (slot, _) = sealed_slot(slot)?;
         let sequence = u64_at(slot, 8)?;
-        let mut entry = read_slot(&slot[NAMED..NAMED + length])?;
+        let mut entry = read_slot(&slot[NAMED..])?;
         // Unless its tail says more.
         entry.outcome = Outcome::Recovered;
         let tail = tail.get(..TAIL_USED)?;
@@ -193,6 +194,42 @@ pub(super) fn entries(block: &[u8]) -> impl Iterator<Item = Option<(u64, Entry)>
         }
         Some((sequence, entry))
     })
+}
+
+/// All that is to be known of an entry that has ended.
+pub(super) fn record(sequence: u64, entry: &Entry) -> Result<Vec<u8>, JournalError> {
+    let mut bytes = slot(sequence, entry)?;
+    bytes.extend(end(sequence, entry));
+    Ok(bytes)
+}
+
+/// The records in a block's bytes, up to the first that is damaged.
+pub(super) fn records(block: &[u8]) -> impl Iterator<Item = (u64, Entry)> {
+    let mut rest = block;
+    std::iter::from_fn(move || {
+        let (sequence, entry, length) = read_record(rest)?;
+        rest = &rest[length..];
+        Some((sequence, entry))
+    })
+}
+
+fn read_record(bytes: &[u8]) -> Option<(u64, Entry, usize)> {
+    let (slot, behind) = sealed_slot(bytes)?;
+    let tail = behind.get(..TAIL_USED)?;
+    let sequence = u64_at(slot, 8)?;
+    if !is_sealed(tail) || u64_at(tail, 8)? != sequence {
+        return None;
+    }
+    let mut entry = read_slot(&slot[NAMED..])?;
+    read_tail(tail, &mut entry)?;
+    Some((sequence, entry, slot.len() + TAIL_USED))
+}
+
+/// A slot as far as it says anything, and what lies behind it.
+fn sealed_slot(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let length = usize::try_from(u32_at(bytes, 4)?).ok()?;
+    let (slot, behind) = bytes.split_at_checked(NAMED.checked_add(length)?)?;
+    (length > 0 && is_sealed(slot)).then_some((slot, behind))
 }
 
 /// The highest sequence of any tail in a block's bytes.

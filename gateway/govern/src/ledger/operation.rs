@@ -6,15 +6,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::writer::{Job, Note};
 use super::{Entry, Outcome, ServiceTier, Tokens};
 use crate::bodies::Place;
 use crate::budget::{Hold, Payer};
 use crate::governor::{Peers, Shared};
-use crate::journal::{SLOTS_MAX, Slot};
+use crate::journal::{Journal, Record, SLOTS_MAX, Slot};
 use crate::limit::{Admitted, Standing};
 use crate::policy::Label;
 use crate::price::ModelPrice;
@@ -86,14 +88,28 @@ pub struct Receipt {
     pub cost: Money,
     /// The budget ended it.
     pub budget_stop: bool,
-    durable: oneshot::Receiver<()>,
+    durable: Durable,
+}
+
+/// What is waited for until an end is durable.
+#[derive(Debug)]
+enum Durable {
+    /// Nothing: somebody else has settled it.
+    Already,
+    /// The disk of this machine.
+    Journal(Arc<Journal>, Record),
+    Database(oneshot::Receiver<()>),
 }
 
 impl Receipt {
     /// Waits until it is on this machine's disk, in the journal; or, where that cannot be written,
     /// in the database. Not for longer than `patience`.
-    pub async fn durable(self, patience: std::time::Duration) {
-        let _ = tokio::time::timeout(patience, self.durable).await;
+    pub async fn durable(self, patience: Duration) {
+        match self.durable {
+            Durable::Already => {}
+            Durable::Journal(journal, record) => journal.keep(record, patience).await,
+            Durable::Database(written) => drop(timeout(patience, written).await),
+        }
     }
 }
 
@@ -238,7 +254,7 @@ impl Operation {
                 rates: state.rates.take(),
             }
         };
-        self.settle(None);
+        self.settle();
         attempt
     }
 
@@ -316,16 +332,14 @@ impl Operation {
 
     /// Settles it. Once: a second call finds nothing to do and costs nothing.
     pub fn finish(&self) -> Receipt {
-        let (done, durable) = oneshot::channel();
-        let (cost, budget_stop) = self.settle(Some(done));
-        Receipt { cost, budget_stop, durable }
+        self.settle()
     }
 
-    fn settle(&self, done: Option<oneshot::Sender<()>>) -> (Money, bool) {
+    fn settle(&self) -> Receipt {
         let mut state = self.state();
         let budget_stop = self.stopped.load(Ordering::Relaxed);
         if state.settled {
-            return (state.entry.cost, budget_stop);
+            return Receipt { cost: state.entry.cost, budget_stop, durable: Durable::Already };
         }
         state.settled = true;
         let State { entry: shared, hold, slot, rates, ran, .. } = &mut *state;
@@ -349,18 +363,24 @@ impl Operation {
             let used = entry.tokens.input.saturating_add(entry.tokens.output);
             rates.settle(used, self.shared.clock.micros());
         }
-        let (slot, mut done) = (slot.take(), done);
+        let slot = slot.take();
         let json = entry.json();
-        match slot.map(|slot| self.shared.journal.settled(slot, entry)) {
-            // On this machine's disk is soon enough: the database has it a moment later. Where it
-            // falls behind, answers wait for it, or the journal would be full.
-            Some(Ok(())) if self.shared.journal.taken() < BEHIND => {
-                done.take().into_iter().for_each(|done| self.shared.journal.tell(done));
+        let record = slot.map(|slot| self.shared.journal.settled(slot, entry)).transpose();
+        let record = record.unwrap_or_else(|error| {
+            tracing::error!(%error, "the journal cannot be written");
+            None
+        });
+        // On this machine's disk is soon enough: the database has it a moment later. Where it falls
+        // behind, answers wait for it, or the journal would be full.
+        let (durable, done) = match record {
+            Some(record) if self.shared.journal.taken() < BEHIND => {
+                (Durable::Journal(Arc::clone(&self.shared.journal), record), None)
             }
-            Some(Ok(())) => {}
-            Some(Err(error)) => tracing::error!(%error, "the journal cannot be written"),
-            None => {}
-        }
+            _ => {
+                let (done, written) = oneshot::channel();
+                (Durable::Database(written), Some(done))
+            }
+        };
         // What was refused, kept from before or made no tokens says nothing of a model's answers.
         if entry.tokens.output > 0 {
             self.shared.learn(&entry.model, entry.tokens.output / u64::from(self.choices.max(1)));
@@ -370,13 +390,13 @@ impl Operation {
             self.shared.push(Job::Settle { entry: line, json, draws, slot, done });
         });
         self.shared.alert(&alerts);
-        (cost, budget_stop)
+        Receipt { cost, budget_stop, durable }
     }
 }
 
 impl Drop for Operation {
     fn drop(&mut self) {
-        self.settle(None);
+        self.settle();
         self.missing();
     }
 }

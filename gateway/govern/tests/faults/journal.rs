@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::BufReader;
 
+use govern::entity::Budget;
 use govern::governor::{Clock, OpenError};
 use govern::journal::{Journal, JournalError, SLOTS_MAX};
 use govern::ledger::{Entry, Outcome, Tokens};
 use govern::store::StoreError;
 use govern::store::documents::Edit;
-use govern::{Governor, Id};
+use govern::{Governor, Id, Settings};
 use hearth_tests::simulation::random::Random;
+use sqlx::Row as _;
 
 use super::ledger::check_sums;
 use super::shop::{Folder, Shop, generate, limit, open, price, put, settings};
@@ -115,15 +117,20 @@ fn damage_costs_what_was_damaged_and_nothing_else() {
     }
 }
 
+async fn with_budget(settings: &Settings) -> (Shop, Budget) {
+    let shop = Shop::open(settings, price(1, 10)).await;
+    let budget = shop.budget(vec![limit(100_000)]);
+    put(&shop.governor, vec![Edit::put(&budget)]).await;
+    (shop, budget)
+}
+
 /// A process that dies between the commit and the journal's word about it leaves an entry that the
 /// ledger has: it is not booked again, nor told again.
 #[tokio::test]
 async fn what_the_ledger_has_is_not_settled_again() {
     let folder = Folder::new("twice");
     let settings = settings(&folder.0, None, Clock::System);
-    let shop = Shop::open(&settings, price(1, 10)).await;
-    let budget = shop.budget(vec![limit(100_000)]);
-    put(&shop.governor, vec![Edit::put(&budget)]).await;
+    let (shop, budget) = with_budget(&settings).await;
     let operation = shop.admit_as("r", 7, 50).expect("money is there");
     let made = generate(&operation, 30);
     let early = fs::read(folder.0.join("journal")).expect("the journal");
@@ -147,9 +154,7 @@ async fn what_the_ledger_has_is_not_settled_again() {
 async fn an_attempt_is_settled_whatever_became_of_the_one_before_it() {
     let folder = Folder::new("attempts");
     let settings = settings(&folder.0, None, Clock::System);
-    let shop = Shop::open(&settings, price(1, 10)).await;
-    let budget = shop.budget(vec![limit(100_000)]);
-    put(&shop.governor, vec![Edit::put(&budget)]).await;
+    let (shop, budget) = with_budget(&settings).await;
     let first = shop.admit_as("r", 7, 50).expect("money is there");
     let second = shop.governor.again(&shop.principal, &shop.ask("r", 7, 50), &first);
     let second = second.expect("another attempt");
@@ -164,6 +169,49 @@ async fn an_attempt_is_settled_whatever_became_of_the_one_before_it() {
     let shop = Shop::open(&settings, price(1, 10)).await;
     assert_eq!(shop.standing(&budget.id), (7 + 20 * 10, 0));
     check_sums(&shop.governor).await;
+}
+
+/// An answer has left, and the power fails: of its end the disk has what was waited for, and
+/// nothing else since the request began.
+///
+/// With several threads whoever waits asks the disk itself, with one another thread does.
+#[test]
+fn what_was_waited_for_outlives_the_power() {
+    for threads in [1, 2] {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = runtime.worker_threads(threads).enable_all().build().expect("a runtime");
+        runtime.block_on(fail_the_power());
+    }
+}
+
+async fn fail_the_power() {
+    let folder = Folder::new("power");
+    let settings = settings(&folder.0, None, Clock::System);
+    let (shop, budget) = with_budget(&settings).await;
+    shop.governor.flush().await;
+    let dead = Folder::new("power-dead");
+    let copy = |name: &std::ffi::OsStr| {
+        fs::copy(folder.0.join(name), dead.0.join(name)).expect("a copy");
+    };
+    fs::read_dir(&folder.0)
+        .expect("a folder")
+        .for_each(|file| copy(&file.expect("a file").file_name()));
+    let operation = shop.admit_as("r", 7, 50).expect("money is there");
+    let used = Tokens { input: 7, output: 30, ..Tokens::default() };
+    operation.used(used, Outcome::Done, 3);
+    let receipt = operation.finish();
+    let cost = receipt.cost.0;
+    receipt.durable(std::time::Duration::from_secs(5)).await;
+    copy("journal.ends".as_ref());
+    let settings = super::shop::settings(&dead.0, None, Clock::System);
+    let shop = Shop::open(&settings, price(1, 10)).await;
+    assert_eq!(shop.standing(&budget.id), (cost, 0));
+    check_sums(&shop.governor).await;
+    let rows = sqlx::query("SELECT request_id, output_tokens, outcome FROM ledger");
+    let rows = rows.fetch_all(shop.governor.store().read()).await.expect("the ledger");
+    let [row] = &rows[..] else { panic!("{} lines of one request", rows.len()) };
+    let line: (String, i64, String) = (row.get(0), row.get(1), row.get(2));
+    assert_eq!(line, ("r".to_owned(), 30, "done".to_owned()));
 }
 
 /// The journal's file, once nobody has it.
@@ -182,11 +230,11 @@ async fn nobody_shares_a_database_or_a_journal() {
     let folder = Folder::new("shared");
     let first = settings(&folder.0, None, Clock::System);
     let _governor = open(&first).await;
-    let other_journal = govern::Settings { journal: folder.0.join("other"), ..first.clone() };
+    let other_journal = Settings { journal: folder.0.join("other"), ..first.clone() };
     let refused = Governor::open(&other_journal).await;
     assert!(matches!(refused, Err(OpenError::Store(StoreError::InUse(_)))));
     let database = folder.0.join("other.db").display().to_string();
-    let other_database = govern::Settings { url: database, ..first.clone() };
+    let other_database = Settings { url: database, ..first.clone() };
     let refused = Governor::open(&other_database).await;
     assert!(matches!(refused, Err(OpenError::Journal(JournalError::Taken(_)))));
 }
