@@ -35,8 +35,10 @@ pub(crate) const SETTLES_MAX: usize = SLOTS_MAX as usize;
 /// Jobs that wait. Ends of operations always find room: nothing else may take the last of it.
 const QUEUE_MAX: usize = 2 * SETTLES_MAX;
 
-/// How long what nobody waits for may wait for company.
-const LINGER: Duration = Duration::from_millis(50);
+/// How long what nobody waits for may wait for company, and how much of it. While a commit has the
+/// disk, answers wait for the journal longer: there should not be many in a second.
+const LINGER: Duration = Duration::from_millis(200);
+const COMPANY: usize = 1024;
 
 /// Longest pause between two tries while the database is gone.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -140,7 +142,7 @@ impl Jobs {
     pub(crate) fn push(&self, job: Job) -> bool {
         let urgent = job.is_waited_for();
         let pushed = self.queue.try_send(job).is_ok();
-        if pushed && urgent {
+        if pushed && (urgent || QUEUE_MAX - self.room() >= COMPANY) {
             self.urgent.notify_one();
         }
         pushed
@@ -157,11 +159,18 @@ impl Jobs {
     }
 }
 
+impl Drop for Jobs {
+    fn drop(&mut self) {
+        // There will be no more company.
+        self.urgent.notify_one();
+    }
+}
+
 /// While nobody waits for any of the jobs, more of them may come: a commit costs a hundred times
 /// what an entry in it does. They do not wake the writer, which would cost each request.
 async fn linger(queue: &mut Receiver<Job>, urgent: &Notify, jobs: &mut Vec<Job>) {
     let waited_for = |jobs: &[Job]| jobs.iter().any(Job::is_waited_for);
-    if !waited_for(jobs) && jobs.len() < ROUND_MAX && !queue.is_closed() {
+    if !waited_for(jobs) && jobs.len() < COMPANY && !queue.is_closed() {
         let _ = timeout(LINGER, urgent.notified()).await;
     }
     while jobs.len() < ROUND_MAX

@@ -85,6 +85,7 @@ fn one_that_is_lost_is_settled_and_counts_when_it_is_back_all_the_same() {
     assert!(a.slices(&budget).len() <= 1);
     let spent = spend_all(&a);
     assert!(spent + 700 <= 70_000 && spent + 700 + OUTPUT as i64 > 70_000, "{spent}");
+    a.run(a.governor().flush());
     let b = back(&settings);
     assert_eq!(b.ledger(), 700 + spent + 700, "money that was spent is never lost");
     assert_eq!(b.told("gateway_back"), 1);
