@@ -11,18 +11,21 @@ pub mod deliveries;
 pub mod documents;
 pub mod idempotency;
 pub(crate) mod kept;
+mod lite;
 mod rows;
 pub(crate) mod slices;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
-use sqlx::{AnyConnection, AnyPool, Connection, Executor, SqlitePool};
+use sqlx::{AnyConnection, AnyPool, Connection, Executor};
+
+use lite::Lite;
 
 /// The database.
 #[derive(Debug, Clone)]
@@ -32,8 +35,8 @@ pub struct Store {
     file: Option<PathBuf>,
     read: AnyPool,
     write: AnyPool,
-    /// Another connection for writing, by SQLite's own driver. Only for whoever holds `write`.
-    ledger: Option<SqlitePool>,
+    /// Another connection for writing, by SQLite's own library. Only for whoever holds `write`.
+    lite: Option<Arc<Lite>>,
 }
 
 /// Which database it is.
@@ -57,6 +60,9 @@ pub enum StoreError {
     /// The database cannot be reached, or fails.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The same, of SQLite's file.
+    #[error("the database: {0}")]
+    File(#[from] rusqlite::Error),
     /// The schema cannot be brought up to date.
     #[error("the database's schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
@@ -114,20 +120,8 @@ impl Store {
         let write = pool(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&write).await?;
         let read = pool(READERS_MAX).connect_with(options).await?;
-        let ledger = match kind {
-            Kind::Sqlite => {
-                let pool = SqlitePoolOptions::new()
-                    .max_connections(1)
-                    .acquire_timeout(ACQUIRE)
-                    .after_connect(|connection, _| {
-                        Box::pin(async { connection.execute(PRAGMAS).await.map(drop) })
-                    })
-                    .before_acquire(|connection, _| Box::pin(is_whole(connection, Kind::Sqlite)));
-                Some(pool.connect_with(SqliteConnectOptions::from_str(&url)?).await?)
-            }
-            Kind::Postgres => None,
-        };
-        Ok(Self { kind, file, read, write, ledger })
+        let lite = file.as_deref().map(Lite::open).transpose()?.map(Arc::new);
+        Ok(Self { kind, file, read, write, lite })
     }
 
     /// Takes SQLite's file for this process alone, until what is returned is dropped: money that
@@ -158,8 +152,8 @@ impl Store {
     /// Closes all connections.
     pub async fn close(&self) {
         self.read.close().await;
-        if let Some(ledger) = &self.ledger {
-            ledger.close().await;
+        if let Some(lite) = &self.lite {
+            lite.close();
         }
         self.write.close().await;
     }
@@ -218,7 +212,7 @@ pub(crate) async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Resul
 /// `false`: a transaction has failed on a connection of SQLite, in a way that has ended it behind
 /// the driver's back (a full disk does). The driver would begin the next one within it, and what
 /// is committed there is committed to nothing.
-async fn is_whole<C: Connection>(connection: &mut C, kind: Kind) -> Result<bool, sqlx::Error> {
+async fn is_whole(connection: &mut AnyConnection, kind: Kind) -> Result<bool, sqlx::Error> {
     Ok(kind == Kind::Postgres || !connection.is_in_transaction())
 }
 

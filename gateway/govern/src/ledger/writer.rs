@@ -278,6 +278,7 @@ impl Writer {
         let Round { mut batch, slots, done } = round;
         batch.member = self.peer.as_ref().map(|peer| peer.member.clone());
         let mut pause = PAUSE_MIN;
+        let batch = Arc::new(batch);
         if !(batch.entries.is_empty() && batch.records.is_empty()) {
             while let Err(error) = self.store.commit(&batch).await {
                 tracing::error!(%error, entries = batch.entries.len(), "the ledger waits");
@@ -302,7 +303,7 @@ impl Writer {
         let hash = record.hash.clone();
         batch.records.push(record);
         batch.member = self.peer.as_ref().map(|peer| peer.member.clone());
-        match self.store.commit(&batch).await {
+        match self.store.commit(&Arc::new(batch)).await {
             Ok(()) => self.chain = chain,
             // The answer to a commit may be lost, and the commit not: the chain's end knows.
             Err(StoreError::Unsure(error)) => {

@@ -120,8 +120,8 @@ fn some_entries(count: usize) -> Vec<Entry> {
 }
 
 async fn write(store: &Store, entries: Vec<Entry>, records: Vec<Record>) {
-    let batch =
-        Batch { entries: entries.into_iter().map(Arc::new).collect(), records, ..Batch::default() };
+    let entries = entries.into_iter().map(Arc::new).collect();
+    let batch = Arc::new(Batch { entries, records, ..Batch::default() });
     store.commit(&batch).await.expect("written");
     // Again, as after an answer that was lost.
     store.commit(&batch).await.expect("written");

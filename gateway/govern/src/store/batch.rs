@@ -53,25 +53,20 @@ impl Batch {
 
 impl Store {
     /// Writes a batch, all of it or nothing.
-    pub(crate) async fn commit(&self, batch: &Batch) -> Result<(), StoreError> {
-        // As a rule all entries are new, and to be told which are costs half of what adding does.
-        let all = match &self.ledger {
-            Some(ledger) if batch.is_plain() => {
-                // Nobody else writes meanwhile.
-                let _turn = self.write().acquire().await?;
-                let mut transaction = ledger.begin().await?;
-                let through = Through::Sqlite(&mut transaction);
-                let all = add(through, batch, Entries::New).await?.is_some();
-                if all {
-                    transaction.commit().await.map_err(StoreError::Unsure)?;
-                }
-                all
+    pub(crate) async fn commit(&self, batch: &Arc<Batch>) -> Result<(), StoreError> {
+        if let Some(lite) = self.lite.as_ref().filter(|_| batch.is_plain()) {
+            // Nobody else writes meanwhile.
+            let _turn = self.write().acquire().await?;
+            let (lite, batch) = (Arc::clone(lite), Arc::clone(batch));
+            let written = tokio::task::spawn_blocking(move || lite.commit(&batch)).await;
+            if written.map_err(|_| sqlx::Error::WorkerCrashed)?? {
+                return Ok(());
             }
-            _ => self.try_commit(batch, Entries::New).await?,
-        };
-        if !all {
-            self.try_commit(batch, Entries::Told).await?;
+        // As a rule all entries are new, and to be told which are costs half of what adding does.
+        } else if self.try_commit(batch, Entries::New).await? {
+            return Ok(());
         }
+        self.try_commit(batch, Entries::Told).await?;
         Ok(())
     }
 
@@ -93,7 +88,7 @@ impl Store {
         if let Some(rewrap) = &batch.rewrap {
             bodies::rewrap(&mut transaction, rewrap).await?;
         }
-        let through = Through::Any(&mut transaction, self.kind());
+        let through = Through { connection: &mut transaction, kind: self.kind() };
         let Some(new) = add(through, batch, are).await? else { return Ok(false) };
         if let Some(member) = batch.member.as_ref().filter(|_| !batch.draws.is_empty()) {
             let new: HashSet<&Id> = new.iter().map(|entry| &entry.operation).collect();
@@ -167,14 +162,14 @@ async fn add<'e>(
     are: Entries,
 ) -> Result<Option<Vec<&'e Entry>>, StoreError> {
     let mut new = Vec::with_capacity(batch.entries.len());
-    for entries in pieces(&batch.entries, through.kind()) {
+    for entries in pieces(&batch.entries, through.kind) {
         match rows::insert_entries(&mut through, entries, are).await? {
             Some(found) => new.extend(found),
             None => return Ok(None),
         }
     }
     rows::insert_sums(&mut through, &new).await?;
-    for records in pieces(&batch.records, through.kind()) {
+    for records in pieces(&batch.records, through.kind) {
         rows::insert_records(&mut through, records).await?;
     }
     Ok(Some(new))

@@ -1,13 +1,11 @@
-//! Adding rows to the ledger, its sums and the audit: most of what is ever written. SQLite takes
-//! them by its own driver. That for any database would copy each text twice more, on one thread,
-//! and free it on another.
+//! Adding rows to the ledger, its sums and the audit: most of what is ever written. What a row
+//! holds is said once, for the driver of any database and for SQLite's own ([`super::lite`]).
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use sqlx::any::AnyArguments;
-use sqlx::sqlite::SqliteArguments;
-use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe, SqliteConnection};
+use sqlx::{AnyConnection, Arguments as _, AssertSqlSafe};
 
 use super::batch::{DAY_MS, QUARTER_MS, pieces};
 use super::columns::{AUDIT, DAYS, LEDGER, QUARTERS, QUARTERS_ABOUT};
@@ -15,18 +13,15 @@ use super::{Kind, StoreError};
 use crate::audit::Record;
 use crate::ledger::Entry;
 
-/// By which driver.
-pub(super) enum Through<'c> {
-    /// That for any database, of this kind.
-    Any(&'c mut AnyConnection, Kind),
-    /// SQLite's own.
-    Sqlite(&'c mut SqliteConnection),
+/// A connection, and to which kind of database.
+pub(super) struct Through<'c> {
+    pub(super) connection: &'c mut AnyConnection,
+    pub(super) kind: Kind,
 }
 
 /// What stands in the places of a statement, in their order.
-trait Values {
-    fn text(&mut self, text: &Arc<str>);
-    fn word(&mut self, word: &str);
+pub(super) trait Values {
+    fn text(&mut self, text: &str);
     fn number(&mut self, number: i64);
 
     fn count(&mut self, count: u64) {
@@ -38,26 +33,8 @@ trait Values {
 const PLAIN: &str = "texts and numbers are values of every database";
 
 impl Values for AnyArguments {
-    fn text(&mut self, text: &Arc<str>) {
-        self.word(text);
-    }
-
-    fn word(&mut self, word: &str) {
-        self.add(word.to_owned()).expect(PLAIN);
-    }
-
-    fn number(&mut self, number: i64) {
-        self.add(number).expect(PLAIN);
-    }
-}
-
-impl Values for SqliteArguments {
-    fn text(&mut self, text: &Arc<str>) {
-        self.add(Arc::clone(text)).expect(PLAIN);
-    }
-
-    fn word(&mut self, word: &str) {
-        self.add(Arc::<str>::from(word)).expect(PLAIN);
+    fn text(&mut self, text: &str) {
+        self.add(text.to_owned()).expect(PLAIN);
     }
 
     fn number(&mut self, number: i64) {
@@ -66,69 +43,49 @@ impl Values for SqliteArguments {
 }
 
 impl Through<'_> {
-    pub(super) fn kind(&self) -> Kind {
-        match self {
-            Self::Any(_, kind) => *kind,
-            Self::Sqlite(_) => Kind::Sqlite,
-        }
-    }
-
     /// How many rows a statement has added or changed.
     async fn execute(
         &mut self,
         sql: String,
-        fill: impl Fn(&mut dyn Values),
+        fill: impl Fn(&mut AnyArguments),
     ) -> Result<u64, sqlx::Error> {
-        let sql = AssertSqlSafe(sql);
-        Ok(match self {
-            Self::Any(connection, _) => {
-                let query = sqlx::query_with(sql, filled::<AnyArguments>(fill));
-                query.execute(&mut **connection).await?.rows_affected()
-            }
-            Self::Sqlite(connection) => {
-                let query = sqlx::query_with(sql, filled::<SqliteArguments>(fill));
-                query.execute(&mut **connection).await?.rows_affected()
-            }
-        })
+        let query = sqlx::query_with(AssertSqlSafe(sql), filled(fill));
+        Ok(query.execute(&mut *self.connection).await?.rows_affected())
     }
 
     /// What a statement finds or returns.
     async fn fetch(
         &mut self,
         sql: String,
-        fill: impl Fn(&mut dyn Values),
+        fill: impl Fn(&mut AnyArguments),
     ) -> Result<Vec<(String, i64)>, sqlx::Error> {
-        let sql = AssertSqlSafe(sql);
-        match self {
-            Self::Any(connection, _) => {
-                let query = sqlx::query_as_with(sql, filled::<AnyArguments>(fill));
-                query.fetch_all(&mut **connection).await
-            }
-            Self::Sqlite(connection) => {
-                let query = sqlx::query_as_with(sql, filled::<SqliteArguments>(fill));
-                query.fetch_all(&mut **connection).await
-            }
-        }
+        let query = sqlx::query_as_with(AssertSqlSafe(sql), filled(fill));
+        query.fetch_all(&mut *self.connection).await
     }
 }
 
-/// A text that most rows share with the row before.
-#[derive(Default)]
-struct Same(Arc<str>);
-
-impl Same {
-    fn of(&mut self, text: &str) -> &Arc<str> {
-        if *self.0 != *text {
-            self.0 = text.into();
-        }
-        &self.0
-    }
-}
-
-fn filled<V: Values + Default>(fill: impl Fn(&mut dyn Values)) -> V {
-    let mut values = V::default();
+fn filled(fill: impl Fn(&mut AnyArguments)) -> AnyArguments {
+    let mut values = AnyArguments::default();
     fill(&mut values);
     values
+}
+
+/// The statement that adds entries which are not there yet.
+pub(super) fn entries_sql(kind: Kind, entries: usize) -> String {
+    format!(
+        "INSERT INTO ledger ({}) VALUES {} ON CONFLICT (operation, attempt) DO NOTHING",
+        LEDGER.join(", "),
+        kind.rows(entries, LEDGER.len())
+    )
+}
+
+/// The statement that adds records which are not there yet.
+pub(super) fn records_sql(kind: Kind, records: usize) -> String {
+    format!(
+        "INSERT INTO audit ({}) VALUES {} ON CONFLICT (chain, number) DO NOTHING",
+        AUDIT.join(", "),
+        kind.rows(records, AUDIT.len())
+    )
 }
 
 /// What is known of entries that are written.
@@ -147,14 +104,9 @@ pub(super) async fn insert_entries<'e>(
     entries: &'e [Arc<Entry>],
     are: Entries,
 ) -> Result<Option<Vec<&'e Entry>>, StoreError> {
-    let sql = format!(
-        "INSERT INTO ledger ({}) VALUES {} ON CONFLICT (operation, attempt) DO NOTHING",
-        LEDGER.join(", "),
-        through.kind().rows(entries.len(), LEDGER.len())
-    );
-    let fill = |values: &mut dyn Values| {
-        let mut same = Default::default();
-        entries.iter().for_each(|entry| fill_entry(values, entry, &mut same));
+    let sql = entries_sql(through.kind, entries.len());
+    let fill = |values: &mut AnyArguments| {
+        entries.iter().for_each(|entry| fill_entry(values, entry));
     };
     if are == Entries::New {
         let added = through.execute(sql, fill).await?;
@@ -169,8 +121,8 @@ pub(super) async fn insert_entries<'e>(
 }
 
 /// In the order of [`LEDGER`].
-fn fill_entry(values: &mut dyn Values, entry: &Entry, [label, outcome, tier]: &mut [Same; 3]) {
-    values.text(&entry.operation.text());
+pub(super) fn fill_entry(values: &mut impl Values, entry: &Entry) {
+    values.text(entry.operation.as_str());
     values.number(entry.attempt);
     values.text(&entry.gateway);
     values.number(entry.admitted_at);
@@ -183,7 +135,7 @@ fn fill_entry(values: &mut dyn Values, entry: &Entry, [label, outcome, tier]: &m
     values.text(&entry.model);
     values.text(&entry.backend);
     values.text(&entry.surface);
-    values.text(label.of(entry.label.name()));
+    values.text(entry.label.name());
     values.text(&entry.price);
     values.count(entry.tokens.input);
     values.count(entry.tokens.cache_read);
@@ -191,13 +143,13 @@ fn fill_entry(values: &mut dyn Values, entry: &Entry, [label, outcome, tier]: &m
     values.count(entry.tokens.output);
     values.count(entry.tokens.reasoning);
     values.number(entry.cost.0);
-    values.text(outcome.of(entry.outcome.name()));
+    values.text(entry.outcome.name());
     values.text(&entry.request_id);
     values.text(&entry.source);
     values.number(entry.first_token_ms);
     values.number(entry.duration_ms);
     values.count(entry.device_us);
-    values.text(tier.of(entry.service_tier.name()));
+    values.text(entry.service_tier.name());
 }
 
 /// The tables of sums, and the stretches that they sum over.
@@ -232,35 +184,74 @@ fn sums<'e>(entries: &[&'e Entry], stretch_ms: i64) -> BTreeMap<About<'e>, [i64;
     sums
 }
 
+/// What is added to the sums for entries, and by which statement for so many rows of it.
+pub(super) struct Sums<'e> {
+    rows: Vec<(About<'e>, [i64; 5])>,
+    table: &'static str,
+    columns: &'static [&'static str],
+}
+
+impl<'e> Sums<'e> {
+    /// Of every table of sums.
+    pub(super) fn of(entries: &[&'e Entry]) -> impl Iterator<Item = Self> {
+        SUMS.into_iter().map(|(table, columns, stretch_ms)| Self {
+            rows: sums(entries, stretch_ms).into_iter().collect(),
+            table,
+            columns,
+        })
+    }
+
+    pub(super) fn sql(&self, kind: Kind, rows: usize) -> String {
+        let Self { table, columns, .. } = self;
+        let (about, numbers) = columns.split_at(QUARTERS_ABOUT);
+        let add = |name: &&str| format!("{name} = {table}.{name} + excluded.{name}");
+        format!(
+            "INSERT INTO {table} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
+            columns.join(", "),
+            kind.rows(rows, columns.len()),
+            about.join(", "),
+            numbers.iter().map(add).collect::<Vec<_>>().join(", ")
+        )
+    }
+
+    pub(super) fn rows(&self) -> &[(About<'e>, [i64; 5])] {
+        &self.rows
+    }
+}
+
+pub(super) fn fill_sum(values: &mut impl Values, row: &(About<'_>, [i64; 5])) {
+    let ((start, about), numbers) = row;
+    values.number(*start);
+    about.iter().for_each(|text| values.text(text));
+    numbers.iter().for_each(|number| values.number(*number));
+}
+
 /// Adds entries to the sums.
 pub(super) async fn insert_sums(
     through: &mut Through<'_>,
     entries: &[&Entry],
 ) -> Result<(), StoreError> {
-    let kind = through.kind();
-    for (table, columns, stretch_ms) in SUMS {
-        let sums: Vec<_> = sums(entries, stretch_ms).into_iter().collect();
-        let (about, numbers) = columns.split_at(QUARTERS_ABOUT);
-        let add = |name: &&str| format!("{name} = {table}.{name} + excluded.{name}");
-        for sums in pieces(&sums, kind) {
-            let sql = format!(
-                "INSERT INTO {table} ({}) VALUES {} ON CONFLICT ({}) DO UPDATE SET {}",
-                columns.join(", "),
-                kind.rows(sums.len(), columns.len()),
-                about.join(", "),
-                numbers.iter().map(add).collect::<Vec<_>>().join(", ")
-            );
-            let fill = |values: &mut dyn Values| {
-                for ((start, about), numbers) in sums {
-                    values.number(*start);
-                    about.iter().for_each(|text| values.word(text));
-                    numbers.iter().for_each(|number| values.number(*number));
-                }
-            };
-            through.execute(sql, fill).await?;
+    let kind = through.kind;
+    for sums in Sums::of(entries) {
+        for rows in pieces(sums.rows(), kind) {
+            let fill =
+                |values: &mut AnyArguments| rows.iter().for_each(|row| fill_sum(values, row));
+            through.execute(sums.sql(kind, rows.len()), fill).await?;
         }
     }
     Ok(())
+}
+
+/// In the order of [`AUDIT`].
+pub(super) fn fill_record(values: &mut impl Values, record: &Record) {
+    values.text(&record.chain);
+    values.number(record.number);
+    values.number(record.at);
+    values.text(&record.kind);
+    values.text(&record.organisation);
+    values.text(&record.body);
+    values.text(&record.previous);
+    values.text(&record.hash);
 }
 
 /// Adds records; those that are there already must be the same.
@@ -268,32 +259,17 @@ pub(super) async fn insert_records(
     through: &mut Through<'_>,
     records: &[Record],
 ) -> Result<(), StoreError> {
-    let sql = format!(
-        "INSERT INTO audit ({}) VALUES {} ON CONFLICT (chain, number) DO NOTHING",
-        AUDIT.join(", "),
-        through.kind().rows(records.len(), AUDIT.len())
-    );
-    let fill = |values: &mut dyn Values| {
-        let [mut chain, mut kind, mut organisation] = <[Same; 3]>::default();
-        for record in records {
-            values.text(chain.of(&record.chain));
-            values.number(record.number);
-            values.number(record.at);
-            values.text(kind.of(&record.kind));
-            values.text(organisation.of(&record.organisation));
-            values.word(&record.body);
-            values.word(&record.previous);
-            values.word(&record.hash);
-        }
+    let fill = |values: &mut AnyArguments| {
+        records.iter().for_each(|record| fill_record(values, record));
     };
-    let written = through.execute(sql, fill).await?;
+    let written = through.execute(records_sql(through.kind, records.len()), fill).await?;
     if usize::try_from(written) == Ok(records.len()) {
         return Ok(());
     }
     for record in records {
         let sql = "SELECT hash, number FROM audit WHERE chain = $1 AND number = $2";
-        let fill = |values: &mut dyn Values| {
-            values.word(&record.chain);
+        let fill = |values: &mut AnyArguments| {
+            values.text(&record.chain);
             values.number(record.number);
         };
         let there = through.fetch(sql.to_owned(), fill).await?;
