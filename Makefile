@@ -1,7 +1,7 @@
 # Each target installs what it needs (apt-get as root; otherwise it says what to install).
 # cargo keeps its output in CARGO_TARGET_DIR (./target when unset).
 
-.PHONY: run chat build release compat test check fuzz bench gpu tools clean
+.PHONY: run chat build release profile compat test check fuzz bench gpu tools clean
 
 run: tools            ## serve the demo model on http://127.0.0.1:8080 (ARGS="--model PATH ...")
 	cargo run --release --locked -p gateway -- serve $(ARGS)
@@ -14,9 +14,10 @@ build: tools          ## release binary
 
 release: tools        ## the binary to ship, target/dist/hearth: GPU kernels built in, it needs only the driver
 	tests/tools.sh nvrtc
-	cargo build --profile dist --locked -p gateway
-	VIRTUAL_ENV=$(CURDIR)/tests/.venv $(or $(CARGO_TARGET_DIR),target)/dist/hearth kernels build --out $(abspath $(or $(CARGO_TARGET_DIR),target))/cubins
-	HEARTH_CUBINS=$(abspath $(or $(CARGO_TARGET_DIR),target))/cubins cargo build --profile dist --locked -p gateway
+	deploy/build.sh
+
+profile: tools        ## what the one above is compiled by, made anew: half an hour (needs nginx, llvm-profdata)
+	deploy/build.sh train
 
 compat: tools         ## the separate node for other architectures (docs/compat.md), minutes to build
 	cargo build --release --locked --manifest-path engine/compat/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/compat

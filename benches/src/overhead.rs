@@ -36,6 +36,11 @@ pub(crate) struct Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        // Asked to stop, one that counts what it runs (`make profile`) writes that down.
+        if !std::thread::panicking() {
+            self.server.signal("TERM");
+            self.server.wait();
+        }
         if let Some(folder) = &self.folder {
             let _ = std::fs::remove_dir_all(folder);
         }

@@ -326,3 +326,11 @@ fn the_tree_stays_light() {
         files().iter().map(|p| fs::metadata(root().join(p)).map_or(0, |m| m.len())).sum();
     assert!(total <= TRACKED_BYTES_MAX, "{} MiB tracked: at most 32", total >> 20);
 }
+
+#[test]
+fn the_shipped_binary_has_a_profile_of_its_compiler() {
+    let toolchain = fs::read_to_string(root().join("rust-toolchain.toml")).expect("a toolchain");
+    let channel = toolchain.split('"').nth(1).expect("its channel");
+    let profile = format!("deploy/profile/{channel}-x86_64-unknown-linux-gnu.profdata.gz");
+    assert!(root().join(&profile).exists(), "no {profile}: `make profile` makes it");
+}

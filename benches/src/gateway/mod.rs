@@ -281,7 +281,8 @@ fn paced(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result
             for _ in 0..options.rounds {
                 let before = peer.cpu_us()?;
                 let over = Duration::from_millis(1000);
-                let seen = runtime.block_on(streams(way, (STREAMS, over), &model, true))?;
+                let seen = runtime.block_on(streams(way, (STREAMS, over), &model, true));
+                let seen = seen.with_context(|| peer.name)?;
                 let count: usize = seen.iter().map(|one| one.events).sum();
                 ensure!(count == STREAMS * events, "{} {name}: {count} events", peer.name);
                 cpu.push((peer.cpu_us()? - before) / count as f64);
@@ -302,7 +303,8 @@ fn flood(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result
         for (peer, columns) in peers.iter().zip(&mut found) {
             let (before, begun) = (peer.cpu_us()?, Instant::now());
             let at_once = (STREAMS, Duration::ZERO);
-            let seen = runtime.block_on(streams(&peer.way, at_once, &model, false))?;
+            let seen = runtime.block_on(streams(&peer.way, at_once, &model, false));
+            let seen = seen.with_context(|| peer.name)?;
             let count: usize = seen.iter().map(|one| one.events).sum();
             ensure!(count == STREAMS * options.flood, "{}: {count} events", peer.name);
             columns[0].push(count as f64 / begun.elapsed().as_secs_f64());
@@ -333,7 +335,7 @@ fn many(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result<
             let memory = peer.memory();
             anyhow::Ok((all.await??, memory))
         };
-        let (seen, memory) = runtime.block_on(load)?;
+        let (seen, memory) = runtime.block_on(load).with_context(|| peer.name)?;
         let mut delays: Vec<u64> = seen.into_iter().flat_map(|one| one.delays).collect();
         ensure!(delays.len() == options.streams * events, "{}: {}", peer.name, delays.len());
         delays.sort_unstable();
