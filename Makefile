@@ -16,7 +16,7 @@ release: tools        ## the binary to ship, target/dist/hearth: GPU kernels bui
 	tests/tools.sh nvrtc
 	deploy/build.sh
 
-profile: tools        ## what the one above is compiled by, made anew: half an hour (needs nginx, llvm-profdata)
+profile: tools        ## what the one above is compiled by, made anew: half an hour (needs llvm-profdata)
 	deploy/build.sh train
 
 compat: tools         ## the separate node for other architectures (docs/compat.md), minutes to build

@@ -107,6 +107,10 @@ impl Free {
         }
         self.slots.push_back(slot.at);
     }
+
+    fn taken(&self) -> u32 {
+        u32::try_from(self.open.len() - self.slots.len()).unwrap_or(SLOTS_MAX)
+    }
 }
 
 /// A place in the file.
@@ -275,12 +279,6 @@ impl Drop for Journal {
     }
 }
 
-impl Free {
-    fn taken(&self) -> u32 {
-        u32::try_from(self.open.len() - self.slots.len()).unwrap_or(SLOTS_MAX)
-    }
-}
-
 impl Shared {
     fn slots(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
@@ -324,6 +322,14 @@ fn open_file(path: &Path) -> io::Result<File> {
     options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Reads what lies at a place of a file of so many bytes; zeros where that is behind its end.
+fn read_padded(file: &File, size: u64, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
+    let there = there.min(bytes.len());
+    bytes[there..].fill(0);
+    file.read_exact_at(&mut bytes[..there], at)
+}
+
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
@@ -336,10 +342,7 @@ fn read_slots(
 ) -> Result<(Free, u64), JournalError> {
     let size = file.metadata()?.len();
     let read = |bytes: &mut [u8], at: u64| {
-        let there = usize::try_from(size.saturating_sub(at)).unwrap_or(usize::MAX);
-        let there = there.min(bytes.len());
-        bytes[there..].fill(0);
-        file.read_exact_at(&mut bytes[..there], at)?;
+        read_padded(file, size, bytes, at)?;
         match layout::is_older(bytes) {
             true => Err(JournalError::Older(path.display().to_string())),
             false => Ok(()),

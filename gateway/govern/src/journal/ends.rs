@@ -140,10 +140,7 @@ impl Ends {
         let size = self.file.metadata()?.len();
         let mut bytes = vec![0; BLOCK];
         let blocks = (0..self.room).map(|at| {
-            let place = place(at);
-            let there = usize::try_from(size - place).unwrap_or(BLOCK).min(BLOCK);
-            bytes[there..].fill(0);
-            self.file.read_exact_at(&mut bytes[..there], place)?;
+            super::read_padded(&self.file, size, &mut bytes, place(at))?;
             Ok(layout::records(&bytes).collect())
         });
         blocks.collect()

@@ -54,19 +54,20 @@ impl Batch {
 impl Store {
     /// Writes a batch, all of it or nothing.
     pub(crate) async fn commit(&self, batch: &Arc<Batch>) -> Result<(), StoreError> {
-        if let Some(lite) = self.lite.as_ref().filter(|_| batch.is_plain()) {
-            // Nobody else writes meanwhile.
-            let _turn = self.write().acquire().await?;
-            let (lite, batch) = (Arc::clone(lite), Arc::clone(batch));
-            let written = tokio::task::spawn_blocking(move || lite.commit(&batch)).await;
-            if written.map_err(|_| sqlx::Error::WorkerCrashed)?? {
-                return Ok(());
-            }
         // As a rule all entries are new, and to be told which are costs half of what adding does.
-        } else if self.try_commit(batch, Entries::New).await? {
-            return Ok(());
+        let all = match self.lite.as_ref().filter(|_| batch.is_plain()) {
+            Some(lite) => {
+                // Nobody else writes meanwhile.
+                let _turn = self.write().acquire().await?;
+                let (lite, batch) = (Arc::clone(lite), Arc::clone(batch));
+                let written = tokio::task::spawn_blocking(move || lite.commit(&batch)).await;
+                written.map_err(|_| sqlx::Error::WorkerCrashed)??
+            }
+            None => self.try_commit(batch, Entries::New).await?,
+        };
+        if !all {
+            self.try_commit(batch, Entries::Told).await?;
         }
-        self.try_commit(batch, Entries::Told).await?;
         Ok(())
     }
 
