@@ -56,7 +56,8 @@ release() {
         local unpacked
         unpacked=$target/profile/$(cksum <"$profile" | cut -d' ' -f1).profdata
         mkdir -p "$target/profile"
-        gzip -dc "$profile" >"$unpacked"
+        # A file that was written anew would have everything compiled anew.
+        [ -e "$unpacked" ] || { gzip -dc "$profile" >"$unpacked.new" && mv "$unpacked.new" "$unpacked"; }
         flags=("-Cprofile-use=$unpacked")
     else
         echo "no $profile: built without; 'make profile' makes one" >&2

@@ -45,6 +45,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// The database; `None`: a file in that folder.
     pub store_url: Option<Secret>,
+    /// When the journal is brought to the disk.
+    pub fsync: govern::Fsync,
     /// The Redis where gateways count their rates together; `None`: each counts for itself.
     pub redis: Option<Secret>,
     /// The file that says how people sign in; `None`: they do not.
@@ -168,6 +170,7 @@ impl Config {
             api_keys: Vec::new(),
             data: None,
             store_url: None,
+            fsync: govern::Fsync::default(),
             redis: None,
             gateway: None,
             gateway_lost: Duration::ZERO,
@@ -284,6 +287,12 @@ impl Config {
             return Err(wrong(
                 "store.url".to_owned(),
                 "store.data is missing: the journal of open requests lies on this machine's disk",
+            ));
+        }
+        if self.data.is_none() && self.fsync != govern::Fsync::default() {
+            return Err(wrong(
+                "store.fsync".to_owned(),
+                "store.data is missing: without keys of your own making nothing is spent",
             ));
         }
         if self.data.is_none() && self.redis.is_some() {

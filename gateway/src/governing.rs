@@ -44,6 +44,7 @@ pub(crate) async fn open(
         journal: data.join("journal"),
         gateway: config.gateway.clone().unwrap_or_else(machine_name),
         clock: Clock::System,
+        fsync: config.fsync,
         sharing: Sharing { rates, lost: config.gateway_lost, ..Sharing::default() },
     };
     let keyring = signin::file::keyring(config.signin.as_deref(), data);

@@ -30,6 +30,7 @@ impl Folder {
             journal: self.file("data/journal").into(),
             gateway: "gateway-1".to_owned(),
             clock: Clock::System,
+            fsync: govern::Fsync::default(),
             sharing: govern::Sharing::default(),
         };
         let (governor, first) = runtime.block_on(Governor::open(&settings)).expect("a governor");

@@ -40,6 +40,7 @@ impl Folder {
             journal: data.join("journal"),
             gateway: "gateway-1".to_owned(),
             clock: Clock::System,
+            fsync: govern::Fsync::default(),
             sharing: govern::Sharing::default(),
         };
         // The one before lets go when its last task has ended.

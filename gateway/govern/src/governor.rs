@@ -28,7 +28,7 @@ pub use first::FirstKey;
 use notices::Notices;
 pub(crate) use peers::Peers;
 pub use rewrap::{RewrapError, Rewrapped};
-pub use settings::{OpenError, Settings, Sharing};
+pub use settings::{Fsync, OpenError, Settings, Sharing};
 use weigh::Weighed;
 pub(crate) use weigh::unpriced;
 
@@ -81,6 +81,7 @@ pub(crate) struct Shared {
     jobs: Jobs,
     store: Store,
     gateway: Arc<str>,
+    pub(crate) fsync: Fsync,
     bodies: Bodies,
     /// Keys of what was deleted are about to be taken out of the database's files.
     letting_go: AtomicBool,
@@ -196,6 +197,7 @@ impl Governor {
                 jobs,
                 store,
                 gateway: settings.gateway.as_str().into(),
+                fsync: settings.fsync,
                 bodies: Bodies::default(),
                 letting_go: AtomicBool::new(false),
                 usual: Mutex::default(),

@@ -36,7 +36,7 @@ pub mod store;
 pub use ask::Ask;
 pub use denied::{Class, Denied, Rule};
 pub use entity::Scope;
-pub use governor::{Governor, Settings, Sharing};
+pub use governor::{Fsync, Governor, Settings, Sharing};
 pub use id::Id;
 pub use identity::Principal;
 pub use ledger::operation::{Operation, Receipt};

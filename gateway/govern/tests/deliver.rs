@@ -148,6 +148,7 @@ impl Shop {
             journal: folder.0.join(format!("journal-{}", url.len())),
             gateway: "gateway-1".to_owned(),
             clock: Clock::Set(Arc::clone(&clock)),
+            fsync: govern::Fsync::default(),
             sharing: Sharing::default(),
         };
         let (governor, first) = Governor::open(&settings).await.expect("a governor");

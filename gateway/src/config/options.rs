@@ -186,6 +186,18 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.store_url, t, values::secret_or_none),
     },
     Opt {
+        key: "store.fsync",
+        env: "HEARTH_FSYNC",
+        flag: "fsync",
+        value: "always|everysec",
+        default: "always",
+        list: false,
+        doc: "When the journal of what was spent is brought to the disk: `always` (before an answer \
+              ends) or `everysec` (once a second: answers are quicker, and if the power fails, \
+              those of the last second may be in no book). A process that dies loses nothing.",
+        set: |c, t| one(&mut c.fsync, t, values::fsync),
+    },
+    Opt {
         key: "store.redis",
         env: "HEARTH_REDIS",
         flag: "redis",

@@ -7,6 +7,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use govern::Fsync;
 use scheduler::DRAFTS_MAX;
 use text::tools::Format;
 
@@ -283,6 +284,14 @@ pub(super) fn cache_dtype(text: &str) -> Result<CacheDtype, String> {
         "auto" => Ok(CacheDtype::Auto),
         "fp8" | "fp8_e4m3" => Ok(CacheDtype::Fp8),
         _ => Err(format!("`{text}` is not one of auto, fp8")),
+    }
+}
+
+pub(super) fn fsync(text: &str) -> Result<Fsync, String> {
+    match text {
+        "always" => Ok(Fsync::Always),
+        "everysec" => Ok(Fsync::EverySecond),
+        _ => Err(format!("`{text}` is not one of always, everysec")),
     }
 }
 

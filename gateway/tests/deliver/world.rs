@@ -103,6 +103,7 @@ impl World {
             journal: folder.file(&format!("journal-{gateway}")).into(),
             gateway: gateway.to_owned(),
             clock: Clock::System,
+            fsync: govern::Fsync::default(),
             sharing: Sharing::default(),
         };
         let end = Instant::now() + PATIENCE;

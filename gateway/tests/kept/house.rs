@@ -159,6 +159,7 @@ impl House {
             journal: folder.join("journal"),
             gateway: "gateway-1".to_owned(),
             clock: Clock::System,
+            fsync: govern::Fsync::default(),
             sharing: govern::Sharing::default(),
         };
         let (governor, first) = Governor::open(&settings).await.expect("a governor");

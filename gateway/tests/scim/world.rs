@@ -83,6 +83,7 @@ impl World {
             journal: folder.join("journal"),
             gateway: "gateway-1".to_owned(),
             clock: Clock::System,
+            fsync: govern::Fsync::default(),
             sharing: govern::Sharing::default(),
         };
         let (governor, _) = Governor::open(&settings).await.expect("a governor");

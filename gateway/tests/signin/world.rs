@@ -113,6 +113,7 @@ impl World {
             journal: folder.join("journal"),
             gateway: "test".to_owned(),
             clock: Clock::Set(Arc::clone(&clock)),
+            fsync: govern::Fsync::default(),
             sharing: govern::Sharing::default(),
         };
         let (governor, first) = Governor::open(&settings).await.expect("a governor");

@@ -19,8 +19,21 @@ pub struct Settings {
     pub gateway: String,
     /// The clock.
     pub clock: Clock,
+    /// What an answer waits for.
+    pub fsync: Fsync,
     /// What holds between gateways that share a database.
     pub sharing: Sharing,
+}
+
+/// When the journal is brought to the disk. A process that dies loses nothing either way: the
+/// kernel has what was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fsync {
+    /// Before the last byte of an answer leaves: nothing is lost if the power fails.
+    #[default]
+    Always,
+    /// Once a second: if the power fails, answers of the last second may be in no book.
+    EverySecond,
 }
 
 /// What holds between gateways that share a database.

@@ -26,8 +26,8 @@ const GROW: u32 = 64;
 /// Where operations of several callers end closer together than this, the disk is asked for several
 /// of them at a time: one waits until so many are about to have ended, but not for long.
 const CLOSE: Duration = Duration::from_micros(400);
-const CROWD: u32 = 12;
-const GATHER_MAX: Duration = Duration::from_micros(800);
+const CROWD: u32 = 24;
+const GATHER_MAX: Duration = Duration::from_micros(1200);
 /// How often one looks whether they are there: each look costs a waking.
 const GLANCE: Duration = Duration::from_micros(200);
 /// Ends that waited together by themselves, on average, from which on there are several callers.

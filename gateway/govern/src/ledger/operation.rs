@@ -15,7 +15,7 @@ use super::writer::{Job, Note};
 use super::{Entry, Outcome, ServiceTier, Tokens};
 use crate::bodies::Place;
 use crate::budget::{Hold, Payer};
-use crate::governor::{Peers, Shared};
+use crate::governor::{Fsync, Peers, Shared};
 use crate::journal::{Journal, Record, SLOTS_MAX, Slot};
 use crate::limit::{Admitted, Standing};
 use crate::policy::Label;
@@ -94,7 +94,7 @@ pub struct Receipt {
 /// What is waited for until an end is durable.
 #[derive(Debug)]
 enum Durable {
-    /// Nothing: somebody else has settled it.
+    /// Nothing: somebody else has settled it, or nobody waits for the disk.
     Already,
     /// The disk of this machine.
     Journal(Arc<Journal>, Record),
@@ -102,8 +102,8 @@ enum Durable {
 }
 
 impl Receipt {
-    /// Waits until it is on this machine's disk, in the journal; or, where that cannot be written,
-    /// in the database. Not for longer than `patience`.
+    /// Waits until it is on this machine's disk, in the journal, if answers wait for that; or, where
+    /// that cannot be written, in the database. Not for longer than `patience`.
     pub async fn durable(self, patience: Duration) {
         match self.durable {
             Durable::Already => {}
@@ -374,7 +374,11 @@ impl Operation {
         // behind, answers wait for it, or the journal would be full.
         let (durable, done) = match record {
             Some(record) if self.shared.journal.taken() < BEHIND => {
-                (Durable::Journal(Arc::clone(&self.shared.journal), record), None)
+                let durable = match self.shared.fsync {
+                    Fsync::Always => Durable::Journal(Arc::clone(&self.shared.journal), record),
+                    Fsync::EverySecond => Durable::Already,
+                };
+                (durable, None)
             }
             _ => {
                 let (done, written) = oneshot::channel();

@@ -136,6 +136,7 @@ pub(super) async fn open(folder: &Folder, url: &str) -> (Governor, Option<String
         journal: folder.file("journal").into(),
         gateway: "gateway-1".to_owned(),
         clock: Clock::System,
+        fsync: govern::Fsync::default(),
         sharing: govern::Sharing::default(),
     };
     let until = Instant::now() + Duration::from_secs(20);

@@ -10,7 +10,7 @@ use govern::journal::{Journal, JournalError, SLOTS_MAX};
 use govern::ledger::{Entry, Outcome, Tokens};
 use govern::store::StoreError;
 use govern::store::documents::Edit;
-use govern::{Governor, Id, Settings};
+use govern::{Fsync, Governor, Id, Settings};
 use hearth_tests::simulation::random::Random;
 use sqlx::Row as _;
 
@@ -180,13 +180,21 @@ fn what_was_waited_for_outlives_the_power() {
     for threads in [1, 2] {
         let mut runtime = tokio::runtime::Builder::new_multi_thread();
         let runtime = runtime.worker_threads(threads).enable_all().build().expect("a runtime");
-        runtime.block_on(fail_the_power());
+        runtime.block_on(die(Fsync::Always, "journal.ends"));
     }
 }
 
-async fn fail_the_power() {
+/// Where nobody waits for the disk, a process that dies loses nothing all the same: the kernel has
+/// its slots.
+#[tokio::test]
+async fn what_nobody_waited_for_outlives_the_process() {
+    die(Fsync::EverySecond, "journal").await;
+}
+
+/// Of all that is written for an answer before it ends, one file is left.
+async fn die(fsync: Fsync, left: &str) {
     let folder = Folder::new("power");
-    let settings = settings(&folder.0, None, Clock::System);
+    let settings = Settings { fsync, ..settings(&folder.0, None, Clock::System) };
     let (shop, budget) = with_budget(&settings).await;
     shop.governor.flush().await;
     let dead = Folder::new("power-dead");
@@ -202,7 +210,9 @@ async fn fail_the_power() {
     let receipt = operation.finish();
     let cost = receipt.cost.0;
     receipt.durable(std::time::Duration::from_secs(5)).await;
-    copy("journal.ends".as_ref());
+    copy(left.as_ref());
+    let ends = fs::metadata(folder.0.join("journal.ends")).expect("a file").len();
+    assert_eq!(ends > 0, fsync == Fsync::Always);
     let settings = super::shop::settings(&dead.0, None, Clock::System);
     let shop = Shop::open(&settings, price(1, 10)).await;
     assert_eq!(shop.standing(&budget.id), (cost, 0));

@@ -44,6 +44,7 @@ pub(super) fn settings(folder: &Path, url: Option<String>, clock: Clock) -> Sett
         journal: folder.join("journal"),
         gateway: "gateway-1".to_owned(),
         clock,
+        fsync: govern::Fsync::default(),
         sharing: govern::Sharing::default(),
     }
 }
