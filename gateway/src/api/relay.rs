@@ -70,7 +70,7 @@ pub(super) async fn ask(
         return Box::pin(pooling::ask(app, (pooled, inbound), asked, open)).await;
     }
     let who = (&**asked.provider, asked.model);
-    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref()).map_err(of_request)?;
+    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref()).map_err(unfit)?;
     let Outgoing { dialect, body, page, stream, dropped, options } = outgoing;
     let headers = if page.is_none() { &inbound.headers[..] } else { &[] };
     let call = Call { dialect, model: asked.model, stream, body, headers };
@@ -93,9 +93,9 @@ pub(super) async fn ask(
     Ok(response)
 }
 
-/// A request that cannot be put to anybody.
-fn of_request(failure: Failure) -> Trouble {
-    Trouble { failure, about: About::Request }
+/// A request that cannot be put to this provider.
+fn unfit(failure: Failure) -> Trouble {
+    Trouble { failure, about: About::Unfit }
 }
 
 /// Sends a call; ready when the head of a good answer is there.
@@ -126,7 +126,7 @@ fn tell(open: &mut Open, trouble: &Trouble) {
         About::Busy(seconds) => open.busy(now, seconds),
         // It answered, and well.
         About::Request => open.ended(now),
-        About::Ours => {}
+        About::Ours | About::Unfit => {}
     }
 }
 

@@ -117,7 +117,10 @@ impl<'a> Turn<'a> {
                         Err(Trouble { failure, about }) => {
                             let why = &failure.error.message;
                             tracing::info!(target = target.name, ?about, why, "an attempt failed");
-                            last = Some(failure);
+                            // Who could have answered says more than who could not be asked.
+                            if about != About::Unfit || last.is_none() {
+                                last = Some(failure);
+                            }
                         }
                     }
                     if running.is_empty() {

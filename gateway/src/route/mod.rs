@@ -285,8 +285,10 @@ impl Routes {
                 format!("`{name}`: without: `{text}` is none of tools, images, structured")
             })
         });
-        let without = without.collect::<Result<_, _>>()?;
+        let mut without = without.collect::<Result<Vec<_>, _>>()?;
         let (seat, most) = if local.contains(&name.as_str()) {
+            // Models here read text.
+            without.push(Needs::Images);
             (Seat::Local(name.clone()), Label::Restricted)
         } else if let Some((provider, model)) = self.provider(name) {
             let most = provider.max_label;

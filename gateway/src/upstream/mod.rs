@@ -127,6 +127,8 @@ pub enum About {
     Busy(Option<u64>),
     /// It will not take this server's word: somebody else may answer, and the operator must look.
     Ours,
+    /// It cannot be asked this in any way: somebody else may answer.
+    Unfit,
     /// The request is at fault, whoever is asked.
     Request,
 }

@@ -131,3 +131,27 @@ async fn a_gateway_without_models_explains_too() {
     let told = explained(&router, "", "", &chat("p/m")).await;
     assert_eq!(told["candidates"][0]["target"], "p/m");
 }
+
+/// Models of this process read text: whoever shows an image is answered by somebody who can look.
+#[tokio::test(flavor = "multi_thread")]
+async fn images_go_to_who_can_look() {
+    let well = Upstream::well("well").await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [\"org/fake\", \"well/m\"]\n[pools.here]\ntargets = [\"org/fake\"]\n",
+        provider("well", "compatible", &well.url, "")
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    let image =
+        json!({ "type": "image_url", "image_url": { "url": "data:image/png;base64,AAAA" } });
+    let shows = |model: &str| {
+        let turns = json!([{ "role": "user", "content": [image.clone()] }]);
+        request("", "/v1/chat/completions", &json!({ "model": model, "messages": turns }))
+    };
+    let got = send(&fake.router, shows("p")).await;
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert!(got.route().starts_with("well/m; "), "{}", got.route());
+    let got = send(&fake.router, shows("here")).await;
+    assert_eq!(got.status, 400);
+    assert!(got.text().contains("knows no images"), "{}", got.text());
+}

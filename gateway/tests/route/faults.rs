@@ -403,3 +403,29 @@ async fn a_request_at_fault_is_not_tried_again() {
     }
     assert_eq!((first.count(), second.count()), (5, 0), "and it is not ill");
 }
+
+/// Whoever cannot be asked this is passed over; what is told is what became of those who could.
+#[tokio::test]
+async fn who_cannot_be_asked_is_passed_over() {
+    let [plain, able] = [Upstream::well("plain").await, Upstream::well("able").await];
+    let ill = Upstream::start(|_| vec![Step::Reset]).await;
+    let config = format!(
+        "{}{}{}[pools.p]\ntargets = [\"plain/m\", \"able/m\"]\n\
+         [pools.q]\ntargets = [\"ill/m\", \"plain/m\"]\n",
+        provider("plain", "compatible", &plain.url, ""),
+        provider("able", "vllm", &able.url, ""),
+        provider("ill", "vllm", &ill.url, ""),
+    );
+    let router = gateway(&config);
+    for stream in [false, true] {
+        let got = ask(&router, Inbound::Completions, "p", stream).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert!(got.route().starts_with("able/m; "), "{}", got.route());
+        assert!(got.text().contains("able"), "{}", got.text());
+        let alone = ask(&router, Inbound::Completions, "plain/m", stream).await;
+        assert_eq!((alone.status, plain.count()), (400, 0), "{}", alone.text());
+        assert!(alone.text().contains("wrong_endpoint"), "{}", alone.text());
+        let got = ask(&router, Inbound::Completions, "q", stream).await;
+        assert_eq!(got.status, 502, "{}", got.text());
+    }
+}

@@ -250,6 +250,37 @@ async fn attempts_share_an_operation() {
     assert_eq!(operations.len(), 2);
 }
 
+/// Of a stream that never begins nobody has read anything: it costs nothing, whoever answers then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_never_begins_costs_nothing() {
+    let ill = Upstream::start(|_| vec![stream_head(), end()]).await;
+    let well = Upstream::well("second").await;
+    let house = House::new().await;
+    let more = "lost_fields = \"drop\"\n";
+    let config = format!(
+        "{}{}[pools.p]\ntargets = [\"ill/m\", \"well/m\"]\n",
+        provider("ill", "compatible", &ill.url, more),
+        provider("well", "compatible", &well.url, more),
+    );
+    let fake = house.gateway(&config, Setup::default());
+    let models = json!([{ "model": "*", "input": 1_000_000, "output": 1_000_000 }]);
+    let prices = json!({ "name": "first", "models": models });
+    house.admin(&fake.router, "POST /prices", &prices).await;
+    let key = house.key(&fake.router, "team", json!({})).await;
+    for (times, inbound) in (1..).zip([Inbound::Chat, Inbound::Messages]) {
+        let (path, body) = inbound.request("p", true, "hi");
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert!(inbound.ends(&got.text()), "{}", got.text());
+        let lines = house.settled(&fake.router, 2 * times).await;
+        let of = |backend: &str| {
+            let line = lines[..2].iter().find(|line| line["backend"] == backend).expect("a line");
+            (line["outcome"].clone(), line["tokens"]["input"].clone(), line["cost"].clone())
+        };
+        assert_eq!(of("ill"), (json!("failed"), json!(0), json!(0)), "{lines:?}");
+        assert_eq!(of("well"), (json!("done"), json!(11), json!(14_000)), "{lines:?}");
+    }
+}
+
 /// A stream that the provider breaks is no cancel of the caller's.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_stream_is_booked_as_failed() {

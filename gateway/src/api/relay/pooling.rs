@@ -14,7 +14,7 @@ use super::super::error::Failure;
 use super::super::forward::Inbound;
 use super::super::pooled::Pooled;
 use super::super::rerank;
-use super::{Asked, DROPPED, begin, gather, of_request, outgoing, settled};
+use super::{Asked, DROPPED, begin, gather, outgoing, settled, unfit};
 use crate::route::Open;
 use crate::upstream::{Call, Provider, Trouble};
 
@@ -35,7 +35,7 @@ pub(super) async fn ask(
     open: Open,
 ) -> Result<Response, Trouble> {
     let who = (&**asked.provider, asked.model);
-    let outgoing = request(app, (surface, inbound), who).map_err(of_request)?;
+    let outgoing = request(app, (surface, inbound), who).map_err(unfit)?;
     let Outgoing { dialect, body, anew, dropped } = outgoing;
     let call = Call { dialect, model: asked.model, stream: false, body, headers: &[] };
     let (mut about, source) = begin(asked, open, call).await?;

@@ -401,6 +401,10 @@ impl Streaming {
 impl Drop for Streaming {
     /// A caller that left has had what was handed out, and pays for that.
     fn drop(&mut self) {
+        // Nobody has read anything of it: whoever asked says what became of the attempt.
+        if self.first.is_none() {
+            return;
+        }
         let Some(bill) = self.about.bill.take() else { return };
         let usage = self.handed_out();
         // What has ended and is not settled has failed.
