@@ -277,30 +277,7 @@ impl Config {
                  of the two away",
             ));
         }
-        if self.data.is_none() && self.signin.is_some() {
-            return Err(wrong(
-                "store.signin".to_owned(),
-                "store.data is missing: people and their sessions are kept there",
-            ));
-        }
-        if self.data.is_none() && self.store_url.is_some() {
-            return Err(wrong(
-                "store.url".to_owned(),
-                "store.data is missing: the journal of open requests lies on this machine's disk",
-            ));
-        }
-        if self.data.is_none() && self.fsync != govern::Fsync::default() {
-            return Err(wrong(
-                "store.fsync".to_owned(),
-                "store.data is missing: without keys of your own making nothing is spent",
-            ));
-        }
-        if self.data.is_none() && self.redis.is_some() {
-            return Err(wrong(
-                "store.redis".to_owned(),
-                "store.data is missing: without keys of your own making there are no rates",
-            ));
-        }
+        self.check_data()?;
         tls::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
         caching::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
         outgoing::check(self).map_err(|(at, problem)| wrong(at.to_owned(), problem))?;
@@ -333,6 +310,31 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// What there is no use for without a folder.
+    fn check_data(&self) -> Result<(), ConfigError> {
+        let set = [
+            (self.signin.is_some(), "signin", "people and their sessions are kept there"),
+            (
+                self.store_url.is_some(),
+                "url",
+                "the journal of open requests lies on this machine's disk",
+            ),
+            (
+                self.fsync != govern::Fsync::default(),
+                "fsync",
+                "without keys of your own making nothing is spent",
+            ),
+            (self.redis.is_some(), "redis", "without keys of your own making there are no rates"),
+        ];
+        match set.into_iter().find(|(is_set, ..)| *is_set && self.data.is_none()) {
+            None => Ok(()),
+            Some((_, option, why)) => Err(ConfigError {
+                at: format!("store.{option}"),
+                problem: format!("store.data is missing: {why}"),
+            }),
+        }
     }
 
     /// CPU threads to use.

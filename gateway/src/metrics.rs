@@ -7,13 +7,16 @@
 mod cache;
 mod cluster;
 mod deliver;
+mod families;
 mod gpu;
 mod model;
 mod process;
+mod route;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use govern::figures::Figures;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -23,6 +26,7 @@ pub use cluster::Cluster;
 pub use deliver::Deliveries;
 pub use gpu::GpuReading;
 pub use model::{ModelMetrics, RequestTimer};
+pub use route::{Outcome, PoolMetrics, ProviderMetrics, Retry, RouteMetrics};
 
 use cache::CacheVecs;
 use gpu::Gpus;
@@ -50,6 +54,7 @@ pub struct Metrics {
     deliveries: Deliveries,
     cluster: Cluster,
     cache: CacheVecs,
+    routes: RouteMetrics,
 }
 
 impl Metrics {
@@ -109,6 +114,7 @@ impl Metrics {
             deliveries: Deliveries::new(&registry),
             cluster: Cluster::new(&registry),
             cache: CacheVecs::new(&registry),
+            routes: RouteMetrics::new(&registry),
             registry,
             http_requests,
             http_seconds,
@@ -134,6 +140,19 @@ impl Metrics {
     #[must_use]
     pub fn cache(&self) -> CacheMetrics {
         self.cache.shown()
+    }
+
+    /// How providers answer and how pools choose.
+    #[must_use]
+    pub fn routes(&self) -> &RouteMetrics {
+        &self.routes
+    }
+
+    /// Shows how a governor keeps its books. Once.
+    pub fn books(&self, figures: &Figures) {
+        for collector in figures.collectors() {
+            self.registry.register(collector).expect("names are unique, and there is one governor");
+        }
     }
 
     /// What is seen of the cluster's nodes.

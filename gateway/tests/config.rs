@@ -83,6 +83,9 @@ fn wrong_flags_and_variables_are_refused_by_name() {
         (&["serve", "-m", "no/such/model"], ("A", ""), ["--model", "hearth pull"]),
         (&["serve", "--adapter", "dmo:x=."], ("A", ""), ["adapter dmo:x", "there is: [demo]"]),
         (&["node", "--adapter", "dmo:x=."], ("A", ""), ["adapter dmo:x", "there is: [demo]"]),
+        (&["serve", "--fsync", "sometimes"], ("A", ""), ["--fsync", "always, everysec"]),
+        (&["serve", "--fsync", "everysec"], ("A", ""), ["store.fsync", "store.data is missing"]),
+        (&["serve"], ("HEARTH_STORE_URL", "postgres://x"), ["store.url", "store.data"]),
         (&["frobnicate"], ("A", ""), ["frobnicate", "--help"]),
     ] {
         refused(&hearth(&folder.0, args, &[env]), 64, &parts);

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use hearth_tests::http::request;
+use hearth_tests::http::{open_as, request};
 use hearth_tests::server::{Server, root};
 
 /// Metric names in a text, without the suffixes that histograms add.
@@ -37,19 +37,56 @@ fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
         .collect();
     drop(open);
     let metrics = request(&server.url, "GET", "/metrics", "").expect("metrics").body;
-    let reported = names(&metrics);
-    for file in ["deploy/grafana/hearth.json", "deploy/prometheus/alerts.yml", "deploy/RUNBOOK.md"]
-    {
+    let mut reported = names(&metrics);
+    reported.extend(names(&governed()));
+    for file in [
+        "deploy/grafana/hearth.json",
+        "deploy/prometheus/alerts.yml",
+        "deploy/RUNBOOK.md",
+        "docs/govern.md",
+        "docs/routing.md",
+    ] {
         let text = fs::read_to_string(root().join(file)).expect(file);
         let used = names(&text);
         assert!(!used.is_empty(), "{file} names no metric");
+        // Only there with a GPU, here or at a node; with a place to export to; with shared rates.
+        let elsewhere =
+            ["gpu_", "node_gpu_", "audit_export_", "alerts_", "delivery_", "rates_shared"];
         for name in used {
-            // GPU figures are only there with a GPU, here or at a node.
-            let gpu = ["hearth_gpu_", "hearth_node_gpu_"].iter().any(|gpu| name.starts_with(gpu));
-            let known = reported.contains(&name) || gpu;
+            let known = reported.contains(&name)
+                || elsewhere.iter().any(|begin| name["hearth_".len()..].starts_with(begin));
             assert!(known, "{file} uses {name}, which the server does not report");
         }
     }
+}
+
+/// What a server shows that has keys, a database and a pool: one provider that is not there, and a
+/// model behind it that answers.
+fn governed() -> String {
+    let folder = std::env::temp_dir().join(format!("hearth-deploy-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).expect("a folder");
+    let config = folder.join("hearth.toml");
+    let text = "[providers.gone]\nkind = \"compatible\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+                [pools.p]\ntargets = [\"gone/m\", \"demo\"]\n";
+    fs::write(&config, text).expect("a file");
+    let config = config.to_str().expect("a plain path");
+    let data = folder.join("data");
+    let args = ["--config", config, "--data", data.to_str().expect("a plain path")];
+    let server = Server::start(&args);
+    let key = server.banner.iter().find(|line| line.starts_with("first key"));
+    let key = key.and_then(|line| line.split_whitespace().last()).expect("a first key");
+    let ask = |method: &str, path: &str, body: &str| {
+        let got = open_as(&server.url, Some(key), method, path, body).expect("sent");
+        let got = got.finish().expect("an answer");
+        assert_eq!(got.status, 200, "{path}: {}", got.body);
+        got.body
+    };
+    ask("POST", "/v1/completions", r#"{"model":"p","prompt":"Hello","max_tokens":2}"#);
+    let metrics = ask("GET", "/metrics", "");
+    drop(server);
+    let _ = fs::remove_dir_all(&folder);
+    metrics
 }
 
 #[test]

@@ -38,6 +38,7 @@ use crate::budget::books::Question;
 use crate::budget::{Books, Hold, Payer};
 use crate::directory::Directory;
 use crate::entity::Budget;
+use crate::figures::Figures;
 use crate::identity::Principal;
 use crate::journal::{Journal, Slot};
 use crate::ledger::operation::{Attempt, NEAR, Operation, State};
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     directory: RwLock<Directory>,
     limits: Limits,
     jobs: Jobs,
+    figures: Figures,
     store: Store,
     gateway: Arc<str>,
     pub(crate) fsync: Fsync,
@@ -172,12 +174,14 @@ impl Governor {
             None => Limits::default(),
         };
         let last = store.last_record(&settings.gateway).await?;
+        let figures = Figures::new(journal.flushes());
         let chain = last.map_or_else(|| Chain::begin(&settings.gateway), |r| Chain::resume(&r));
         let writer = Writer {
             store: store.clone(),
             journal: Arc::clone(&journal),
             books: Arc::clone(&books),
             chain,
+            figures: figures.clone(),
             _alone: alone,
             peer: peers.as_ref().map(|peers| peers.peer.clone()),
         };
@@ -195,6 +199,7 @@ impl Governor {
                 directory: RwLock::new(directory),
                 limits,
                 jobs,
+                figures,
                 store,
                 gateway: settings.gateway.as_str().into(),
                 fsync: settings.fsync,
@@ -310,6 +315,19 @@ impl Governor {
     #[must_use]
     pub fn open_operations(&self) -> u32 {
         self.shared.journal.taken()
+    }
+
+    /// How the books are kept.
+    #[must_use]
+    pub fn figures(&self) -> &Figures {
+        &self.shared.figures
+    }
+
+    /// Sets the figures that change by themselves, for whoever reads them now.
+    pub fn show(&self) {
+        let Shared { figures, jobs, .. } = &*self.shared;
+        figures.waiting.set(i64::try_from(jobs.waiting()).unwrap_or(i64::MAX));
+        figures.open.set(self.open_operations().into());
     }
 
     /// Waits until everything decided so far is in the database.

@@ -29,6 +29,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use prometheus::Histogram;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -251,6 +252,11 @@ impl Journal {
         if let Err(error) = self.shared.write(&layout::done(done), 0) {
             tracing::error!(%error, "the journal cannot be written");
         }
+    }
+
+    /// How long the disk takes.
+    pub(crate) fn flushes(&self) -> Histogram {
+        self.shared.ends.lock().unwrap_or_else(PoisonError::into_inner).flushes()
     }
 
     /// Slots that are taken.

@@ -18,6 +18,7 @@ pub mod deliver;
 pub mod denied;
 pub mod directory;
 pub mod entity;
+pub mod figures;
 pub mod governor;
 pub mod id;
 pub mod identity;

@@ -151,6 +151,11 @@ impl View for Here<'_> {
     }
 }
 
+/// Sets the figures of pools and providers that change by themselves.
+pub(super) fn show(app: &App) {
+    app.routes.show(&Here(app), Instant::now());
+}
+
 /// Answers a request through a pool.
 pub(super) async fn serve(
     app: &Arc<App>,
@@ -163,12 +168,13 @@ pub(super) async fn serve(
     pool.earn();
     mirror::copy(app, caller, inbound, pool, &asked);
     tell(pool, caller, &plan);
-    if plan.order.is_empty() {
-        return Err(nobody(pool, &plan));
-    }
     let turn = Turn { app, caller, inbound, pool, is_read: true };
     match turn.ask(&plan.order).await {
         Ok((mut response, target, attempt)) => {
+            if let Some(metrics) = pool.metrics() {
+                let arm = target.arm.as_deref().unwrap_or_default();
+                metrics.answered(&target.name, arm, plan.reason);
+            }
             let who = (&*target, generate::node_of(&response));
             if let Some(value) = route_header(pool, &who, &plan, attempt) {
                 response.headers_mut().insert(ROUTE, value);
@@ -177,7 +183,32 @@ pub(super) async fn serve(
             response.extensions_mut().get_or_insert_with(|| made);
             Ok(response)
         }
-        Err(failure) => Err(failure.unwrap_or_else(|| nobody(pool, &plan))),
+        Err(failure) => {
+            let failure = failure.unwrap_or_else(|| nobody(pool, &plan));
+            if let Some(metrics) = pool.metrics().filter(|_| is_ours(failure.error.kind)) {
+                metrics.unanswered();
+            }
+            Err(failure)
+        }
+    }
+}
+
+/// Another try later may be answered: neither the request nor its caller is at fault.
+fn is_ours(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Overloaded
+        | ErrorKind::Unavailable
+        | ErrorKind::Deadline
+        | ErrorKind::Upstream
+        | ErrorKind::Internal => true,
+        ErrorKind::Invalid
+        | ErrorKind::Unauthorized
+        | ErrorKind::Forbidden
+        | ErrorKind::NotFound
+        | ErrorKind::Method
+        | ErrorKind::TooLarge
+        | ErrorKind::Timeout
+        | ErrorKind::Quota => false,
     }
 }
 

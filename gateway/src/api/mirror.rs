@@ -44,6 +44,9 @@ pub(super) fn copy(
             return;
         }
         let (app, caller, inbound, pool) = (&app, &caller, &inbound, &pool);
+        if let Some(metrics) = pool.metrics() {
+            metrics.mirrored();
+        }
         let turn = Turn { app, caller, inbound, pool, is_read: false };
         let result = turn.copy(&mirror.target).await;
         let (id, target) = (&*caller.request_id, &mirror.target.name);

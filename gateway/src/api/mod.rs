@@ -136,10 +136,14 @@ impl App {
         cache: Option<cache::Settings>,
     ) -> Arc<Self> {
         limits.check();
+        routes.count(metrics.routes());
         let places = Arc::new(Semaphore::new(limits.requests_max));
         let heavy = Arc::new(Semaphore::new(limits.heavy_max));
         let bodies = Arc::new(Semaphore::new(limits.bodies_bytes_max.min(Semaphore::MAX_PERMITS)));
         let door = door.into();
+        if let Some(governor) = door.governor() {
+            metrics.books(governor.figures());
+        }
         let kept = kept::Shelf::new(door.governor(), limits.kept_days);
         let cached = |settings| cache::Cache::new(settings, door.governor(), metrics.cache());
         let cache = cache.map(|settings| Arc::new(cached(settings)));

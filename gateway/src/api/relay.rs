@@ -21,6 +21,7 @@ use axum::http::HeaderName;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::FutureExt;
+use govern::Money;
 use govern::ledger::Outcome;
 use http_body_util::BodyExt;
 use tokio::time::{Sleep, sleep_until, timeout_at};
@@ -106,6 +107,7 @@ async fn begin(
 ) -> Result<(Answering, Source), Trouble> {
     let Asked { provider, bill, .. } = asked;
     let dialect = call.dialect;
+    open.sent();
     match provider.ask(call).await {
         Ok(answer) => {
             let source = Source { body: answer.into_body(), idle: provider.idle, waits: None };
@@ -124,9 +126,9 @@ fn tell(open: &mut Open, trouble: &Trouble) {
     match trouble.about {
         About::Ill => open.failed(now),
         About::Busy(seconds) => open.busy(now, seconds),
-        // It answered, and well.
-        About::Request => open.ended(now),
-        About::Ours | About::Unfit => {}
+        About::Request => open.refused(now),
+        About::Ours => open.unwelcome(now),
+        About::Unfit => {}
     }
 }
 
@@ -275,13 +277,16 @@ async fn whole(
 async fn settled(mut about: Answering, usage: Option<Usage>, body: Bytes) -> Response {
     about.open.ended(Instant::now());
     let mut response = json(body);
-    if let Some(bill) = &about.bill {
-        let usage = usage.unwrap_or_else(|| bill.estimate());
-        let took = about.open.begun().elapsed();
-        bill.rates(response.headers_mut());
-        let receipt = bill.finish_provider(&usage, Outcome::Done, took);
-        bill.settled(response.headers_mut(), &receipt);
-        bill::durable(receipt).await;
-    }
+    let Some(bill) = &about.bill else {
+        about.open.used(&usage.unwrap_or_default(), Money::ZERO);
+        return response;
+    };
+    let usage = usage.unwrap_or_else(|| bill.estimate());
+    let took = about.open.begun().elapsed();
+    bill.rates(response.headers_mut());
+    let receipt = bill.finish_provider(&usage, Outcome::Done, took);
+    about.open.used(&usage, receipt.cost);
+    bill.settled(response.headers_mut(), &receipt);
+    bill::durable(receipt).await;
     response
 }

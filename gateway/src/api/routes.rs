@@ -7,14 +7,13 @@ use axum::extract::{Path, Request, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use govern::Governor;
 use wire::openai::{self, answer};
 use wire::{ErrorKind, TokenizeInput, messages};
 
 use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
-use super::{App, body, prepare, prompt};
+use super::{App, body, forward, prepare, prompt};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 
@@ -67,9 +66,11 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Result<&'static str, F
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
-    if let Some(shared) = app.door.governor().and_then(Governor::rates_are_shared) {
-        app.metrics.rates_shared(shared);
+    if let Some(governor) = app.door.governor() {
+        governor.show();
+        governor.rates_are_shared().into_iter().for_each(|is| app.metrics.rates_shared(is));
     }
+    forward::show(&app);
     // Reads files and asks the driver, which may take a while.
     let text = tokio::task::spawn_blocking(move || app.metrics.render()).await;
     ([(CONTENT_TYPE, METRICS_TYPE)], text.unwrap_or_default())

@@ -20,6 +20,7 @@ use super::forward::Inbound;
 use super::generate::{self, Chosen};
 use super::relay::Rescue;
 use super::{App, relay};
+use crate::metrics::Retry;
 use crate::route::{Open, Pool, Seat, Target};
 use crate::upstream::{About, Trouble};
 
@@ -143,7 +144,11 @@ impl<'a> Turn<'a> {
     {
         let at = usize::try_from(*count).ok()?;
         let target = order.get(at)?;
-        if *count >= self.pool.attempts || (*count > 0 && !self.pool.retry()) {
+        let kind = match manner {
+            Manner::Alone => Retry::Again,
+            Manner::Beside => Retry::Hedge,
+        };
+        if *count >= self.pool.attempts || (*count > 0 && !self.pool.retry(kind)) {
             return None;
         }
         *count += 1;

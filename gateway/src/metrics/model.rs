@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry,
 };
 use scheduler::Stats;
 use scheduler::types::{Refusal, Usage};
 
-use super::register;
+use super::families::Families;
 
 /// Seconds to the first token: prefix hits answer in a millisecond, a queue takes a minute.
-const FIRST_TOKEN: &[f64] = &[
+pub(super) const FIRST_TOKEN: &[f64] = &[
     0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
     20.0, 40.0, 80.0,
 ];
@@ -24,7 +24,7 @@ const INTER_TOKEN: &[f64] = &[
     0.75, 1.0, 2.5,
 ];
 /// Seconds of whole requests and of their phases.
-const REQUEST: &[f64] = &[
+pub(super) const REQUEST: &[f64] = &[
     0.005, 0.01, 0.05, 0.1, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0,
     50.0, 60.0, 120.0, 240.0, 480.0,
 ];
@@ -76,7 +76,7 @@ struct SpreadVecs {
 
 impl ModelVecs {
     pub(super) fn new(registry: &Registry) -> Self {
-        let f = Families(registry);
+        let f = Families::new(registry, &["model"]);
         Self {
             running: f.gauge("num_requests_running", "Sequences that are computed now."),
             waiting: f.gauge("num_requests_waiting", "Sequences that wait for a place."),
@@ -84,7 +84,7 @@ impl ModelVecs {
                 "kv_cache_usage_ratio",
                 "Share of KV pages that running requests hold, 0 to 1.",
             ),
-            pages: f.gauge2("kv_cache_pages", "state", "KV pages: total, free, cached."),
+            pages: f.gauge2("kv_cache_pages", &["state"], "KV pages: total, free, cached."),
             prefix_queries: f.counter(
                 "prefix_cache_queries_total",
                 "Prompt tokens looked up in the prefix cache.",
@@ -109,17 +109,17 @@ impl ModelVecs {
             generation_tokens: f.counter("generation_tokens_total", "Tokens made."),
             success: f.counter2(
                 "request_success_total",
-                "finished_reason",
+                &["finished_reason"],
                 "Requests that ran to an end, by why the first choice ended.",
             ),
             refused: f.counter2(
                 "request_refused_total",
-                "reason",
+                &["reason"],
                 "Requests that were not served, or not to their end.",
             ),
             held: f.counter2(
                 "grammar_requests_total",
-                "grammar",
+                &["grammar"],
                 "Requests held to a grammar, by where it came from: new, kept, refused.",
             ),
             resumed: f.counter(
@@ -219,49 +219,6 @@ impl SpreadVecs {
                 STEP,
             ),
         }
-    }
-}
-
-/// Registers families under our prefix with the `model` label.
-struct Families<'a>(&'a Registry);
-
-impl Families<'_> {
-    fn opts(name: &str, help: &str) -> Opts {
-        Opts::new(format!("hearth_{name}"), help)
-    }
-
-    fn add<T: prometheus::core::Collector + Clone + 'static>(
-        &self,
-        metric: prometheus::Result<T>,
-    ) -> T {
-        let metric = metric.expect("a valid metric");
-        register(self.0, metric.clone());
-        metric
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Self::opts(name, help), &["model"]))
-    }
-
-    fn gauge2(&self, name: &str, label: &str, help: &str) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Self::opts(name, help), &["model", label]))
-    }
-
-    fn ratio(&self, name: &str, help: &str) -> GaugeVec {
-        self.add(GaugeVec::new(Self::opts(name, help), &["model"]))
-    }
-
-    fn counter(&self, name: &str, help: &str) -> IntCounterVec {
-        self.add(IntCounterVec::new(Self::opts(name, help), &["model"]))
-    }
-
-    fn counter2(&self, name: &str, label: &str, help: &str) -> IntCounterVec {
-        self.add(IntCounterVec::new(Self::opts(name, help), &["model", label]))
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
-        let opts = HistogramOpts::new(format!("hearth_{name}"), help).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(opts, &["model"]))
     }
 }
 

@@ -9,7 +9,7 @@ mod overflow;
 pub mod target;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use govern::policy::Label;
@@ -21,6 +21,7 @@ use crate::config::routing::{
     TargetTable,
 };
 use crate::digest;
+use crate::metrics::{PoolMetrics, Retry, RouteMetrics};
 use crate::upstream::{Provider, Providers};
 pub use decide::{Asked, Finding, Plan, Verdict};
 use overflow::Overflow;
@@ -48,6 +49,8 @@ pub struct Routes {
     healths: Mutex<BTreeMap<String, Arc<Health>>>,
     /// Names of `PROVIDER/MODEL` that were asked for.
     direct: Mutex<BTreeMap<String, Arc<Pool>>>,
+    /// Where all of it is counted.
+    metrics: OnceLock<RouteMetrics>,
 }
 
 /// One name and who answers to it.
@@ -71,6 +74,8 @@ pub struct Pool {
     pub continues: bool,
     /// Tries again that are left.
     retries: Mutex<f64>,
+    /// Where it is counted; nowhere, unless it is a pool of the configuration.
+    metrics: OnceLock<PoolMetrics>,
 }
 
 /// Who is sent a copy of some of a pool's requests.
@@ -255,6 +260,7 @@ impl Routes {
             mirror,
             continues,
             retries: Mutex::new(RETRY_ROOM),
+            metrics: OnceLock::new(),
         })
     }
 
@@ -321,13 +327,42 @@ impl Routes {
     /// One health for each name. Names of strangers' making are bounded.
     fn health(&self, name: &str) -> Arc<Health> {
         let mut healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = healths.get(name) {
-            return Arc::clone(known);
+        let known = healths.get(name).map(Arc::clone);
+        let health = known.unwrap_or_default();
+        if healths.len() < 2 * TARGETS_MAX {
+            healths.entry(name.to_owned()).or_insert_with(|| Arc::clone(&health));
         }
-        if healths.len() >= 2 * TARGETS_MAX {
-            return Arc::default();
+        if let Some(metrics) = self.metrics.get() {
+            self.count_one(name, &health, metrics);
         }
-        Arc::clone(healths.entry(name.to_owned()).or_default())
+        health
+    }
+
+    /// From now on everything is counted there.
+    pub(crate) fn count(&self, metrics: &RouteMetrics) {
+        let metrics = self.metrics.get_or_init(|| metrics.clone());
+        for pool in self.pools.values() {
+            pool.metrics.get_or_init(|| metrics.pool(&pool.name));
+        }
+        let healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        healths.iter().for_each(|(name, health)| self.count_one(name, health, metrics));
+    }
+
+    fn count_one(&self, name: &str, health: &Health, metrics: &RouteMetrics) {
+        if let Some((provider, model)) = self.provider(name) {
+            health.count(|| metrics.provider(&provider.name, model));
+        }
+    }
+
+    /// Sets the figures that change by themselves, for whoever reads them now.
+    pub fn show(&self, view: &dyn View, now: Instant) {
+        let healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
+        healths.values().for_each(|health| health.show(now));
+        for pool in self.pools.values() {
+            if let Some(metrics) = pool.metrics() {
+                metrics.overflows(pool.spills(view, now));
+            }
+        }
     }
 
     /// Who answers to a name; `None`: no pool and no provider does.
@@ -370,6 +405,7 @@ impl Routes {
             mirror: None,
             continues: false,
             retries: Mutex::new(0.0),
+            metrics: OnceLock::new(),
         })
     }
 
@@ -418,13 +454,22 @@ impl Pool {
     /// Takes a try again; `false`: too many have been taken. When everything fails, tries again
     /// only make it worse.
     #[must_use]
-    pub fn retry(&self) -> bool {
+    pub fn retry(&self, kind: Retry) -> bool {
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);
-        if *retries < 1.0 {
-            return false;
+        let may = *retries >= 1.0;
+        if may {
+            *retries -= 1.0;
         }
-        *retries -= 1.0;
-        true
+        if let Some(metrics) = self.metrics() {
+            metrics.retry(if may { kind } else { Retry::Denied });
+        }
+        may
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn metrics(&self) -> Option<&PoolMetrics> {
+        self.metrics.get()
     }
 
     /// Whether the local targets are so busy that others are to answer.

@@ -1,11 +1,14 @@
 //! One that may answer, and what is known of how well it does.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use govern::Money;
 use govern::policy::Label;
+use wire::Usage;
 
+use crate::metrics::{Outcome, ProviderMetrics};
 use crate::upstream::Provider;
 
 /// Failures in a row after which a target is left alone for a while.
@@ -89,6 +92,8 @@ impl Target {
 pub struct Health {
     open: AtomicU32,
     state: Mutex<State>,
+    /// Where a provider's requests are counted.
+    metrics: OnceLock<ProviderMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -120,6 +125,18 @@ pub enum Standing {
 }
 
 impl Health {
+    /// Its requests are counted there, from now on.
+    pub(super) fn count(&self, metrics: impl FnOnce() -> ProviderMetrics) {
+        self.metrics.get_or_init(metrics);
+    }
+
+    /// Shows whether it may be asked.
+    pub(super) fn show(&self, now: Instant) {
+        if let Some(metrics) = self.metrics.get() {
+            metrics.available(matches!(self.standing(now), Standing::Well | Standing::Probe));
+        }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -162,7 +179,7 @@ impl Health {
         if self.standing(now) == Standing::Probe {
             self.state().probing = true;
         }
-        Open { health: Arc::clone(self), begun: now, told: false }
+        Open { health: Arc::clone(self), begun: now, stage: Stage::Waits, sent: false }
     }
 
     /// It asks to be left alone.
@@ -207,7 +224,20 @@ impl Health {
 pub struct Open {
     health: Arc<Health>,
     begun: Instant,
-    told: bool,
+    stage: Stage,
+    /// It has left this process, and is counted.
+    sent: bool,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Nothing has come back yet.
+    Waits,
+    /// Its answer has begun.
+    Answers,
+    /// All is known of it.
+    Over,
 }
 
 impl Open {
@@ -217,40 +247,96 @@ impl Open {
         self.begun
     }
 
-    /// The first byte of the answer is there.
-    pub fn answered(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.told, true) {
-            self.health.answered(now, now.saturating_duration_since(self.begun));
+    /// It leaves this process.
+    pub fn sent(&mut self) {
+        if let Some(metrics) = self.health.metrics.get()
+            && !std::mem::replace(&mut self.sent, true)
+        {
+            metrics.sent();
         }
+    }
+
+    /// The first event of a stream is there.
+    pub fn answered(&mut self, now: Instant) {
+        if self.stage == Stage::Waits
+            && let Some(metrics) = self.metrics()
+        {
+            metrics.first_event(now.saturating_duration_since(self.begun));
+        }
+        self.answers(now);
     }
 
     /// The answer came to its end. Not before that is it well: who breaks off every answer in the
     /// middle begins well each time.
     pub fn ended(&mut self, now: Instant) {
-        self.answered(now);
+        self.answers(now);
         self.health.ended();
+        self.over(Outcome::Answered, now);
+    }
+
+    /// It was answered, and well: the request is at fault.
+    pub fn refused(&mut self, now: Instant) {
+        self.answers(now);
+        self.health.ended();
+        self.over(Outcome::Refused, now);
     }
 
     /// It failed, before the first byte or after it.
     pub fn failed(&mut self, now: Instant) {
-        self.told = true;
         self.health.failed(now);
+        let begun = self.stage == Stage::Answers;
+        self.over(if begun { Outcome::Broken } else { Outcome::Failed }, now);
+    }
+
+    /// It does not take this server's word, which says nothing of how well it is.
+    pub fn unwelcome(&mut self, now: Instant) {
+        self.health.state().probing = false;
+        self.over(Outcome::Failed, now);
     }
 
     /// It has enough to do.
     pub fn busy(&mut self, now: Instant, seconds: Option<u64>) {
-        self.told = true;
         self.health.busy(now, seconds);
+        self.over(Outcome::Busy, now);
+    }
+
+    /// What its answer has used and cost. Said once.
+    pub fn used(&self, usage: &Usage, cost: Money) {
+        if let Some(metrics) = self.metrics() {
+            metrics.used(usage, cost);
+        }
+    }
+
+    /// Where it is counted, from when it was sent.
+    fn metrics(&self) -> Option<&ProviderMetrics> {
+        self.health.metrics.get().filter(|_| self.sent)
+    }
+
+    fn answers(&mut self, now: Instant) {
+        if self.stage == Stage::Waits {
+            self.stage = Stage::Answers;
+            self.health.answered(now, now.saturating_duration_since(self.begun));
+        }
+    }
+
+    fn over(&mut self, outcome: Outcome, now: Instant) {
+        let before = std::mem::replace(&mut self.stage, Stage::Over);
+        if before != Stage::Over
+            && let Some(metrics) = self.metrics()
+        {
+            metrics.over(outcome, now.saturating_duration_since(self.begun));
+        }
     }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
         self.health.open.fetch_sub(1, Ordering::Relaxed);
-        if !self.told {
+        if self.stage == Stage::Waits {
             // Given up by the caller, or at fault itself: that says nothing.
             self.health.state().probing = false;
         }
+        self.over(Outcome::Cancelled, self.begun);
     }
 }
 

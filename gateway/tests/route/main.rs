@@ -8,6 +8,7 @@ mod fake;
 mod breaker;
 mod caller;
 mod continued;
+mod counted;
 mod explain;
 mod faults;
 mod governed;

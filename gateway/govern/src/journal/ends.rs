@@ -10,10 +10,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use prometheus::Histogram;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::{Free, Record, SYNC, layout};
+use crate::figures;
 use crate::ledger::Entry;
 
 /// Bytes of a block: a page, which holds the ends of about seven requests.
@@ -91,6 +93,8 @@ pub(super) struct Ends {
     /// What is to be written, in this order. The last one is being filled; the disk may have it.
     blocks: Vec<Block>,
     pace: Pace,
+    /// How long each flush took.
+    flushes: Histogram,
 }
 
 /// Of the last ends, on average.
@@ -132,7 +136,7 @@ impl Ends {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         let pace =
             Pace { every: SYNC, together: 1.0, took: Duration::ZERO, before: Instant::now() };
-        Ok(Self { file, room, blocks: Vec::new(), pace })
+        Ok(Self { file, room, blocks: Vec::new(), pace, flushes: figures::flushes() })
     }
 
     /// What lies in each block.
@@ -144,6 +148,11 @@ impl Ends {
             Ok(layout::records(&bytes).collect())
         });
         blocks.collect()
+    }
+
+    /// How long the disk takes.
+    pub(super) fn flushes(&self) -> Histogram {
+        self.flushes.clone()
     }
 
     /// Whether whoever waits may ask the disk: it is quick, and they come one by one.
@@ -160,6 +169,7 @@ impl Ends {
         let (began, ends) = (Instant::now(), records.len());
         self.put(free, records);
         let written = self.write();
+        self.flushes.observe(began.elapsed().as_secs_f64());
         self.pace.learn(began, ends);
         written
     }

@@ -102,8 +102,8 @@ enum Durable {
 }
 
 impl Receipt {
-    /// Waits until it is on this machine's disk, in the journal, if answers wait for that; or, where
-    /// that cannot be written, in the database. Not for longer than `patience`.
+    /// Waits until it is on this machine's disk, in the journal, if answers wait for that; or,
+    /// where that cannot be written, in the database. Not for longer than `patience`.
     pub async fn durable(self, patience: Duration) {
         match self.durable {
             Durable::Already => {}

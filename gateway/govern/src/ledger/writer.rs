@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::sync::{Notify, oneshot};
@@ -19,6 +19,7 @@ use crate::Millis;
 use crate::audit::{Chain, Record};
 use crate::budget::Books;
 use crate::budget::books::{Draw, Keep, Question, SliceKey};
+use crate::figures::Figures;
 use crate::journal::{Journal, SLOTS_MAX, Slot};
 use crate::store::batch::Batch;
 use crate::store::bodies::Rewrap;
@@ -104,6 +105,7 @@ pub(crate) struct Writer {
     pub(crate) journal: Arc<Journal>,
     pub(crate) books: Arc<Books>,
     pub(crate) chain: Chain,
+    pub(crate) figures: Figures,
     /// The word that no other process writes: held until everything is written.
     pub(crate) _alone: Option<File>,
     /// Who this gateway is among those that share the database.
@@ -138,11 +140,16 @@ impl Jobs {
         self.queue.capacity()
     }
 
+    /// Jobs that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        QUEUE_MAX - self.room()
+    }
+
     /// `false`: there is no room, or nobody to take it.
     pub(crate) fn push(&self, job: Job) -> bool {
         let urgent = job.is_waited_for();
         let pushed = self.queue.try_send(job).is_ok();
-        if pushed && (urgent || QUEUE_MAX - self.room() >= COMPANY) {
+        if pushed && (urgent || self.waiting() >= COMPANY) {
             self.urgent.notify_one();
         }
         pushed
@@ -280,11 +287,16 @@ impl Writer {
         let mut pause = PAUSE_MIN;
         let batch = Arc::new(batch);
         if !(batch.entries.is_empty() && batch.records.is_empty()) {
+            let Figures { commits, failures, .. } = &self.figures;
+            let mut began = Instant::now();
             while let Err(error) = self.store.commit(&batch).await {
                 tracing::error!(%error, entries = batch.entries.len(), "the ledger waits");
+                failures.inc();
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE_MAX);
+                began = Instant::now();
             }
+            commits.observe(began.elapsed().as_secs_f64());
         }
         if !slots.is_empty() {
             self.journal.free(slots);

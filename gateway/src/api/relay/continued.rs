@@ -20,6 +20,7 @@ use super::super::prepare::Begun;
 use super::super::sse::Sse;
 use super::super::surface::{Page, Surface};
 use super::super::turn::{self, Turn};
+use crate::metrics::Retry;
 use crate::route::{Pool, Seat, Target};
 use crate::upstream::Trouble;
 
@@ -81,7 +82,7 @@ impl Rescue {
         });
         let nobody = |why| Failure::new(ErrorKind::Unavailable, "not_continued", why);
         let (target, model) = here.ok_or_else(|| nobody("no model here may go on with it"))?;
-        if !pool.retry() {
+        if !pool.retry(Retry::Continue) {
             return Err(nobody("the pool has tried again too often"));
         }
         let begun = Begun { text, tokens: before.completion_tokens };

@@ -10,6 +10,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use govern::ledger::Outcome;
+use govern::{Money, Receipt};
 use tokio::time::timeout_at;
 use wire::{ApiError, Broken, ErrorKind, Remark, StreamOptions, Usage};
 
@@ -48,6 +49,8 @@ pub(super) struct Streaming {
     out: Vec<u8>,
     first: Option<Duration>,
     done: bool,
+    /// What was used has been said.
+    booked: bool,
     /// Tokens of the prompt, see [`Plain`].
     estimate: u64,
     /// Who may go on with it if it breaks.
@@ -124,6 +127,7 @@ impl Streaming {
             out,
             first,
             done,
+            booked: false,
             ended: told,
             estimate,
             rescue,
@@ -360,6 +364,7 @@ impl Streaming {
         };
         // Settled by the attempt that goes on.
         self.about.bill = None;
+        drop(self.book(&used, Outcome::Failed));
         drop(self.about.broken(CUT));
         let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), false, false)));
         let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
@@ -390,11 +395,24 @@ impl Streaming {
 
     /// Settles, and waits until that is durable.
     async fn settle(&mut self, whole: bool, used: Usage) {
-        let Some(bill) = self.about.bill.take() else { return };
         let outcome = if whole { Outcome::Done } else { Outcome::Failed };
-        bill.served(self.flex());
-        let receipt = bill.finish_provider(&used, outcome, self.first.unwrap_or_default());
-        bill::durable(receipt).await;
+        if let Some(receipt) = self.book(&used, outcome) {
+            bill::durable(receipt).await;
+        }
+    }
+
+    /// Says what was used, once: to whoever pays, and to whoever counts.
+    fn book(&mut self, used: &Usage, outcome: Outcome) -> Option<Receipt> {
+        if std::mem::replace(&mut self.booked, true) {
+            return None;
+        }
+        let receipt = self.about.bill.take().map(|bill| {
+            bill.served(self.flex());
+            bill.finish_provider(used, outcome, self.first.unwrap_or_default())
+        });
+        let cost = receipt.as_ref().map_or(Money::ZERO, |receipt| receipt.cost);
+        self.about.open.used(used, cost);
+        receipt
     }
 }
 
@@ -405,12 +423,9 @@ impl Drop for Streaming {
         if self.first.is_none() {
             return;
         }
-        let Some(bill) = self.about.bill.take() else { return };
-        let usage = self.handed_out();
         // What has ended and is not settled has failed.
         let failed = self.done || self.failed().is_some();
         let outcome = if failed { Outcome::Failed } else { Outcome::Cancelled };
-        bill.served(self.flex());
-        let _ = bill.finish_provider(&usage, outcome, self.first.unwrap_or_default());
+        drop(self.book(&self.handed_out(), outcome));
     }
 }
