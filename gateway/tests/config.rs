@@ -256,6 +256,21 @@ fn completions_name_every_command() {
 }
 
 #[test]
+fn the_disk_of_the_books_is_looked_at() {
+    let folder = Folder::new("doctor");
+    let file = folder.file("file", "no folder");
+    let below = [folder.0.join("data"), file.join("data")];
+    let [there, nowhere] = below.map(|path| {
+        let args = ["doctor", "--listen", "127.0.0.1:0", "--data", path.to_str().unwrap()];
+        String::from_utf8(hearth(&folder.0, &args, &[]).stdout).unwrap()
+    });
+    let line = there.lines().find(|line| line.contains(" disk ")).expect("a line");
+    assert!(line.contains("flushed in ") && line.contains(" free"), "{line}");
+    assert!(nowhere.contains("BAD   disk"), "{nowhere}");
+    assert_eq!(std::fs::read_dir(&folder.0).unwrap().count(), 1, "nothing is left behind");
+}
+
+#[test]
 fn plan_speaks_json() {
     let folder = Folder::new("plan");
     let output = hearth(&folder.0, &["plan", "demo", "--json", "--context", "256"], &[]);

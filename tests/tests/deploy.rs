@@ -83,6 +83,8 @@ fn governed() -> String {
         got.body
     };
     ask("POST", "/v1/completions", r#"{"model":"p","prompt":"Hello","max_tokens":2}"#);
+    let none = open_as(&server.url, Some("of nobody"), "GET", "/metrics", "").expect("sent");
+    assert_eq!(none.status, 401);
     let metrics = ask("GET", "/metrics", "");
     drop(server);
     let _ = fs::remove_dir_all(&folder);

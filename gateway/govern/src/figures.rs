@@ -1,7 +1,10 @@
-//! How the books are kept, for graphs: what answers wait for, and how far the database is behind.
+//! How the books are kept, for graphs: what answers wait for, how far the database is behind, and
+//! who was told no.
 
 use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts};
+
+use crate::Denied;
 
 /// Seconds of a flush: a disk whose cache is safe takes 50 us, one that turns 10 ms.
 const FLUSH: &[f64] = &[
@@ -21,6 +24,7 @@ pub struct Figures {
     pub(crate) failures: IntCounter,
     pub(crate) waiting: IntGauge,
     pub(crate) open: IntGauge,
+    denied: IntCounterVec,
 }
 
 impl Figures {
@@ -47,19 +51,33 @@ impl Figures {
                 "Paid requests that are open, or that the database does not have yet.",
             )
             .expect("a valid metric"),
+            denied: IntCounterVec::new(
+                Opts::new(
+                    "hearth_requests_denied_total",
+                    "Requests that a key, a policy, a rate or a budget does not allow, by rule.",
+                ),
+                &["rule"],
+            )
+            .expect("a valid metric"),
         }
+    }
+
+    /// Somebody was told no.
+    pub(crate) fn denied(&self, denied: &Denied) {
+        self.denied.with_label_values(&[denied.rule.name()]).inc();
     }
 
     /// For a registry.
     #[must_use]
     pub fn collectors(&self) -> Vec<Box<dyn Collector>> {
-        let Self { flushes, commits, failures, waiting, open } = self.clone();
+        let Self { flushes, commits, failures, waiting, open, denied } = self.clone();
         vec![
             Box::new(flushes),
             Box::new(commits),
             Box::new(failures),
             Box::new(waiting),
             Box::new(open),
+            Box::new(denied),
         ]
     }
 }

@@ -1,7 +1,11 @@
 //! `hearth doctor`: looks at this machine as a server would use it, and says what to change.
 
+use std::fs::File;
+use std::io;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nvml_wrapper::Nvml;
 
@@ -11,6 +15,12 @@ use crate::config::{Config, Flags};
 use crate::pull::Hub;
 use crate::wiring::{Target, gpu};
 use crate::{machine, wiring};
+
+/// Times that a page is brought to the disk.
+const FLUSHES: usize = 32;
+
+/// A disk that takes longer keeps every answer waiting.
+const SLOW_FLUSH: Duration = Duration::from_millis(5);
 
 /// Flags of `hearth doctor`: those of `hearth serve`, to check what it would use.
 #[derive(Debug, clap::Args)]
@@ -67,6 +77,7 @@ pub fn run(args: &Args) -> Outcome {
     files(&mut found);
     driver(&mut found, &config, args.gpu);
     cache(&mut found);
+    disk(&mut found, &config);
     port(&mut found, &config);
     exit::print(&found.text)?;
     match found.problems {
@@ -185,6 +196,54 @@ fn is_writable(path: &Path) -> bool {
     let made = std::fs::write(&probe, b"").is_ok();
     let _ = std::fs::remove_file(probe);
     made
+}
+
+/// The disk of the books: the last byte of each answer waits for it.
+fn disk(found: &mut Findings, config: &Config) {
+    let Some(data) = &config.data else { return };
+    match flush_times(data) {
+        Ok([median, slowest]) => {
+            let ms = |time: Duration| time.as_secs_f64() * 1e3;
+            let free = machine::free_disk(data).map_or("unknown".to_owned(), show_size);
+            let text = format!(
+                "{}: flushed in {:.2} ms, slowest of {FLUSHES} {:.2} ms, {free} free",
+                data.display(),
+                ms(median),
+                ms(slowest)
+            );
+            if median > SLOW_FLUSH {
+                let advice = "each answer waits for that: put --data on a local SSD, or see \
+                              store.fsync in docs/config.md";
+                found.note("disk", &text, advice);
+            } else {
+                found.good("disk", &text);
+            }
+        }
+        Err(error) => {
+            let text = format!("{}: {error}", data.display());
+            found.bad("disk", &text, "what is spent is kept there: give it a folder of its own");
+        }
+    }
+}
+
+/// How long a page takes to be on the disk of a folder, or of the nearest one above it that is
+/// there: as a rule, and at worst.
+fn flush_times(folder: &Path) -> io::Result<[Duration; 2]> {
+    let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
+    let probe = there.join(format!(".hearth-{}", std::process::id()));
+    let file = File::create(&probe)?;
+    let page = [0; 4096];
+    let times = (0..=FLUSHES).map(|_| {
+        let began = Instant::now();
+        file.write_all_at(&page, 0)?;
+        file.sync_data().map(|()| began.elapsed())
+    });
+    let times = times.collect::<io::Result<Vec<Duration>>>();
+    let _ = std::fs::remove_file(probe);
+    // The first makes the file.
+    let mut times = times?.split_off(1);
+    times.sort_unstable();
+    Ok([times[FLUSHES / 2], times[FLUSHES - 1]])
 }
 
 fn port(found: &mut Findings, config: &Config) {

@@ -210,7 +210,12 @@ async fn money_and_books_are_shown() {
     let models = json!([{ "model": "*", "input": 0, "output": 1_000_000_000 }]);
     let prices = json!({ "name": "first", "models": models });
     house.admin(&fake.router, "POST /prices", &prices).await;
-    let key = house.key(&fake.router, "team", json!({})).await;
+    let key = house.key(&fake.router, "team", json!({ "max_tokens": 50 })).await;
+    for (key, most, status) in [("hearth_no_key_at_all", 50, 401), (&*key, 51, 403)] {
+        let (path, mut body) = Inbound::Chat.request("p/m", false, "hi");
+        body["max_tokens"] = most.into();
+        assert_eq!(send(&fake.router, request(key, &path, &body)).await.status, status);
+    }
     for stream in [false, true] {
         let (path, body) = Inbound::Chat.request("p/m", stream, "hi");
         let got = send(&fake.router, request(&key, &path, &body)).await;
@@ -242,6 +247,8 @@ async fn money_and_books_are_shown() {
         let nano = cost(&format!("p/{model}"));
         assert!(nano > 0 && (usd * 1e9 - nano as f64).abs() < 1.0, "{model} {usd} {nano}");
     }
+    assert_eq!(shown("hearth_requests_denied_total{rule=\"invalid_api_key\"}"), 1.0);
+    assert_eq!(shown("hearth_requests_denied_total{rule=\"max_tokens_above_policy\"}"), 1.0);
     assert!(shown("hearth_journal_flush_seconds_count") >= 1.0);
     assert!(shown("hearth_ledger_commit_seconds_count") >= 1.0);
     assert_eq!(shown("hearth_ledger_commit_failures_total"), 0.0);

@@ -16,7 +16,9 @@ impl Governor {
         shown: Option<&str>,
         source: Option<IpAddr>,
     ) -> Result<Principal, Denied> {
-        key::authenticate(&self.shared.directory(), shown, source, self.shared.clock.now())
+        let now = self.shared.clock.now();
+        let found = key::authenticate(&self.shared.directory(), shown, source, now);
+        found.inspect_err(|denied| self.shared.figures.denied(denied))
     }
 
     /// Who shows a certificate with these names, and no key.
@@ -28,6 +30,8 @@ impl Governor {
         names: &[String],
         source: Option<IpAddr>,
     ) -> Result<Principal, Denied> {
-        key::of_certificate(&self.shared.directory(), names, source, self.shared.clock.now())
+        let now = self.shared.clock.now();
+        let found = key::of_certificate(&self.shared.directory(), names, source, now);
+        found.inspect_err(|denied| self.shared.figures.denied(denied))
     }
 }

@@ -9,6 +9,7 @@ use crate::{Ask, Denied, Principal};
 impl Governor {
     /// Writes down that a request was refused.
     pub(super) fn refused(&self, principal: &Principal, ask: &Ask, denied: &Denied) {
+        self.shared.figures.denied(denied);
         let id = |id: Option<&crate::Id>| id.map(ToString::to_string);
         let body = json!({
             "rule": denied.rule.name(),
