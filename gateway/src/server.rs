@@ -31,7 +31,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
@@ -70,7 +70,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections_max: 1024,
+            connections_max: 8192,
             first_head: Duration::from_secs(10),
             later_head: Duration::from_secs(65),
             write_stall: Duration::from_secs(60),
@@ -153,6 +153,20 @@ enum Phase {
     Stop,
 }
 
+/// How long a connection may take to say what it wants before it may be asked to leave for another.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What is known of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Its first request may be on its way.
+    New,
+    /// Nothing has come from it in time.
+    Silent,
+    /// It has asked, at least once.
+    Asked,
+}
+
 fn builder(options: &Options) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -225,6 +239,10 @@ impl<R: Routes> Connection<R> {
     /// TLS begins, unless the client dawdles, the server stops or somebody else needs the place.
     async fn shake_hands(&mut self, tls: &Tls, stream: Stalling) -> Option<TlsStream<Stalling>> {
         let shaken = timeout(self.first_head, tls.acceptor().accept(stream));
+        let asked_to_leave = async {
+            sleep(GRACE).await;
+            self.leave.notified().await;
+        };
         tokio::select! {
             biased;
             shaken = shaken => {
@@ -236,7 +254,7 @@ impl<R: Routes> Connection<R> {
                 tracing::debug!(peer = %self.peer, why, "a connection did not come to TLS");
             }
             _ = self.phases.wait_for(|now| *now != Phase::Serve) => {}
-            () = self.leave.notified() => {}
+            () = asked_to_leave => {}
         }
         None
     }
@@ -271,8 +289,8 @@ impl<R: Routes> Connection<R> {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let wakes = LocalWakes::default();
         // hyper's own clock does not run while it waits to see which HTTP is spoken.
-        let mut first = pin!(sleep(first_head));
-        let mut waits = true;
+        let mut first = pin!(sleep(GRACE));
+        let mut age = Age::New;
         let mut phase = Phase::Serve;
         let mut in_line = pin!(None);
         loop {
@@ -285,11 +303,15 @@ impl<R: Routes> Connection<R> {
                     }
                     return;
                 }
-                () = &mut first, if waits => {
-                    if !asked.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    waits = false;
+                () = &mut first, if age != Age::Asked => {
+                    age = match (age, asked.load(Ordering::Relaxed)) {
+                        (_, true) => Age::Asked,
+                        (Age::New, false) => {
+                            first.as_mut().reset(Instant::now() + first_head.saturating_sub(GRACE));
+                            Age::Silent
+                        }
+                        (_, false) => return,
+                    };
                 }
                 changed = phases.wait_for(|now| *now != phase) => {
                     phase = changed.map_or(Phase::Stop, |now| *now);
@@ -298,7 +320,7 @@ impl<R: Routes> Connection<R> {
                     }
                     connection.as_mut().graceful_shutdown();
                 }
-                () = must_leave(&leave, in_line.as_mut(), &busy) => return,
+                () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => return,
             }
         }
     }

@@ -75,18 +75,9 @@ impl Door {
         match self {
             Self::Keys(keys) => keys.check(head.headers).map(Entered::Key),
             Self::Governed(governor, signin) => {
-                let Head { headers, method, path, source, .. } = *head;
-                let signed_in = match signin {
-                    Some(signin) => signin::principal_of(signin, headers, method, source).await?,
-                    None => None,
-                };
-                let principal = match (signed_in, head.certificate()) {
-                    (Some(principal), _) => principal,
-                    (None, Some(names)) => governor.of_certificate(names, source)?,
-                    (None, None) => governor.authenticate(shown(headers), source)?,
-                };
-                permitted(governor, &principal, path)?;
-                Ok(Entered::Known(Arc::new(principal)))
+                let known = known(governor, signin.as_ref(), head).await;
+                let known = known.inspect_err(|denied| governor.told_no(denied))?;
+                Ok(Entered::Known(Arc::new(known)))
             }
         }
     }
@@ -112,6 +103,26 @@ impl Door {
             Self::Governed(governor, _) => Some(governor),
         }
     }
+}
+
+/// Whoever shows a session, a token, a certificate or a key that is good here.
+async fn known(
+    governor: &Governor,
+    signin: Option<&SignIn>,
+    head: &Head<'_>,
+) -> Result<Principal, Denied> {
+    let Head { headers, method, path, source, .. } = *head;
+    let signed_in = match signin {
+        Some(signin) => signin::principal_of(signin, headers, method, source).await?,
+        None => None,
+    };
+    let principal = match (signed_in, head.certificate()) {
+        (Some(principal), _) => principal,
+        (None, Some(names)) => governor.of_certificate(names, source)?,
+        (None, None) => governor.authenticate(shown(headers), source)?,
+    };
+    permitted(governor, &principal, path)?;
+    Ok(principal)
 }
 
 /// Where a request comes from.

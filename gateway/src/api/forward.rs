@@ -17,7 +17,7 @@ use super::cache::Made;
 use super::envelope::Caller;
 use super::error::Failure;
 use super::surface::Surface;
-use super::turn::Turn;
+use super::turn::{Turn, Unanswered};
 use super::{App, generate, ids, mirror};
 use crate::digest;
 use crate::route::{Asked, Local, Needs, Plan, Pool, Target, Verdict, View};
@@ -153,7 +153,7 @@ impl View for Here<'_> {
 
 /// Sets the figures of pools and providers that change by themselves.
 pub(super) fn show(app: &App) {
-    app.routes.show(&Here(app), Instant::now());
+    app.routes.show(Instant::now());
 }
 
 /// Answers a request through a pool.
@@ -183,32 +183,13 @@ pub(super) async fn serve(
             response.extensions_mut().get_or_insert_with(|| made);
             Ok(response)
         }
-        Err(failure) => {
-            let failure = failure.unwrap_or_else(|| nobody(pool, &plan));
-            if let Some(metrics) = pool.metrics().filter(|_| is_ours(failure.error.kind)) {
+        Err(Unanswered { failure, ill }) => {
+            let away = failure.is_none() && plan.findings.iter().any(|f| f.verdict.passes());
+            if let Some(metrics) = pool.metrics().filter(|_| ill || away) {
                 metrics.unanswered();
             }
-            Err(failure)
+            Err(failure.unwrap_or_else(|| nobody(pool, &plan)))
         }
-    }
-}
-
-/// Another try later may be answered: neither the request nor its caller is at fault.
-fn is_ours(kind: ErrorKind) -> bool {
-    match kind {
-        ErrorKind::Overloaded
-        | ErrorKind::Unavailable
-        | ErrorKind::Deadline
-        | ErrorKind::Upstream
-        | ErrorKind::Internal => true,
-        ErrorKind::Invalid
-        | ErrorKind::Unauthorized
-        | ErrorKind::Forbidden
-        | ErrorKind::NotFound
-        | ErrorKind::Method
-        | ErrorKind::TooLarge
-        | ErrorKind::Timeout
-        | ErrorKind::Quota => false,
     }
 }
 
@@ -249,6 +230,7 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
     let who = glance.user.as_deref().map(number).or(key.map(|key| number(key.id.as_str())));
     Asked {
         label,
+        dialect: Some(inbound.surface.dialect()),
         input: glance.input_estimate,
         output: glance.max_tokens,
         needs,

@@ -14,7 +14,7 @@ use super::turn::Turn;
 use super::{App, bill};
 use crate::config::Secret;
 use crate::route::{Asked, Mirror, Pool};
-use crate::upstream::Trouble;
+use crate::upstream::{About, Trouble};
 
 /// Sends a copy, where the pool has a mirror and the request's draw is for it.
 pub(super) fn copy(
@@ -44,11 +44,12 @@ pub(super) fn copy(
             return;
         }
         let (app, caller, inbound, pool) = (&app, &caller, &inbound, &pool);
-        if let Some(metrics) = pool.metrics() {
-            metrics.mirrored();
-        }
         let turn = Turn { app, caller, inbound, pool, is_read: false };
         let result = turn.copy(&mirror.target).await;
+        let sent = |trouble: &Trouble| !matches!(trouble.about, About::Request | About::Unfit);
+        if let Some(metrics) = pool.metrics().filter(|_| result.as_ref().err().is_none_or(sent)) {
+            metrics.mirrored();
+        }
         let (id, target) = (&*caller.request_id, &mirror.target.name);
         match result {
             Ok(response) => {

@@ -50,6 +50,9 @@ const ANSWER_BYTES_MAX: usize = 64 << 20;
 /// Bytes of one event of a provider.
 const EVENT_BYTES_MAX: usize = 8 << 20;
 
+/// Longest wait for the end of a body that has said all.
+const TAIL: Duration = Duration::from_secs(1);
+
 /// Who is asked.
 pub(super) struct Asked<'a> {
     pub(super) provider: &'a Arc<Provider>,
@@ -71,7 +74,7 @@ pub(super) async fn ask(
         return Box::pin(pooling::ask(app, (pooled, inbound), asked, open)).await;
     }
     let who = (&**asked.provider, asked.model);
-    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref()).map_err(unfit)?;
+    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref())?;
     let Outgoing { dialect, body, page, stream, dropped, options } = outgoing;
     let headers = if page.is_none() { &inbound.headers[..] } else { &[] };
     let call = Call { dialect, model: asked.model, stream, body, headers };
@@ -97,6 +100,11 @@ pub(super) async fn ask(
 /// A request that cannot be put to this provider.
 fn unfit(failure: Failure) -> Trouble {
     Trouble { failure, about: About::Unfit }
+}
+
+/// A request that cannot be put to anybody.
+fn of_request(failure: Failure) -> Trouble {
+    Trouble { failure, about: About::Request }
 }
 
 /// Sends a call; ready when the head of a good answer is there.
@@ -157,6 +165,13 @@ struct Source {
 }
 
 impl Source {
+    /// Nothing that matters is still to come.
+    fn ends_soon(&mut self) {
+        if self.idle > TAIL {
+            (self.idle, self.waits) = (TAIL, None);
+        }
+    }
+
     /// The next bytes; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>, String> {
         let Self { body, idle, waits } = self;

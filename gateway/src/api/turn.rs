@@ -44,6 +44,23 @@ enum Manner {
     Beside,
 }
 
+/// Nobody has answered.
+#[derive(Default)]
+pub(super) struct Unanswered {
+    /// What the last one said; `None`: nobody could be asked.
+    pub(super) failure: Option<Failure>,
+    /// Somebody could have, and was not well, busy or wrongly set up: the request is not at fault.
+    pub(super) ill: bool,
+}
+
+/// How many were asked.
+#[derive(Default)]
+struct Tries {
+    begun: u32,
+    /// Of these, those that could not be asked this at all: no tries.
+    unfit: u32,
+}
+
 /// An attempt that is over.
 struct Attempted {
     target: Arc<Target>,
@@ -81,7 +98,7 @@ impl<'a> Turn<'a> {
     pub(super) async fn ask(
         self,
         order: &'a [Arc<Target>],
-    ) -> Result<(Response, Arc<Target>, u32), Option<Failure>> {
+    ) -> Result<(Response, Arc<Target>, u32), Unanswered> {
         let bills = Bills::default();
         let result = self.rounds(order, &bills).await;
         bills.lost(result.as_ref().ok().and_then(|((_, bill, _), _)| bill.as_ref()));
@@ -92,40 +109,46 @@ impl<'a> Turn<'a> {
         self,
         order: &'b [Arc<Target>],
         bills: &'b Bills,
-    ) -> Result<((Response, Option<Bill>, Arc<Target>), u32), Option<Failure>>
+    ) -> Result<((Response, Option<Bill>, Arc<Target>), u32), Unanswered>
     where
         'a: 'b,
     {
-        let mut last = None;
-        let mut count = 0;
+        let mut last = Unanswered::default();
+        let mut tries = Tries::default();
         let mut running = FuturesUnordered::new();
-        running.extend(self.begin(order, (bills, Manner::Alone), &mut count));
+        running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
         let mut patience = self.pool.hedge_after.map(|after| Box::pin(sleep(after)));
         loop {
             let late = OptionFuture::from(patience.as_mut().filter(|_| running.len() == 1));
             tokio::select! {
                 Some(()) = late => {
                     patience = None;
-                    running.extend(self.begin(order, (bills, Manner::Beside), &mut count));
+                    running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
                 }
                 over = running.next() => {
                     let Some(Attempted { target, bill, result }) = over else { return Err(last) };
                     match result {
-                        Ok(response) => return Ok(((response, bill, target), count)),
+                        Ok(response) => return Ok(((response, bill, target), tries.begun)),
                         Err(Trouble { failure, about: About::Request }) => {
-                            return Err(Some(failure));
+                            return Err(Unanswered { failure: Some(failure), ill: false });
                         }
                         Err(Trouble { failure, about }) => {
                             let why = &failure.error.message;
                             tracing::info!(target = target.name, ?about, why, "an attempt failed");
-                            // Who could have answered says more than who could not be asked.
-                            if about != About::Unfit || last.is_none() {
-                                last = Some(failure);
+                            if about == About::Unfit {
+                                tries.unfit += 1;
+                                last.failure.get_or_insert(failure);
+                                let manner =
+                                    if running.is_empty() { Manner::Alone } else { Manner::Beside };
+                                running.extend(self.begin(order, (bills, manner), &mut tries));
+                                continue;
                             }
+                            // Who could have answered says more than who could not be asked.
+                            last = Unanswered { failure: Some(failure), ill: true };
                         }
                     }
                     if running.is_empty() {
-                        running.extend(self.begin(order, (bills, Manner::Alone), &mut count));
+                        running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
                     }
                 }
             }
@@ -137,21 +160,22 @@ impl<'a> Turn<'a> {
         self,
         order: &'b [Arc<Target>],
         (bills, manner): (&'b Bills, Manner),
-        count: &mut u32,
+        tries: &mut Tries,
     ) -> Option<BoxFuture<'b, Attempted>>
     where
         'a: 'b,
     {
-        let at = usize::try_from(*count).ok()?;
+        let at = usize::try_from(tries.begun).ok()?;
         let target = order.get(at)?;
         let kind = match manner {
             Manner::Alone => Retry::Again,
             Manner::Beside => Retry::Hedge,
         };
-        if *count >= self.pool.attempts || (*count > 0 && !self.pool.retry(kind)) {
+        let before = tries.begun - tries.unfit;
+        if before >= self.pool.attempts || (before > 0 && !self.pool.retry(kind)) {
             return None;
         }
-        *count += 1;
+        tries.begun += 1;
         let replaceable = at + 1 < order.len();
         Some(Box::pin(self.attempt(target, bills, (manner, replaceable))))
     }

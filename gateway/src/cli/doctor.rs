@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use govern::Fsync;
 use nvml_wrapper::Nvml;
 
 use super::exit::{self, Outcome};
@@ -211,7 +212,7 @@ fn disk(found: &mut Findings, config: &Config) {
                 ms(median),
                 ms(slowest)
             );
-            if median > SLOW_FLUSH {
+            if median > SLOW_FLUSH && config.fsync == Fsync::Always {
                 let advice = "each answer waits for that: put --data on a local SSD, or see \
                               store.fsync in docs/config.md";
                 found.note("disk", &text, advice);

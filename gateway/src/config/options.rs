@@ -124,7 +124,7 @@ pub static OPTIONS: &[Opt] = &[
         env: "HEARTH_CONNECTIONS_MAX",
         flag: "connections-max",
         value: "N",
-        default: "1024",
+        default: "8192",
         list: false,
         doc: "Connections open at once; a further one takes the place of the one silent longest.",
         set: |c, t| one(&mut c.connections_max, t, |s| values::count(s, 1, 1 << 20)),

@@ -19,13 +19,17 @@ use super::model::{FIRST_TOKEN, REQUEST};
 /// a provider takes any name: those that come later share the series of `other`.
 const OWN_MAX: u32 = 256;
 
+/// Bytes of a name that is shown.
+const NAME_MAX: usize = 128;
+
 /// Nano-dollars of a dollar.
 const NANO: f64 = 1e9;
 
 /// The families of providers and pools.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct RouteMetrics(Arc<Vecs>);
 
+#[derive(Debug)]
 struct Vecs {
     own: AtomicU32,
     requests: IntCounterVec,
@@ -163,7 +167,8 @@ impl RouteMetrics {
     #[must_use]
     pub fn provider(&self, provider: &str, model: &str) -> ProviderMetrics {
         let vecs = &self.0;
-        let own = vecs.own.fetch_add(1, Ordering::Relaxed) < OWN_MAX;
+        let fits = model.len() <= NAME_MAX;
+        let own = fits && vecs.own.fetch_add(1, Ordering::Relaxed) < OWN_MAX;
         let labels = [provider, if own { model } else { "other" }];
         let [one, two] = labels;
         let kind = |kind| vecs.tokens.with_label_values(&[one, two, kind]);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use govern::policy::Label;
+use wire::Dialect;
 
 use super::target::{Needs, Seat, Standing, Target};
 use super::{Group, Pool, View};
@@ -20,6 +21,8 @@ pub struct Asked {
     pub input: u64,
     /// New tokens that it asks for.
     pub output: Option<u32>,
+    /// How it came; `None`: in any way.
+    pub dialect: Option<Dialect>,
     /// What it needs beside text.
     pub needs: Vec<Needs>,
     /// The caller's notes.
@@ -74,6 +77,8 @@ pub enum Verdict {
     Context(u64),
     /// It cannot do what the request needs.
     Without(Needs),
+    /// It cannot be asked in this way.
+    Silent(Dialect),
     /// A rule of the pool names others.
     Rule,
     /// It is not there, loads, drains or is gone.
@@ -92,6 +97,7 @@ impl Display for Verdict {
             Self::Label(label) => write!(f, "may see {} at most", label.name()),
             Self::Context(tokens) => write!(f, "reads {tokens} tokens at most"),
             Self::Without(needs) => write!(f, "knows no {}", needs.name()),
+            Self::Silent(dialect) => write!(f, "does not serve {dialect}"),
             Self::Rule => f.write_str("a rule names others"),
             Self::Away => f.write_str("is not there"),
             Self::Broken(left) => write!(f, "has failed; next try in {} ms", left.as_millis()),
@@ -120,6 +126,7 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     let spill = pool.spills(view, now);
     let mut findings = Vec::with_capacity(pool.all.len());
     let mut groups: [Vec<(Arc<Target>, usize)>; 3] = Default::default();
+    let mut silent = Vec::new();
     for (group, target) in &pool.all {
         let mut finding = find((*group, target), asked, view, now);
         let named = named.filter(|_| *group == Group::Own);
@@ -128,6 +135,8 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
         }
         if finding.verdict.may() {
             groups[*group as usize].push((Arc::clone(target), findings.len()));
+        } else if matches!(finding.verdict, Verdict::Silent(_)) {
+            silent.push(Arc::clone(target));
         }
         findings.push(finding);
     }
@@ -135,13 +144,17 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     let strategy = order(pool, asked, &mut own, &findings);
     let strip = |group: Vec<(Arc<Target>, usize)>| group.into_iter().map(|(target, _)| target);
     // Who overflows goes to others first, and comes back if they fail.
-    let (reason, order) = if spill && !over.is_empty() {
+    let (reason, mut order): (_, Vec<_>) = if spill && !over.is_empty() {
         ("overflow", strip(over).chain(strip(own)).chain(strip(rest)).collect())
     } else if own.is_empty() {
         ("fallback", strip(over).chain(strip(rest)).collect())
     } else {
         (strategy, strip(own).chain(strip(over)).chain(strip(rest)).collect())
     };
+    if silent.len() == findings.len() {
+        // Each would say the same, and says best itself what it could be asked.
+        order.extend(silent.into_iter().take(1));
+    }
     Plan { order, findings, reason }
 }
 
@@ -163,6 +176,8 @@ fn find(
     let lacking = asked.needs.iter().copied().find(|needs| target.without.contains(needs));
     let verdict = if asked.label > target.max_label {
         Verdict::Label(target.max_label)
+    } else if let Some(dialect) = asked.dialect.filter(|dialect| !target.serves(*dialect)) {
+        Verdict::Silent(dialect)
     } else if let Some(needs) = lacking {
         Verdict::Without(needs)
     } else if let Some(most) = context.filter(|most| needed > *most && asked.input >= *most) {

@@ -25,6 +25,7 @@ use crate::metrics::{PoolMetrics, Retry, RouteMetrics};
 use crate::upstream::{Provider, Providers};
 pub use decide::{Asked, Finding, Plan, Verdict};
 use overflow::Overflow;
+use target::Counts;
 pub use target::{Health, Needs, Open, Seat, Standing, Target};
 
 /// Attempts at one request, where a pool says nothing.
@@ -345,22 +346,31 @@ impl Routes {
             pool.metrics.get_or_init(|| metrics.pool(&pool.name));
         }
         let healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
-        healths.iter().for_each(|(name, health)| self.count_one(name, health, metrics));
+        for (name, health) in healths.iter() {
+            self.count_one(name, health, metrics);
+            // Those of the configuration are shown before anybody asks them.
+            health.series();
+        }
     }
 
     fn count_one(&self, name: &str, health: &Health, metrics: &RouteMetrics) {
         if let Some((provider, model)) = self.provider(name) {
-            health.count(|| metrics.provider(&provider.name, model));
+            health.count(|| Counts {
+                metrics: metrics.clone(),
+                provider: provider.name.clone(),
+                model: model.to_owned(),
+            });
         }
     }
 
     /// Sets the figures that change by themselves, for whoever reads them now.
-    pub fn show(&self, view: &dyn View, now: Instant) {
+    pub fn show(&self, now: Instant) {
         let healths = self.healths.lock().unwrap_or_else(PoisonError::into_inner);
         healths.values().for_each(|health| health.show(now));
         for pool in self.pools.values() {
             if let Some(metrics) = pool.metrics() {
-                metrics.overflows(pool.spills(view, now));
+                metrics
+                    .overflows(pool.overflow.as_ref().is_some_and(|overflow| overflow.is_on(now)));
             }
         }
     }
@@ -460,7 +470,8 @@ impl Pool {
         if may {
             *retries -= 1.0;
         }
-        if let Some(metrics) = self.metrics() {
+        // A hedge that is not made is no failure.
+        if let Some(metrics) = self.metrics().filter(|_| may || kind != Retry::Hedge) {
             metrics.retry(if may { kind } else { Retry::Denied });
         }
         may

@@ -23,6 +23,8 @@ struct State {
     spills: bool,
     /// Below half since then.
     calm: Option<Instant>,
+    /// Looked at last.
+    asked: Option<Instant>,
 }
 
 /// How the pressure stands to its bounds.
@@ -42,6 +44,7 @@ impl Overflow {
     pub(super) fn spills(&self, own: &[Arc<Target>], view: &dyn View, now: Instant) -> bool {
         let pressure = self.pressure(own, view, now);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.asked = Some(now);
         match pressure {
             Pressure::High => (state.spills, state.calm) = (true, None),
             Pressure::Middle => state.calm = None,
@@ -52,6 +55,12 @@ impl Overflow {
             Pressure::Low => {}
         }
         state.spills
+    }
+
+    /// Whether others answer, as of the last request. Without requests it ends by itself.
+    pub(super) fn is_on(&self, now: Instant) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.spills && now.saturating_duration_since(state.asked.unwrap_or(now)) < CALM
     }
 
     /// Of the least pressed local target: while one keeps the promise, nobody overflows.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use govern::Money;
 use govern::policy::Label;
-use wire::Usage;
+use wire::{Dialect, Usage};
 
-use crate::metrics::{Outcome, ProviderMetrics};
+use crate::metrics::{Outcome, ProviderMetrics, RouteMetrics};
 use crate::upstream::Provider;
 
 /// Failures in a row after which a target is left alone for a while.
@@ -80,6 +80,15 @@ impl Needs {
 }
 
 impl Target {
+    /// It can be asked in a dialect.
+    pub(super) fn serves(&self, dialect: Dialect) -> bool {
+        match &self.seat {
+            // Which of them, depends on the model; it says so itself.
+            Seat::Local(_) => true,
+            Seat::Provider(provider, _) => provider.kind.serves(dialect),
+        }
+    }
+
     /// It is a model of this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -94,6 +103,16 @@ pub struct Health {
     state: Mutex<State>,
     /// Where a provider's requests are counted.
     metrics: OnceLock<ProviderMetrics>,
+    /// Whose they are to be, from the first request on.
+    counts: OnceLock<Counts>,
+}
+
+/// A provider's model that may be asked.
+#[derive(Debug)]
+pub(super) struct Counts {
+    pub(super) metrics: RouteMetrics,
+    pub(super) provider: String,
+    pub(super) model: String,
 }
 
 #[derive(Debug, Default)]
@@ -126,8 +145,14 @@ pub enum Standing {
 
 impl Health {
     /// Its requests are counted there, from now on.
-    pub(super) fn count(&self, metrics: impl FnOnce() -> ProviderMetrics) {
-        self.metrics.get_or_init(metrics);
+    pub(super) fn count(&self, counts: impl FnOnce() -> Counts) {
+        self.counts.get_or_init(counts);
+    }
+
+    /// Its series. A name that somebody has made up has none before a request leaves for it.
+    pub(super) fn series(&self) -> Option<&ProviderMetrics> {
+        let Counts { metrics, provider, model } = self.counts.get()?;
+        Some(self.metrics.get_or_init(|| metrics.provider(provider, model)))
     }
 
     /// Shows whether it may be asked.
@@ -249,7 +274,7 @@ impl Open {
 
     /// It leaves this process.
     pub fn sent(&mut self) {
-        if let Some(metrics) = self.health.metrics.get()
+        if let Some(metrics) = self.health.series()
             && !std::mem::replace(&mut self.sent, true)
         {
             metrics.sent();
@@ -283,6 +308,9 @@ impl Open {
 
     /// It failed, before the first byte or after it.
     pub fn failed(&mut self, now: Instant) {
+        if self.stage == Stage::Over {
+            return;
+        }
         self.health.failed(now);
         let begun = self.stage == Stage::Answers;
         self.over(if begun { Outcome::Broken } else { Outcome::Failed }, now);

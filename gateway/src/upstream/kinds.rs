@@ -305,6 +305,18 @@ impl Kind {
         self.speaks.iter().find(|(spoken, _)| *spoken == dialect).map(|(_, path)| *path)
     }
 
+    /// Whether it can be asked in a dialect, as it is or translated.
+    #[must_use]
+    pub fn serves(&self, dialect: Dialect) -> bool {
+        let translated = match dialect {
+            Chat | Messages | Responses | Gemini | Converse => self.chats(),
+            Rerank => self.path(Cohere).is_some(),
+            Cohere => self.path(Rerank).is_some(),
+            Completions | Embeddings | Score => false,
+        };
+        translated || self.path(dialect).is_some()
+    }
+
     /// Whether it answers chats at all.
     #[must_use]
     pub fn chats(&self) -> bool {

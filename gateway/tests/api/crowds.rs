@@ -47,6 +47,22 @@ async fn silent_connections_make_room_and_busy_ones_stay() {
     assert!(fake.metrics.connections().get() <= 3);
 }
 
+/// Who has just come in is about to ask, and is not sent away for the next.
+#[tokio::test]
+async fn whoever_has_just_come_in_is_answered() {
+    let fake = Fake::start(endless());
+    let options = Options { connections_max: 2, ..Options::default() };
+    let socket = listen(&fake, options).await;
+    let all = (0..40).map(|_| async {
+        let mut client = TcpStream::connect(socket.address).await.expect("connected");
+        // The way of a request, while others stand in line.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let answered = get(&mut client, "/health").await;
+        assert!(answered.starts_with("HTTP/1.1 200"), "{answered:?}");
+    });
+    timeout(PATIENCE, futures_util::future::join_all(all)).await.expect("all are answered");
+}
+
 #[tokio::test]
 async fn an_answer_that_nobody_reads_is_dropped() {
     let fake = Fake::start(Setup { endless: true, ..Setup::default() });

@@ -29,23 +29,41 @@ async fn of(router: &Router, name: &str, labels: &str) -> f64 {
     lines.first().map_or(0.0, |line| line[begins.len()..].parse().expect("a number"))
 }
 
-#[tokio::test]
-async fn each_request_to_a_provider_is_counted_once() {
-    let upstream = Upstream::start(|seen| match &*seen.json()["model"].to_string() {
+/// A provider whose models end in every way.
+async fn of_all_kinds() -> Upstream {
+    Upstream::start(|seen| match &*seen.json()["model"].to_string() {
         "\"refused\"" => answer(400, "", b"{}"),
         "\"denied\"" => answer(401, "", b"{}"),
         "\"busy\"" => answer(429, "retry-after: 0\r\n", b"{}"),
         "\"failed\"" => answer(500, "", b"{}"),
+        "\"errs\"" => {
+            let error = match seen.path.ends_with("/messages") {
+                true => {
+                    "event: error\ndata: {\"type\":\"error\",\"error\":{\"message\":\"x\"}}\n\n"
+                }
+                false => "data: {\"error\":{\"message\":\"x\"}}\n\n",
+            };
+            let begun = chunk(half(seen.tongue(), "x"));
+            let pause = Step::Pause(Duration::from_millis(50));
+            vec![stream_head(), begun, pause, chunk(error), end()]
+        }
         "\"late\"" => vec![stream_head(), end()],
         "\"broken\"" => vec![stream_head(), chunk(half(seen.tongue(), "x")), end()],
         _ => good(seen, "word"),
     })
-    .await;
+    .await
+}
+
+#[tokio::test]
+async fn each_request_to_a_provider_is_counted_once() {
+    let upstream = of_all_kinds().await;
     let more = "lost_fields = \"drop\"\n";
-    let config =
-        ["compatible", "anthropic"].map(|kind| provider(kind, kind, &upstream.url, more)).concat();
+    let named =
+        [("compatible", "compatible"), ("anthropic", "anthropic"), ("translated", "anthropic")];
+    let config = named.map(|(name, kind)| provider(name, kind, &upstream.url, more)).concat();
     let router = gateway(&config);
-    for (kind, inbound) in [("compatible", Inbound::Chat), ("anthropic", Inbound::Responses)] {
+    let inbounds = [Inbound::Chat, Inbound::Messages, Inbound::Responses];
+    for ((kind, _), inbound) in named.into_iter().zip(inbounds) {
         for (model, stream) in [
             ("well", false),
             ("well", true),
@@ -55,6 +73,7 @@ async fn each_request_to_a_provider_is_counted_once() {
             ("failed", true),
             ("late", true),
             ("broken", true),
+            ("errs", true),
         ] {
             ask(&router, inbound, &format!("{kind}/{model}"), stream).await;
         }
@@ -78,6 +97,7 @@ async fn each_request_to_a_provider_is_counted_once() {
             ("failed", "failed"),
             ("late", "failed"),
             ("broken", "broken"),
+            ("errs", "broken"),
         ] {
             let times = if model == "well" { 2 } else { 1 };
             for other in ["answered", "refused", "busy", "failed", "broken", "cancelled"] {
@@ -125,11 +145,19 @@ async fn names_of_strangers_making_share_series() {
     for number in 0..300 {
         let got = ask(&router, Inbound::Chat, &format!("p/m{number}"), false).await;
         assert_eq!(got.status, 200, "{}", got.text());
+        // What is only asked about has none; what is long has none of its own.
+        let long = format!("p/{}{number}", "x".repeat(128));
+        let (_, body) = Inbound::Chat.request(&long, false, "hi");
+        let told = send(&router, request("", "/v1/route/explain", &body)).await;
+        assert_eq!(told.status, 200, "{}", told.text());
+        if number == 0 {
+            assert_eq!(ask(&router, Inbound::Chat, &long, false).await.status, 200);
+        }
     }
     let series = shown(&router, "hearth_provider_requests_running").await;
     assert_eq!(series.len(), 257);
     let others = "model=\"other\",outcome=\"answered\",provider=\"p\"";
-    assert_eq!(of(&router, "provider_requests_total", others).await, 44.0);
+    assert_eq!(of(&router, "provider_requests_total", others).await, 45.0);
 }
 
 #[tokio::test]
@@ -142,11 +170,12 @@ async fn pools_show_who_answered_and_why() {
         steps
     })
     .await;
-    let own = [("ill", &ill), ("well", &well), ("slow", &slow)]
+    let gone = Upstream::start(|_| answer(404, "", b"{}")).await;
+    let own = [("ill", &ill), ("well", &well), ("slow", &slow), ("gone", &gone)]
         .map(|(name, upstream)| provider(name, "compatible", &upstream.url, ""));
     let config = format!(
         "{}[pools.p]\ntargets = [\"ill/m\", {{ target = \"well/m\", arm = \"b\" }}]\n\
-         [pools.none]\ntargets = [\"ill/n\"]\n\
+         [pools.none]\ntargets = [\"ill/n\"]\n[pools.old]\ntargets = [\"gone/m\"]\n\
          [pools.quick]\ntargets = [\"slow/m\", \"well/q\"]\nhedge_after = \"20ms\"\n",
         own.concat()
     );
@@ -155,6 +184,7 @@ async fn pools_show_who_answered_and_why() {
         assert_eq!(ask(&router, Inbound::Chat, "p", false).await.status, 200);
     }
     assert_eq!(ask(&router, Inbound::Chat, "none", false).await.status, 502);
+    assert_eq!(ask(&router, Inbound::Chat, "old", false).await.status, 404);
     assert_eq!(ask(&router, Inbound::Chat, "quick", false).await.status, 200);
     // A request at fault is no fault of the pool.
     let wrong = json!({ "model": "none", "messages": 7 });
@@ -169,6 +199,7 @@ async fn pools_show_who_answered_and_why() {
         ("pool_retries_total", "kind=\"again\",pool=\"p\"", 2.0),
         ("pool_retries_total", "kind=\"hedge\",pool=\"quick\"", 1.0),
         ("pool_unanswered_total", "pool=\"none\"", 1.0),
+        ("pool_unanswered_total", "pool=\"old\"", 1.0),
         ("pool_unanswered_total", "pool=\"p\"", 0.0),
         ("pool_overflows", "pool=\"p\"", 0.0),
         ("provider_requests_total", "model=\"m\",outcome=\"cancelled\",provider=\"slow\"", 1.0),

@@ -429,3 +429,67 @@ async fn who_cannot_be_asked_is_passed_over() {
         assert_eq!(got.status, 502, "{}", got.text());
     }
 }
+
+/// Who is passed over is no try again: there are few of those, and nothing has failed.
+#[tokio::test]
+async fn whoever_cannot_be_asked_costs_no_try() {
+    let [strict, able] = [Upstream::well("strict").await, Upstream::well("able").await];
+    let names = ["a", "b", "c"];
+    let strict_ones = names.map(|name| provider(name, "anthropic", &strict.url, ""));
+    let config = format!(
+        "{}{}[pools.p]\ntargets = [\"a/m\", \"b/m\", \"c/m\", \"able/m\"]\n",
+        strict_ones.concat(),
+        provider("able", "compatible", &able.url, ""),
+    );
+    let router = gateway(&config);
+    let (path, mut body) = Inbound::Chat.request("p", false, "hi");
+    body["logit_bias"] = serde_json::json!({ "1": 1 });
+    for _ in 0..40 {
+        let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+        assert_eq!((got.status, strict.count()), (200, 0), "{}", got.text());
+        assert!(got.route().starts_with("able/m; "), "{}", got.route());
+    }
+    let (path, mut body) = Inbound::Chat.request("p", false, "hi");
+    body["messages"] = serde_json::json!(7);
+    for _ in 0..40 {
+        let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+        assert_eq!((got.status, able.count()), (400, 40), "at fault itself: {}", got.text());
+    }
+}
+
+/// A provider that has said all, and then breaks off or never closes, has answered.
+#[tokio::test]
+async fn what_has_been_said_is_no_break() {
+    for tail in [Step::Reset, Step::Silence] {
+        let last = tail.clone();
+        let upstream = Upstream::start(move |seen| {
+            let all = events(seen.tongue(), "word").concat();
+            let pause = Step::Pause(Duration::from_millis(50));
+            vec![stream_head(), chunk(all), pause, last.clone()]
+        })
+        .await;
+        let config = ["compatible", "anthropic", "openai"]
+            .map(|kind| provider(kind, kind, &upstream.url, "lost_fields = \"drop\"\n"));
+        let router = gateway(&config.concat());
+        for (kind, inbound) in [
+            ("compatible", Inbound::Chat),
+            ("compatible", Inbound::Messages),
+            ("anthropic", Inbound::Messages),
+            ("anthropic", Inbound::Chat),
+            ("openai", Inbound::Responses),
+        ] {
+            let began = std::time::Instant::now();
+            let got = ask(&router, inbound, &format!("{kind}/m"), true).await;
+            let text = got.text();
+            assert!(inbound.ends(&text) && !inbound.breaks(&text), "{tail:?} {kind} {text}");
+            assert!(began.elapsed() < Duration::from_secs(10), "{tail:?} {kind} {inbound:?}");
+        }
+        let asked = axum::http::Request::get("/metrics").body(axum::body::Body::empty());
+        let shown = crate::caller::send(&router, asked.expect("a request")).await.text();
+        for kind in ["compatible", "anthropic", "openai"] {
+            let times = if kind == "openai" { 1 } else { 2 };
+            let line = format!("model=\"m\",outcome=\"answered\",provider=\"{kind}\"}} {times}\n");
+            assert!(shown.contains(&line), "{tail:?} {line} in {shown}");
+        }
+    }
+}

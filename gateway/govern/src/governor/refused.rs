@@ -7,6 +7,11 @@ use crate::ledger::writer::Note;
 use crate::{Ask, Denied, Principal};
 
 impl Governor {
+    /// Counts that somebody was told no who was not let in at all.
+    pub fn told_no(&self, denied: &Denied) {
+        self.shared.figures.denied(denied);
+    }
+
     /// Writes down that a request was refused.
     pub(super) fn refused(&self, principal: &Principal, ask: &Ask, denied: &Denied) {
         self.shared.figures.denied(denied);

@@ -16,8 +16,9 @@ use super::super::error::Failure;
 use super::super::forward::{Inbound, ROOM};
 use super::super::kept;
 use super::super::surface::{Page, Parsed};
+use super::{of_request, unfit};
 use crate::config::routing::LostFields;
-use crate::upstream::Provider;
+use crate::upstream::{Provider, Trouble};
 
 /// New tokens that Anthropic's dialect must be told, where the caller says nothing.
 const MESSAGES_MAX_TOKENS: u32 = 8192;
@@ -40,7 +41,7 @@ pub(super) fn outgoing(
     inbound: &Inbound,
     (provider, model): (&Provider, &str),
     bill: Option<&Bill>,
-) -> Result<Outgoing, Failure> {
+) -> Result<Outgoing, Trouble> {
     let own = inbound.surface.dialect();
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
@@ -52,18 +53,19 @@ pub(super) fn outgoing(
             "The provider '{}' does not continue plain prompts; use /v1/chat/completions.",
             provider.name
         );
-        return Err(Failure::new(ErrorKind::Invalid, "wrong_endpoint", message));
+        return Err(unfit(Failure::new(ErrorKind::Invalid, "wrong_endpoint", message)));
     }
     if !provider.kind.chats() {
         let message = format!("The provider '{}' serves no chats.", provider.name);
         let error = ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
-        return Err(error.with_param("model").into());
+        return Err(unfit(error.with_param("model").into()));
     }
     let limits = &app.limits.request;
-    let parsed = inbound.surface.parse(&inbound.body, limits, true, &caller.request_id)?;
+    let parsed = inbound.surface.parse(&inbound.body, limits, true, &caller.request_id);
+    let parsed = parsed.map_err(|error| of_request(error.into()))?;
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
-        kept::open(app, caller, &mut request, &mut page)?;
+        kept::open(app, caller, &mut request, &mut page).map_err(of_request)?;
         chat = request.chat;
     }
     chat.model = model.to_owned();
@@ -86,7 +88,7 @@ pub(super) fn outgoing(
         Dialect::Responses => responses::render(&chat, true, &mut lost),
         _ => openai::render(&chat, provider.kind.flavor, &mut lost),
     };
-    let dropped = dropped(provider, &lost)?;
+    let dropped = dropped(provider, &lost).map_err(unfit)?;
     let body = value.to_string().into_bytes();
     Ok(Outgoing { dialect, body, page: Some(page), stream, dropped, options })
 }

@@ -14,7 +14,7 @@ use super::super::error::Failure;
 use super::super::forward::Inbound;
 use super::super::pooled::Pooled;
 use super::super::rerank;
-use super::{Asked, DROPPED, begin, gather, outgoing, settled, unfit};
+use super::{Asked, DROPPED, begin, gather, of_request, outgoing, settled, unfit};
 use crate::route::Open;
 use crate::upstream::{Call, Provider, Trouble};
 
@@ -35,7 +35,7 @@ pub(super) async fn ask(
     open: Open,
 ) -> Result<Response, Trouble> {
     let who = (&**asked.provider, asked.model);
-    let outgoing = request(app, (surface, inbound), who).map_err(unfit)?;
+    let outgoing = request(app, (surface, inbound), who)?;
     let Outgoing { dialect, body, anew, dropped } = outgoing;
     let call = Call { dialect, model: asked.model, stream: false, body, headers: &[] };
     let (mut about, source) = begin(asked, open, call).await?;
@@ -61,7 +61,7 @@ fn request(
     app: &App,
     (surface, inbound): (Pooled, &Inbound),
     (provider, model): (&Provider, &str),
-) -> Result<Outgoing, Failure> {
+) -> Result<Outgoing, Trouble> {
     let own = surface.dialect();
     if provider.kind.path(own).is_some() {
         let body = inbound.glance.rewrite(&inbound.body, model, false, None);
@@ -73,9 +73,9 @@ fn request(
         _ => None,
     };
     let Some(dialect) = other.filter(|other| provider.kind.path(*other).is_some()) else {
-        return Err(silent(provider, own));
+        return Err(unfit(silent(provider, own)));
     };
-    let mut asked = rerank::parse(surface, &inbound.body, app)?;
+    let mut asked = rerank::parse(surface, &inbound.body, app).map_err(of_request)?;
     let name = std::mem::replace(&mut asked.model, model.to_owned());
     let mut lost = Lost::default();
     let value = match dialect {
@@ -83,7 +83,7 @@ fn request(
         _ => render_rerank(&asked, provider.kind.flavor == Flavor::Extended, &mut lost),
     };
     asked.model = name;
-    let dropped = outgoing::dropped(provider, &lost)?;
+    let dropped = outgoing::dropped(provider, &lost).map_err(unfit)?;
     Ok(Outgoing { dialect, body: value.to_string().into_bytes(), anew: Some(asked), dropped })
 }
 

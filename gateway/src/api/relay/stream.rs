@@ -184,6 +184,9 @@ impl Streaming {
     /// The next write; `None` after the last.
     async fn next(&mut self) -> Option<Bytes> {
         while self.out.is_empty() && !self.done {
+            if self.is_whole() {
+                self.source.ends_soon();
+            }
             match self.source.next().await {
                 Ok(Some(bytes)) => self.took(&bytes),
                 Ok(None) => self.end(None).await,
@@ -205,6 +208,9 @@ impl Streaming {
     fn took(&mut self, bytes: &[u8]) {
         if let Err(Broken(why)) = self.take(bytes) {
             self.fail(&why);
+        } else if matches!(&self.way, Way::Pass(pass) if pass.relay.failed()) {
+            // The caller has read it from the provider itself.
+            self.about.open.failed(Instant::now());
         }
     }
 
@@ -241,6 +247,14 @@ impl Streaming {
         }
     }
 
+    /// All that matters has come, by the provider's word, though its body has no end yet.
+    fn is_whole(&self) -> bool {
+        match &self.way {
+            Way::Pass(pass) => pass.relay.ended() && pass.relay.usage().is_some(),
+            Way::Translate(translation) => translation.is_whole(),
+        }
+    }
+
     /// What has been handed out so far.
     fn pieces(&self) -> u64 {
         match &self.way {
@@ -272,10 +286,8 @@ impl Streaming {
     /// Tells who pays what is handed out, and ends the stream where that is used up. The last bytes
     /// wait until all of it is in the books.
     async fn count(&mut self) {
-        if let Way::Pass(pass) = &self.way
-            && pass.relay.ended()
-            && pass.relay.usage().is_some()
-        {
+        if matches!(self.way, Way::Pass(_)) && self.is_whole() {
+            self.about.open.ended(Instant::now());
             self.settle(true, self.told()).await;
             return;
         }
@@ -296,6 +308,7 @@ impl Streaming {
 
     /// The provider's stream is over: by itself, or because of this.
     async fn end(&mut self, why: Option<String>) {
+        let why = why.filter(|_| !self.is_whole());
         let complete = match (&mut self.way, why) {
             (Way::Pass(pass), None) => pass.relay.ended() || pass.relay.failed(),
             (Way::Translate(translation), None) => translation.end(&mut self.out).is_ok(),

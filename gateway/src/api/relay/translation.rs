@@ -95,6 +95,11 @@ impl Translation {
         }
     }
 
+    /// The provider has said that the answer is over.
+    pub(super) fn is_whole(&self) -> bool {
+        self.done
+    }
+
     /// The provider's stream is over.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         let Self { reader, writer, done, usage, said_usage, .. } = self;
