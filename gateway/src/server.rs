@@ -289,7 +289,8 @@ impl<R: Routes> Connection<R> {
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let wakes = LocalWakes::default();
         // hyper's own clock does not run while it waits to see which HTTP is spoken.
-        let mut first = pin!(sleep(GRACE));
+        let grace = GRACE.min(first_head);
+        let mut first = pin!(sleep(grace));
         let mut age = Age::New;
         let mut phase = Phase::Serve;
         let mut in_line = pin!(None);
@@ -307,7 +308,7 @@ impl<R: Routes> Connection<R> {
                     age = match (age, asked.load(Ordering::Relaxed)) {
                         (_, true) => Age::Asked,
                         (Age::New, false) => {
-                            first.as_mut().reset(Instant::now() + first_head.saturating_sub(GRACE));
+                            first.as_mut().reset(Instant::now() + (first_head - grace));
                             Age::Silent
                         }
                         (_, false) => return,

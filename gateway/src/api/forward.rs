@@ -151,11 +151,6 @@ impl View for Here<'_> {
     }
 }
 
-/// Sets the figures of pools and providers that change by themselves.
-pub(super) fn show(app: &App) {
-    app.routes.show(Instant::now());
-}
-
 /// Answers a request through a pool.
 pub(super) async fn serve(
     app: &Arc<App>,

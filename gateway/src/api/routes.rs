@@ -1,6 +1,7 @@
 //! The small routes: probes, metrics, models, tokens, and what is said where there is no route.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -13,7 +14,7 @@ use wire::{ErrorKind, TokenizeInput, messages};
 use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
-use super::{App, body, forward, prepare, prompt};
+use super::{App, body, prepare, prompt};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 
@@ -70,7 +71,7 @@ pub(super) async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
         governor.show();
         governor.rates_are_shared().into_iter().for_each(|is| app.metrics.rates_shared(is));
     }
-    forward::show(&app);
+    app.routes.show(Instant::now());
     // Reads files and asks the driver, which may take a while.
     let text = tokio::task::spawn_blocking(move || app.metrics.render()).await;
     ([(CONTENT_TYPE, METRICS_TYPE)], text.unwrap_or_default())

@@ -135,20 +135,20 @@ impl<'a> Turn<'a> {
                         Err(Trouble { failure, about }) => {
                             let why = &failure.error.message;
                             tracing::info!(target = target.name, ?about, why, "an attempt failed");
-                            if about == About::Unfit {
+                            let unfit = about == About::Unfit;
+                            if unfit {
                                 tries.unfit += 1;
+                                // Who could have answered says more than who could not be asked.
                                 last.failure.get_or_insert(failure);
-                                let manner =
-                                    if running.is_empty() { Manner::Alone } else { Manner::Beside };
-                                running.extend(self.begin(order, (bills, manner), &mut tries));
-                                continue;
+                            } else {
+                                last = Unanswered { failure: Some(failure), ill: true };
                             }
-                            // Who could have answered says more than who could not be asked.
-                            last = Unanswered { failure: Some(failure), ill: true };
+                            let alone = running.is_empty();
+                            if alone || unfit {
+                                let manner = if alone { Manner::Alone } else { Manner::Beside };
+                                running.extend(self.begin(order, (bills, manner), &mut tries));
+                            }
                         }
-                    }
-                    if running.is_empty() {
-                        running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
                     }
                 }
             }

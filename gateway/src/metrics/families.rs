@@ -34,7 +34,7 @@ impl<'a> Families<'a> {
     }
 
     pub(super) fn gauge(&self, name: &str, help: &str) -> IntGaugeVec {
-        self.add(IntGaugeVec::new(Self::opts(name, help), self.shared))
+        self.gauge2(name, &[], help)
     }
 
     pub(super) fn gauge2(&self, name: &str, own: &[&'a str], help: &str) -> IntGaugeVec {
@@ -46,7 +46,7 @@ impl<'a> Families<'a> {
     }
 
     pub(super) fn counter(&self, name: &str, help: &str) -> IntCounterVec {
-        self.add(IntCounterVec::new(Self::opts(name, help), self.shared))
+        self.counter2(name, &[], help)
     }
 
     pub(super) fn counter2(&self, name: &str, own: &[&'a str], help: &str) -> IntCounterVec {

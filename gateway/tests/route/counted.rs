@@ -238,9 +238,7 @@ async fn money_and_books_are_shown() {
     .await;
     let house = House::new().await;
     let fake = house.gateway(&provider("p", "compatible", &upstream.url, ""), Setup::default());
-    let models = json!([{ "model": "*", "input": 0, "output": 1_000_000_000 }]);
-    let prices = json!({ "name": "first", "models": models });
-    house.admin(&fake.router, "POST /prices", &prices).await;
+    house.prices(&fake.router, 0, 1_000_000_000).await;
     let key = house.key(&fake.router, "team", json!({ "max_tokens": 50 })).await;
     for (key, most, status) in [("hearth_no_key_at_all", 50, 401), (&*key, 51, 403)] {
         let (path, mut body) = Inbound::Chat.request("p/m", false, "hi");

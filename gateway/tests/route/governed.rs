@@ -72,6 +72,13 @@ impl House {
         serde_json::from_slice(&got.bytes).expect("JSON")
     }
 
+    /// What a million tokens of every model cost in micro-dollars, read and written.
+    pub(crate) async fn prices(&self, router: &Router, input: u64, output: u64) {
+        let models = json!([{ "model": "*", "input": input, "output": output }]);
+        let prices = json!({ "name": "first", "models": models });
+        self.admin(router, "POST /prices", &prices).await;
+    }
+
     /// A key in a project of this policy.
     pub(crate) async fn key(&self, router: &Router, name: &str, policy: Value) -> String {
         let team = self.admin(router, "POST /teams", &json!({ "name": name })).await;
@@ -156,9 +163,7 @@ async fn what_a_budget_cuts_is_paid_for() {
     .await;
     let house = House::new().await;
     let fake = house.gateway(&provider("p", "anthropic", &upstream.url, ""), Setup::default());
-    let models = json!([{ "model": "*", "input": 0, "output": 10_000_000 }]);
-    let prices = json!({ "name": "first", "models": models });
-    house.admin(&fake.router, "POST /prices", &prices).await;
+    house.prices(&fake.router, 0, 10_000_000).await;
     for (times, inbound) in (1..).zip([Inbound::Chat, Inbound::Messages]) {
         let name = format!("{inbound:?}");
         let key = house.key(&fake.router, &name, json!({})).await;
@@ -194,9 +199,7 @@ async fn a_burst_is_no_end_of_the_money() {
     .await;
     let house = House::new().await;
     let fake = house.gateway(&provider("p", "compatible", &upstream.url, ""), Setup::default());
-    let models = json!([{ "model": "*", "input": 0, "output": 10_000_000 }]);
-    let prices = json!({ "name": "first", "models": models });
-    house.admin(&fake.router, "POST /prices", &prices).await;
+    house.prices(&fake.router, 0, 10_000_000).await;
     let key = house.key(&fake.router, "burst", json!({})).await;
     let budget = json!({ "name": "all", "scope": "everything",
         "limits": [{ "period": "total", "usd": "1000" }] });
@@ -263,9 +266,7 @@ async fn a_stream_that_never_begins_costs_nothing() {
         provider("well", "compatible", &well.url, more),
     );
     let fake = house.gateway(&config, Setup::default());
-    let models = json!([{ "model": "*", "input": 1_000_000, "output": 1_000_000 }]);
-    let prices = json!({ "name": "first", "models": models });
-    house.admin(&fake.router, "POST /prices", &prices).await;
+    house.prices(&fake.router, 1_000_000, 1_000_000).await;
     let key = house.key(&fake.router, "team", json!({})).await;
     for (times, inbound) in (1..).zip([Inbound::Chat, Inbound::Messages]) {
         let (path, body) = inbound.request("p", true, "hi");
