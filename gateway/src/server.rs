@@ -8,8 +8,9 @@
 mod busy;
 mod forwarded;
 mod stall;
+mod version;
 
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -24,8 +25,6 @@ use govern::policy::Network;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -37,6 +36,7 @@ use tower_service::Service;
 
 use busy::Busy;
 use stall::Stalling;
+use version::{Builders, Speaking};
 
 use crate::local_wakes::LocalWakes;
 use crate::tls::{self, ClientNames, Tls};
@@ -97,7 +97,7 @@ pub async fn serve<R: Routes>(
 ) -> io::Result<()> {
     let places = Arc::new(Semaphore::new(options.connections_max));
     let (phase, phases) = watch::channel(Phase::Serve);
-    let builder = Arc::new(builder(&options));
+    let builders = Arc::new(Builders::new(&options));
     let leave = Arc::new(Notify::new());
     let mut stop = pin!(stop);
     loop {
@@ -116,18 +116,21 @@ pub async fn serve<R: Routes>(
             }
         };
         let connection = Connection {
-            builder: Arc::clone(&builder),
+            builders: Arc::clone(&builders),
             router: router.clone(),
             peer,
             trusted: Arc::clone(&options.trusted_proxies),
-            tls: options.tls.clone(),
             first_head: options.first_head,
             leave: Arc::clone(&leave),
             phases: phases.clone(),
             _open: Counted::new(&open),
             _place: place,
         };
-        tokio::spawn(connection.run(Stalling::new(stream, options.write_stall)));
+        let stream = Stalling::new(stream, options.write_stall);
+        match &options.tls {
+            None => tokio::spawn(connection.serve(stream, None)),
+            Some(tls) => tokio::spawn(connection.serve_tls(stream, Arc::clone(tls))),
+        };
     }
     drop(listener);
     phase.send_replace(Phase::Drain);
@@ -167,23 +170,6 @@ enum Age {
     Asked,
 }
 
-fn builder(options: &Options) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.later_head)
-        .max_buf_size(options.head_bytes_max.max(8 << 10));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(Some(Duration::from_secs(20)))
-        .keep_alive_timeout(Duration::from_secs(20))
-        .max_concurrent_streams(options.streams_max)
-        .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX));
-    builder
-}
-
 /// First a connection, then its place, which a silent one is asked to leave if there is no other.
 /// Dropping this loses no more than the one connection that waits for a place.
 async fn accept(
@@ -214,11 +200,10 @@ fn is_passing(error: &io::Error) -> bool {
 }
 
 struct Connection<R> {
-    builder: Arc<Builder<TokioExecutor>>,
+    builders: Arc<Builders>,
     router: R,
     peer: IpAddr,
     trusted: Arc<[Network]>,
-    tls: Option<Arc<Tls>>,
     first_head: Duration,
     /// Wakes the connection that has been silent for the longest time.
     leave: Arc<Notify>,
@@ -228,8 +213,7 @@ struct Connection<R> {
 }
 
 impl<R: Routes> Connection<R> {
-    async fn run(mut self, stream: Stalling) {
-        let Some(tls) = self.tls.take() else { return self.serve(stream, None).await };
+    async fn serve_tls(mut self, stream: Stalling, tls: Arc<Tls>) {
         let Some(stream) = self.shake_hands(&tls, stream).await else { return };
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(tls::names);
@@ -259,72 +243,85 @@ impl<R: Routes> Connection<R> {
         None
     }
 
-    async fn serve<S>(self, stream: S, names: Option<ClientNames>)
+    // Not an `async fn`, which would keep room for its arguments beside what becomes of them.
+    fn serve<S>(
+        self,
+        stream: S,
+        names: Option<ClientNames>,
+    ) -> impl Future<Output = ()> + Send + use<R, S>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { builder, router, peer, trusted, first_head, leave, mut phases, .. } = self;
-        let (_open, _place) = (self._open, self._place);
+        let Self { builders, router, peer, trusted, first_head, leave, mut phases, .. } = self;
+        let (open, place) = (self._open, self._place);
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
         let busy = Busy::default();
         let answers = busy.clone();
-        let service = service_fn(move |mut request: Request<Incoming>| {
+        let service = service_fn(move |request| {
             seen.store(true, Ordering::Relaxed);
-            let source = forwarded::source(peer, request.headers(), &trusted);
-            if let Ok(source) = source {
-                request.extensions_mut().insert(Peer(source));
-            }
-            if let Some(names) = &names {
-                request.extensions_mut().insert(names.clone());
-            }
-            let router = router.clone();
-            answers.hold(async move {
-                match source {
-                    Ok(_) => Ok(router.answer(request.map(Body::new)).await),
-                    Err(unclear) => Ok(bad_request(&unclear.to_string())),
-                }
-            })
+            answers.hold(answer(&router, request, (peer, &trusted), names.as_ref()))
         });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let wakes = LocalWakes::default();
-        // hyper's own clock does not run while it waits to see which HTTP is spoken.
-        let grace = GRACE.min(first_head);
-        let mut first = pin!(sleep(grace));
-        let mut age = Age::New;
-        let mut phase = Phase::Serve;
-        let mut in_line = pin!(None);
-        loop {
-            tokio::select! {
-                // The connection first: only then is it known whether it is silent.
-                biased;
-                ended = poll_fn(|cx| wakes.poll(cx, |cx| connection.as_mut().poll(cx))) => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "a connection broke off");
-                    }
-                    return;
-                }
-                () = &mut first, if age != Age::Asked => {
-                    age = match (age, asked.load(Ordering::Relaxed)) {
-                        (_, true) => Age::Asked,
-                        (Age::New, false) => {
-                            first.as_mut().reset(Instant::now() + (first_head - grace));
-                            Age::Silent
+        let mut connection = Speaking::new(builders, stream, service);
+        async move {
+            let _held = (open, place);
+            let wakes = LocalWakes::default();
+            // hyper's own clock does not run before it is known which HTTP is spoken.
+            let grace = GRACE.min(first_head);
+            let mut first = pin!(sleep(grace));
+            let mut age = Age::New;
+            let mut phase = Phase::Serve;
+            let mut in_line = pin!(None);
+            loop {
+                tokio::select! {
+                    // The connection first: only then is it known whether it is silent.
+                    biased;
+                    ended = poll_fn(|cx| wakes.poll(cx, |cx| connection.poll(cx))) => {
+                        if let Err(error) = ended {
+                            tracing::debug!(%error, "a connection broke off");
                         }
-                        (_, false) => return,
-                    };
-                }
-                changed = phases.wait_for(|now| *now != phase) => {
-                    phase = changed.map_or(Phase::Stop, |now| *now);
-                    if phase == Phase::Stop {
                         return;
                     }
-                    connection.as_mut().graceful_shutdown();
+                    () = &mut first, if age != Age::Asked => {
+                        age = match (age, asked.load(Ordering::Relaxed)) {
+                            (_, true) => Age::Asked,
+                            (Age::New, false) => {
+                                first.as_mut().reset(Instant::now() + (first_head - grace));
+                                Age::Silent
+                            }
+                            (_, false) => return,
+                        };
+                    }
+                    changed = phases.wait_for(|now| *now != phase) => {
+                        phase = changed.map_or(Phase::Stop, |now| *now);
+                        if phase == Phase::Stop {
+                            return;
+                        }
+                        connection.end();
+                    }
+                    () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => return,
                 }
-                () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => return,
             }
         }
     }
+}
+
+/// Has a request answered, with what is known of where it comes from.
+fn answer<R: Routes>(
+    router: &R,
+    mut request: Request<Incoming>,
+    (peer, trusted): (IpAddr, &[Network]),
+    names: Option<&ClientNames>,
+) -> Answer {
+    let source = match forwarded::source(peer, request.headers(), trusted) {
+        Ok(source) => source,
+        Err(unclear) => return Box::pin(ready(bad_request(&unclear.to_string()))),
+    };
+    request.extensions_mut().insert(Peer(source));
+    if let Some(names) = names {
+        request.extensions_mut().insert(names.clone());
+    }
+    router.clone().answer(request.map(Body::new))
 }
 
 /// Ready when a silent connection is to make room. One that answers stands in no line for that,
@@ -354,16 +351,19 @@ fn bad_request(why: &str) -> Response<Body> {
     response
 }
 
+/// An answer in the making. Boxed: a connection keeps the room for one while the body goes out.
+pub type Answer = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
 /// What answers requests: a router, or what stands in front of one.
 pub trait Routes: Clone + Send + 'static {
     /// Answers a request.
-    fn answer(self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+    fn answer(self, request: Request<Body>) -> Answer;
 }
 
 impl Routes for Router {
-    async fn answer(mut self, request: Request<Body>) -> Response<Body> {
+    fn answer(mut self, request: Request<Body>) -> Answer {
         // It is always ready and never fails.
-        self.call(request).await.unwrap_or_else(|never| match never {})
+        Box::pin(async move { self.call(request).await.unwrap_or_else(|never| match never {}) })
     }
 }
 

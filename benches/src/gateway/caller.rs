@@ -94,6 +94,7 @@ impl Way {
                 // The end of the head is also how an end without an event begins.
                 tail.drain(..head + 2);
                 begun = true;
+                seen.begun = Some(Instant::now());
             }
             if delays {
                 seen.times(&tail, now);
@@ -101,6 +102,7 @@ impl Way {
                 seen.events += tail.iter().filter(|byte| **byte == b';').count();
             }
             if tail.ends_with(b"\r\n0\r\n\r\n") {
+                seen.ended = Some(Instant::now());
                 return Ok(seen);
             }
             // What may be the beginning of a time, or of the end, stays.
@@ -117,9 +119,17 @@ impl Way {
 pub(super) struct Streamed {
     pub(super) events: usize,
     pub(super) delays: Vec<u64>,
+    /// When its head came, and its last byte.
+    begun: Option<Instant>,
+    ended: Option<Instant>,
 }
 
 impl Streamed {
+    /// Whether it was under way then.
+    pub(super) fn ran(&self, at: Instant) -> bool {
+        self.begun.is_some_and(|begun| begun <= at) && self.ended.is_some_and(|ended| ended > at)
+    }
+
     /// Finds the times in what was read: ` tNUMBER;`.
     fn times(&mut self, bytes: &[u8], now: u64) {
         for part in bytes.split_inclusive(|byte| *byte == b';') {

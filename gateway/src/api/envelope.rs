@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::http::header::ALLOW;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use govern::Principal;
 use govern::policy::{Label, pattern};
 use tokio::sync::OwnedSemaphorePermit;
@@ -159,7 +160,7 @@ impl Service<Request> for Front {
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        Box::pin(self.clone().answer(request))
+        Box::pin(self.clone().answer(request).map(Ok))
     }
 }
 
@@ -175,7 +176,7 @@ pub(super) fn surface(path: &str) -> Option<Surface> {
 }
 
 impl Front {
-    async fn answer(self, mut request: Request) -> Result<Response, Infallible> {
+    pub(super) async fn answer(self, mut request: Request) -> Response {
         let Self { app, mut routes } = self;
         let arrived = Instant::now();
         let id = request_id(request.headers());
@@ -188,7 +189,7 @@ impl Front {
                 permit = place;
                 let who = caller(&mut request, entered, arrived, &id);
                 let answer = match surface(request.uri().path()) {
-                    None => routes.call(request).await?,
+                    None => routes.call(request).await.unwrap_or_else(|never| match never {}),
                     Some(surface) if *request.method() == Method::POST => {
                         let answer = generate(Arc::clone(&app), request, surface).await;
                         answer.unwrap_or_else(IntoResponse::into_response)
@@ -219,7 +220,7 @@ impl Front {
         parts.headers.insert(PROCESSING_MS, HeaderValue::from(ms));
         let metrics = Arc::clone(&app.metrics);
         let record = Record { metrics, route, code, arrived, _permit: permit };
-        Ok(Response::from_parts(parts, held::hold(body, record)))
+        Response::from_parts(parts, held::hold(body, record))
     }
 }
 

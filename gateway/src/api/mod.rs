@@ -48,10 +48,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::response::Response;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
-use tower_service::Service;
 
 use crate::admin;
 use crate::metrics::Metrics;
@@ -193,12 +191,11 @@ pub struct Served {
 }
 
 impl server::Routes for Served {
-    async fn answer(self, request: Request) -> Response {
-        let Self { mut front, router } = self;
-        if envelope::surface(request.uri().path()).is_none() {
-            return router.answer(request).await;
+    fn answer(self, request: Request) -> server::Answer {
+        match envelope::surface(request.uri().path()) {
+            None => self.router.answer(request),
+            Some(_) => Box::pin(self.front.answer(request)),
         }
-        front.call(request).await.unwrap_or_else(|never| match never {})
     }
 }
 

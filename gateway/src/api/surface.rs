@@ -181,7 +181,8 @@ impl Page {
     /// Keeps a response that is whole; `false`: it could not be kept.
     pub(super) async fn keep(&self, response: Option<serde_json::Value>) -> bool {
         match (&self.keep, response) {
-            (Some(keep), Some(response)) => kept::keep(keep, response).await,
+            // Boxed: few are, and each stream would keep room for it.
+            (Some(keep), Some(response)) => Box::pin(kept::keep(keep, response)).await,
             _ => true,
         }
     }

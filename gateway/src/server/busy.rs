@@ -3,15 +3,16 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use hyper::Response;
 
+use super::Answer;
 use crate::held;
-
-type Answered = Result<Response<Body>, Infallible>;
 
 /// Counts a connection's open answers. Clones count together.
 #[derive(Clone, Default)]
@@ -24,13 +25,27 @@ impl Busy {
     }
 
     /// Counts an answer until its body is dropped.
-    pub(super) fn hold<F>(&self, answer: F) -> impl Future<Output = Answered> + use<F>
-    where
-        F: Future<Output = Answered>,
-    {
+    pub(super) fn hold(&self, answer: Answer) -> Counting {
         self.0.fetch_add(1, Ordering::Relaxed);
-        let one = One(self.clone());
-        async move { Ok(answer.await?.map(|body| held::hold(body, one))) }
+        Counting { answer, one: Some(One(self.clone())) }
+    }
+}
+
+/// An answer that is counted.
+pub(super) struct Counting {
+    answer: Answer,
+    one: Option<One>,
+}
+
+impl Future for Counting {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { answer, one } = &mut *self;
+        answer
+            .as_mut()
+            .poll(context)
+            .map(|answer| Ok(answer.map(|body| held::hold(body, one.take()))))
     }
 }
 

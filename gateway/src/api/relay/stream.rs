@@ -320,7 +320,12 @@ impl Streaming {
         if self.done {
             return;
         }
-        if !complete && self.go_on().await {
+        // Boxed, as all that a stream waits for once and not for each event: while it runs it takes
+        // as much room as the largest of these.
+        if !complete
+            && let Some(rescue) = self.rescue.take()
+            && Box::pin(self.go_on(*rescue)).await
+        {
             self.done = true;
             return;
         }
@@ -349,8 +354,7 @@ impl Streaming {
     }
 
     /// Has somebody else go on with it, where that is wanted and can be done.
-    async fn go_on(&mut self) -> bool {
-        let Some(rescue) = self.rescue.take() else { return false };
+    async fn go_on(&mut self, rescue: Rescue) -> bool {
         let told = match &self.way {
             Way::Pass(pass) => pass.told().map(|(text, spot)| (text.to_owned(), Some(spot))),
             Way::Translate(way) => {
@@ -410,7 +414,7 @@ impl Streaming {
     async fn settle(&mut self, whole: bool, used: Usage) {
         let outcome = if whole { Outcome::Done } else { Outcome::Failed };
         if let Some(receipt) = self.book(&used, outcome) {
-            bill::durable(receipt).await;
+            Box::pin(bill::durable(receipt)).await;
         }
     }
 
