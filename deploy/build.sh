@@ -39,7 +39,8 @@ train() {
     build "-Cprofile-generate=$counts"
     cargo build --release --locked -p benches
     rm -rf "$counts"
-    "$target/release/bench" gateway --no-record --rounds 1 --hearth "$built"
+    # Not many streams at once: counting, it may be too slow for so many.
+    "$target/release/bench" gateway --case whole --case paced --case flood --rounds 1 --hearth "$built"
     "$target/release/bench" overhead --no-record --rounds 1 --hearth "$built"
     # Of the kernels a machine runs a few of many, by its instructions and by the model's weights:
     # their loops are written as they are to run.
