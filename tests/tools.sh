@@ -7,7 +7,7 @@
 #   tests/tools.sh node     Node.js and its clients, in tests/clients/node/node_modules
 #   tests/tools.sh litellm  LiteLLM's proxy, which tests put behind a gateway, in tests/.venv-litellm
 #   tests/tools.sh deny     cargo-deny
-#   tests/tools.sh services PostgreSQL, Redis (or Valkey) and rsyslog, which tests start by themselves
+#   tests/tools.sh services PostgreSQL, Redis (or Valkey), rsyslog and Prometheus, which tests start
 #   tests/tools.sh nvrtc    NVIDIA's run-time compiler, in tests/.venv: compiles kernels without a GPU
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -84,6 +84,7 @@ services() {
         missing+=(postgresql)
     type -P valkey-server >/dev/null || type -P redis-server >/dev/null || missing+=(redis-server)
     type -P rsyslogd >/dev/null || [ -x /usr/sbin/rsyslogd ] || missing+=(rsyslog rsyslog-gnutls)
+    type -P prometheus >/dev/null || missing+=(prometheus)
     [ "${#missing[@]}" != 0 ] || return 0
     # Debian starts what it installs unless this file says no; tests start their own.
     local policy=/usr/sbin/policy-rc.d

@@ -1,11 +1,12 @@
-//! Real services that tests run: a PostgreSQL and a Redis (or Valkey) of their own, on loopback
-//! and a free port, in a temporary folder that goes when they go.
+//! Real services that tests run: a PostgreSQL, a Redis (or Valkey) and a Prometheus of their own,
+//! on loopback and a free port, in a temporary folder that goes when they go.
 //!
 //! A shell stands between the test and each service. It takes orders through a pipe; the pipe's
 //! end, by a drop, a panic or SIGKILL of the test, is the order to stop the service and to remove
 //! its folder.
 
 pub mod postgres;
+pub mod prometheus;
 pub mod redis;
 
 use std::io::{BufRead, BufReader, Write};
@@ -17,6 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 pub use postgres::Postgres;
+pub use prometheus::Prometheus;
 pub use redis::Redis;
 
 /// How a service ends in a test of outages.

@@ -109,6 +109,29 @@ fn the_runbook_has_every_section_that_alerts_point_to() {
     assert!(links >= 5, "{links} links");
 }
 
+/// Prometheus is given the key that it shows, Grafana the dashboard and whom to ask.
+#[test]
+fn what_shows_figures_finds_what_it_is_told_of() {
+    let read = |file: &str| fs::read_to_string(root().join("deploy").join(file)).expect(file);
+    let compose = read("compose.yaml");
+    let has = |text: &str, part: &str| assert!(text.contains(part), "{part} is not in\n{text}");
+    for part in [
+        "  prometheus:\n",
+        "./prometheus:/etc/prometheus:ro",
+        "secrets: [hearth_key]",
+        "  hearth_key: { environment: HEARTH_API_KEY }",
+        "./grafana:/etc/grafana/provisioning/dashboards:ro",
+        "./grafana/datasources:/etc/grafana/provisioning/datasources:ro",
+    ] {
+        has(&compose, part);
+    }
+    has(&read("prometheus/prometheus.yml"), "credentials_file: /run/secrets/hearth_key");
+    has(&read("prometheus/prometheus.yml"), "scrape_interval: 10s");
+    has(&read("grafana/dashboards.yaml"), "path: /etc/grafana/provisioning/dashboards }");
+    has(&read("grafana/datasources/prometheus.yaml"), "url: http://prometheus:9090");
+    has(&read("grafana/datasources/prometheus.yaml"), "timeInterval: 10s");
+}
+
 #[test]
 fn what_starts_nodes_sets_options_that_exist_and_finds_them() {
     let read = |file: &str| fs::read_to_string(root().join(file)).expect(file);
