@@ -264,7 +264,6 @@ impl<R: Routes> Connection<R> {
         });
         let mut connection = Speaking::new(builders, stream, service);
         async move {
-            let _held = (open, place);
             let wakes = LocalWakes::default();
             // hyper's own clock does not run before it is known which HTTP is spoken.
             let grace = GRACE.min(first_head);
@@ -280,7 +279,7 @@ impl<R: Routes> Connection<R> {
                         if let Err(error) = ended {
                             tracing::debug!(%error, "a connection broke off");
                         }
-                        return;
+                        break;
                     }
                     () = &mut first, if age != Age::Asked => {
                         age = match (age, asked.load(Ordering::Relaxed)) {
@@ -289,19 +288,23 @@ impl<R: Routes> Connection<R> {
                                 first.as_mut().reset(Instant::now() + (first_head - grace));
                                 Age::Silent
                             }
-                            (_, false) => return,
+                            (_, false) => break,
                         };
                     }
                     changed = phases.wait_for(|now| *now != phase) => {
                         phase = changed.map_or(Phase::Stop, |now| *now);
                         if phase == Phase::Stop {
-                            return;
+                            break;
                         }
                         connection.end();
                     }
-                    () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => return,
+                    () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => break,
                 }
             }
+            // First what it answers, which books what it has cost: whoever waits for the places takes
+            // all of that for done.
+            drop(connection);
+            drop((open, place));
         }
     }
 }

@@ -118,7 +118,7 @@ fn what_shows_figures_finds_what_it_is_told_of() {
     for part in [
         "  prometheus:\n",
         "./prometheus:/etc/prometheus:ro",
-        "secrets: [hearth_key]",
+        "secrets: [{ source: hearth_key, mode: 0444 }]",
         "  hearth_key: { environment: HEARTH_API_KEY }",
         "./grafana:/etc/grafana/provisioning/dashboards:ro",
         "./grafana/datasources:/etc/grafana/provisioning/datasources:ro",

@@ -81,19 +81,17 @@ impl Way {
         let mut seen = Streamed::default();
         let mut buffer = vec![0; 64 << 10];
         let mut tail: Vec<u8> = Vec::new();
-        let mut begun = false;
         loop {
             let count = timeout(PATIENCE, socket.read(&mut buffer)).await??;
             ensure!(count > 0, "the stream broke: {}", String::from_utf8_lossy(&tail));
             let now = now_us();
             tail.extend_from_slice(&buffer[..count]);
-            if !begun {
+            if seen.begun.is_none() {
                 let head = tail.windows(4).position(|four| four == b"\r\n\r\n");
                 let Some(head) = head else { continue };
                 ensure!(tail.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&tail));
                 // The end of the head is also how an end without an event begins.
                 tail.drain(..head + 2);
-                begun = true;
                 seen.begun = Some(Instant::now());
             }
             if delays {

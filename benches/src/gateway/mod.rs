@@ -328,13 +328,13 @@ fn many(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result<
     let mut out = json!({});
     for peer in peers {
         let length = Duration::from_secs_f64(options.seconds);
-        let over = Duration::from_secs(2).min(length / 2);
+        let over = Duration::from_secs(2).min(length / 4);
         let load = async {
             let way = peer.way.clone();
             let (count, model) = (options.streams, model.clone());
             let all = tokio::spawn(async move { streams(&way, (count, over), &model, true).await });
             // In the middle, when all of them run.
-            tokio::time::sleep(over + length / 4).await;
+            tokio::time::sleep(over + (length - over) / 2).await;
             let (memory, at) = (peer.memory(), Instant::now());
             anyhow::Ok((all.await??, memory, at))
         };

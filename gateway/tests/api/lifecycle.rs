@@ -1,9 +1,14 @@
 //! What happens over time: clients that leave, servers that are full, stop or break.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use axum::Router;
+use axum::body::Body;
+use futures_util::{StreamExt, stream};
 use gateway::server::{self, Options};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
@@ -184,7 +189,7 @@ async fn a_silent_stream_pings_and_a_broken_one_has_no_done() {
     setup.limits.ping_every = Duration::from_millis(20);
     let fake = Fake::start(setup);
     fake.gate.close();
-    let gate = std::sync::Arc::clone(&fake.gate);
+    let gate = Arc::clone(&fake.gate);
     let opener = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(200)).await;
         gate.open();
@@ -301,7 +306,7 @@ async fn a_draining_engine_refuses_and_finishes() {
         tokio::task::yield_now().await;
     }
     let drained = {
-        let model = std::sync::Arc::clone(&model);
+        let model = Arc::clone(&model);
         tokio::spawn(async move { model.engine.drain(Duration::from_secs(20)).await })
     };
     while get(&fake.router, "/ready").await.status == 200 {
@@ -312,4 +317,45 @@ async fn a_draining_engine_refuses_and_finishes() {
     assert!(refused.headers.contains_key("retry-after"));
     assert_eq!(open.await.expect("answered").status, 200);
     assert!(drained.await.expect("drained"));
+}
+
+/// What an answer does when it is given up, such as book what it has cost, is done when the server
+/// says that it has stopped.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_has_stopped_has_dropped_its_answers() {
+    struct Books(Arc<AtomicBool>);
+    impl Drop for Books {
+        fn drop(&mut self) {
+            std::thread::sleep(Duration::from_millis(200));
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+    let booked = Arc::new(AtomicBool::new(false));
+    let own = Arc::clone(&booked);
+    let router = Router::new().fallback(move || {
+        let books = Books(Arc::clone(&own));
+        let first = stream::iter([Ok::<_, Infallible>("begun")]);
+        let endless = stream::unfold(books, |books| async move {
+            std::future::pending::<()>().await;
+            Some((Ok("never"), books))
+        });
+        std::future::ready(Body::from_stream(first.chain(endless)))
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let options = Options { drain: Duration::from_millis(20), ..Options::default() };
+    let gauge = prometheus::IntGauge::new("open", "open").expect("a gauge");
+    let (stop, stopped) = oneshot::channel::<()>();
+    let server = server::serve(listener, router, options, gauge, async { drop(stopped.await) });
+    let client = async {
+        let mut client = TcpStream::connect(address).await.expect("connected");
+        client.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("sent");
+        until(&mut client, "begun").await;
+        stop.send(()).expect("it runs");
+        client
+    };
+    // Not a task of its own, which would wait for the thread that drops the answer.
+    let (served, _client) = tokio::join!(server, client);
+    served.expect("a good end");
+    assert!(booked.load(Ordering::SeqCst));
 }

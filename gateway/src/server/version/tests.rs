@@ -51,6 +51,24 @@ async fn requests_of_http_1_are_answered_in_any_pieces() {
     }
 }
 
+/// Of two that come together the second is neither lost nor repeated.
+#[tokio::test]
+async fn requests_that_come_together_are_answered_in_turn() {
+    let long = "x".repeat(3000);
+    let both = format!(
+        "GET /one HTTP/1.1\r\nhost: x\r\nlong: {long}\r\n\r\n\
+         GET /two HTTP/1.1\r\nlong: {long}\r\nconnection: close\r\n\r\n"
+    );
+    for piece in [1, 24, 3050, 4096, usize::MAX] {
+        let answers = said(both.as_bytes(), piece).await;
+        let at = |path: &str| {
+            assert_eq!(answers.matches(path).count(), 1, "{piece}: {answers}");
+            answers.find(path)
+        };
+        assert!(at("HTTP/1.1 /one") < at("HTTP/1.1 /two"), "{piece}: {answers}");
+    }
+}
+
 #[tokio::test]
 async fn what_ends_or_breaks_before_it_is_known_is_over() {
     assert_eq!(said(b"", 1).await, "");
