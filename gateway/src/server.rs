@@ -301,8 +301,8 @@ impl<R: Routes> Connection<R> {
                     () = must_leave(&leave, in_line.as_mut(), &busy), if age != Age::New => break,
                 }
             }
-            // First what it answers, which books what it has cost: whoever waits for the places takes
-            // all of that for done.
+            // First what it answers, which books what it has cost: whoever waits for the places
+            // takes all of that for done.
             drop(connection);
             drop((open, place));
         }

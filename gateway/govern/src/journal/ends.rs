@@ -265,9 +265,11 @@ pub(super) fn keep_all(
     }
 }
 
-/// Waits until a crowd is there, or for so long.
-fn gather(queue: &Receiver<Ended>, waiting: &mut Vec<Ended>, mut left: Duration) {
-    while !left.is_zero() && waiting.len() < CROWD as usize {
+/// Waits until a crowd is there, or nobody else comes, or for so long.
+pub(super) fn gather<T>(queue: &Receiver<T>, waiting: &mut Vec<T>, mut left: Duration) {
+    let mut had = 0;
+    while !left.is_zero() && (had..CROWD as usize).contains(&waiting.len()) {
+        had = waiting.len() + 1;
         let glance = left.min(GLANCE);
         std::thread::sleep(glance);
         left -= glance;

@@ -202,3 +202,17 @@ fn what_an_earlier_version_left_open_is_not_lost() {
     assert!(Journal::open(&path).expect("opens").1.is_empty());
     std::fs::remove_file(path).expect("removed");
 }
+
+/// Where a few callers ask one after the other, all of them soon wait.
+#[test]
+fn nobody_is_waited_for_who_does_not_come() {
+    let (queue, ended) = channel();
+    let mut waiting = vec![0];
+    for number in 1..4 {
+        queue.send(number).expect("sent");
+    }
+    let begun = std::time::Instant::now();
+    ends::gather(&ended, &mut waiting, Duration::from_secs(60));
+    assert_eq!(waiting, [0, 1, 2, 3]);
+    assert!(begun.elapsed().as_secs() < 30);
+}
