@@ -2,20 +2,23 @@
 //! it, and where that stands in the bytes. The rest is not parsed into anything, so that it
 //! arrives as it was written, unknown fields among it, and costs next to nothing.
 
-use std::sync::LazyLock;
+mod found;
+mod scan;
+mod shape;
+mod tools;
 
-use memchr::memmem::Finder;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::found::Found;
 use crate::error::{ApiError, ErrorKind};
 use crate::fields::short;
 
 /// Bytes of JSON per token, on the safe side: prose has four, other scripts and code about three.
 const BYTES_PER_TOKEN: u64 = 3;
 
-/// What an image is taken for until the provider says what it was.
+/// What an image, or another file, is taken for until the provider says what it was.
 const IMAGE_TOKENS: u64 = 1_600;
 
 /// Service tiers that are no batch: OpenAI's, and Anthropic's.
@@ -46,10 +49,7 @@ struct Raw<'a> {
         alias = "generation_config"
     )]
     generation: Option<&'a RawValue>,
-    n: Option<Value>,
     service_tier: Option<Value>,
-    #[serde(borrow)]
-    tools: Option<&'a RawValue>,
     user: Option<Value>,
     metadata: Option<Value>,
 }
@@ -82,16 +82,21 @@ pub struct Glance {
     pub include_usage: bool,
     /// Most new tokens: the highest where several fields say so.
     pub max_tokens: Option<u32>,
-    /// Choices.
+    /// Choices, of all prompts together.
     pub choices: u32,
     /// It may be served as a batch.
     pub flex: bool,
-    /// Names of the tools on offer.
+    /// Names of the tools on offer. Each tool has one at least: those of a provider's own the name
+    /// of their kind, and what nobody can read an empty one.
     pub tools: Vec<String>,
-    /// It says more of tools than their names: some are not functions of the caller.
+    /// It offers tools.
     pub offers_tools: bool,
     /// Images lie in it.
     pub images: u64,
+    /// Files that are neither texts nor images lie in it: documents, sound, films.
+    pub files: u64,
+    /// The answer is held to a shape.
+    pub structured: bool,
     /// The caller's own user.
     pub user: Option<String>,
     /// The caller's notes: names to texts.
@@ -156,11 +161,7 @@ impl Glance {
                 |e| invalid(format!("Invalid value for 'stream_options': {}.", told(&e))),
             )?;
         let include_usage = options.as_ref().and_then(|o| o.get("include_usage"));
-        let images = count(text, &DATA).max(count(text, &IMAGE_URL));
-        let number = |value: &Option<Value>| {
-            let number = value.as_ref().and_then(Value::as_u64);
-            number.map(|n| u32::try_from(n).unwrap_or(u32::MAX))
-        };
+        let found = Found::of(text, named.is_some());
         let generation = raw.generation.filter(|_| named.is_some());
         let inner: Option<Option<Generation<'_>>> = generation
             .map(|raw| serde_json::from_str(raw.get()))
@@ -180,14 +181,16 @@ impl Glance {
             max_tokens,
             max_at: max.into_iter().map(at).collect(),
             generation: named.map(|_| generation.map(at)),
-            choices: number(&raw.n).unwrap_or(1).max(1),
+            choices: choices(&found)?,
             flex: flex(raw.service_tier.as_ref())?,
-            tools: raw.tools.map(names).unwrap_or_default(),
-            offers_tools: raw.tools.is_some_and(|raw| !matches!(raw.get(), "[]" | "null")),
-            images,
+            offers_tools: !found.tools.is_empty(),
+            images: found.images,
+            files: found.files,
+            structured: found.structured,
             user: raw.user.as_ref().and_then(Value::as_str).map(str::to_owned),
             metadata: notes(raw.metadata.as_ref()),
-            input_estimate: tokens(text, images),
+            input_estimate: tokens(text, &found),
+            tools: found.tools,
             model_at,
             options_at: raw.stream_options.map(at),
             model,
@@ -332,51 +335,28 @@ fn most(bounds: &[&RawValue]) -> Result<Option<u32>, ApiError> {
     Ok(max_tokens)
 }
 
-/// Tokens of a request of which nothing but its bytes is known.
+/// How many answers are asked for, each of which may be as long as all others.
+fn choices(found: &Found) -> Result<u32, ApiError> {
+    if let Some(field) = found.odd {
+        let message = format!("Invalid type for '{field}': expected a whole number.");
+        let error = ApiError::new(ErrorKind::Invalid, "invalid_type", message);
+        return Err(error.with_param(field));
+    }
+    let all = found.choices.max(1).saturating_mul(found.prompts.max(1));
+    Ok(u32::try_from(all).unwrap_or(u32::MAX))
+}
+
+/// Tokens of a request to Google's dialect of which nothing but its bytes is known.
 #[must_use]
 pub fn estimate(body: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(body);
-    tokens(&text, count(&text, &DATA))
+    tokens(&text, &Found::of(&text, true))
 }
 
-/// Tokens of a text, from its bytes; an image counts as one, not as its bytes.
-fn tokens(text: &str, images: u64) -> u64 {
-    let all = u64::try_from(text.len()).unwrap_or(u64::MAX);
-    let mut pictures = 0;
-    let mut rest = text;
-    while let Some(at) = DATA.find(rest.as_bytes()) {
-        rest = &rest[at..];
-        let end = rest.find('"').unwrap_or(rest.len());
-        pictures += u64::try_from(end).unwrap_or(u64::MAX);
-        rest = &rest[end..];
-    }
-    all.saturating_sub(pictures) / BYTES_PER_TOKEN + images * IMAGE_TOKENS + 1
-}
-
-/// Where the bytes of a picture begin, and where its address does.
-static DATA: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(";base64,"));
-static IMAGE_URL: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("\"image_url\":"));
-
-fn count(text: &str, what: &Finder<'_>) -> u64 {
-    u64::try_from(what.find_iter(text.as_bytes()).count()).unwrap_or(u64::MAX)
-}
-
-/// Names of tools, in any dialect: their own, or their function's.
-fn names(raw: &RawValue) -> Vec<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: Option<String>,
-        function: Option<Inner>,
-        #[serde(rename = "type")]
-        kind: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Inner {
-        name: Option<String>,
-    }
-    let tools: Vec<Named> = serde_json::from_str(raw.get()).unwrap_or_default();
-    let name = |tool: Named| tool.name.or(tool.function.and_then(|f| f.name)).or(tool.kind);
-    tools.into_iter().filter_map(name).collect()
+/// Tokens of a text, from its bytes; a file counts as one, not as its bytes.
+fn tokens(text: &str, found: &Found) -> u64 {
+    let words = u64::try_from(text.len().saturating_sub(found.data)).unwrap_or(u64::MAX);
+    words / BYTES_PER_TOKEN + (found.images + found.files) * IMAGE_TOKENS + 1
 }
 
 fn notes(metadata: Option<&Value>) -> Vec<(String, String)> {
@@ -502,5 +482,90 @@ mod tests {
         assert_eq!((glance.choices, glance.images), (2, 1));
         assert_eq!(glance.tools, ["f", "g", "web"]);
         assert_eq!(glance.metadata, [("k".to_owned(), "v".to_owned())]);
+    }
+
+    /// Each made as many answers as it liked for the price of one.
+    #[test]
+    fn choices_of_all_kinds() {
+        let check = |google: bool, rest: &str, expect: Option<u32>| {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            let glance = match google {
+                true => Glance::named(body.as_bytes(), "m", false),
+                false => Glance::of(body.as_bytes()),
+            };
+            assert_eq!(glance.ok().map(|glance| glance.choices), expect, "{rest}");
+        };
+        for (rest, expect) in [
+            (r#""n":3"#, Some(3)),
+            (r#""n":null"#, Some(1)),
+            (r#""n":0"#, Some(1)),
+            (r#""n":99999999999"#, Some(u32::MAX)),
+            (r#""n":"3""#, None),
+            (r#""n":3.0"#, None),
+            (r#""n":-3"#, None),
+            (r#""n":1,"n":3"#, Some(3)),
+            (r#""n":2,"best_of":5"#, Some(5)),
+            (r#""prompt":"a","n":3"#, Some(3)),
+            (r#""prompt":[1,2,3]"#, Some(1)),
+            (r#""prompt":["a","b"],"n":3"#, Some(6)),
+            (r#""prompt":[[1,2],[3]]"#, Some(2)),
+            (r#""prompt":{"id":"p"}"#, Some(1)),
+            (r#""generationConfig":{"candidateCount":3}"#, Some(1)),
+        ] {
+            check(false, rest, expect);
+        }
+        for (rest, expect) in [
+            (r#""generationConfig":{"topK":1,"candidateCount":3}"#, Some(3)),
+            (r#""generation_config":{"candidate_count":3}"#, Some(3)),
+            (r#""generationConfig":{"candidateCount":null}"#, Some(1)),
+            (r#""generationConfig":null"#, Some(1)),
+            (r#""generationConfig":{"candidateCount":"3"}"#, None),
+            (r#""n":3"#, Some(1)),
+        ] {
+            check(true, rest, expect);
+        }
+    }
+
+    #[test]
+    fn tools_of_all_dialects() {
+        let google = br#"{"tools":[{"functionDeclarations":[{"name":"rm"}]},{"googleSearch":{}}]}"#;
+        let glance = Glance::named(google, "m", false).expect("a request");
+        assert!(glance.offers_tools);
+        assert_eq!(glance.tools, ["rm", "googleSearch"]);
+        let check = |rest: &str, expect: &[&str]| {
+            let body = format!(r#"{{"model":"m",{rest}}}"#);
+            let glance = Glance::of(body.as_bytes()).expect("a request");
+            assert_eq!(glance.tools, expect, "{rest}");
+            assert_eq!(glance.offers_tools, !expect.is_empty(), "{rest}");
+        };
+        check(r#""tools":[],"functions":null,"mcp_servers":[]"#, &[]);
+        check(r#""functions":[{"name":"rm"}]"#, &["rm"]);
+        check(r#""mcp_servers":[{"name":"ok"}]"#, &["mcp_servers"]);
+        check(r#""web_search_options":{}"#, &["web_search_options"]);
+        check(r#""tool\u0073":[{"name":"rm"}]"#, &["rm"]);
+        check(r#""tools":[{"type":"mcp"},{}]"#, &["mcp", ""]);
+    }
+
+    /// A picture of Anthropic's or Google's was as many tokens as a book.
+    #[test]
+    fn files_are_no_words() {
+        let data = "A".repeat(3_000_000);
+        let source = format!(r#"{{"type":"base64","media_type":"image/png","data":"{data}"}}"#);
+        let block = format!(r#"{{"type":"image","source":{source}}}"#);
+        let messages =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":[{block}]}}]}}"#);
+        let part = format!(r#"{{"inlineData":{{"mimeType":"image/png","data":"{data}"}}}}"#);
+        let contents = format!(r#"{{"contents":[{{"parts":[{part}]}}]}}"#);
+        let messages = Glance::of(messages.as_bytes()).expect("a request");
+        let google = Glance::named(contents.as_bytes(), "m", false).expect("a request");
+        assert_eq!(google.input_estimate, estimate(contents.as_bytes()));
+        for glance in [messages, google] {
+            assert_eq!((glance.images, glance.files), (1, 0));
+            assert!((1_600..1_700).contains(&glance.input_estimate), "{}", glance.input_estimate);
+        }
+        // What only looks like one is as long as it is.
+        let text = format!(r#"{{"model":"m","messages":[{{"content":"data:a;base64,{data}"}}]}}"#);
+        let glance = Glance::of(text.as_bytes()).expect("a request");
+        assert!(glance.input_estimate > 1_000_000 && glance.images == 0);
     }
 }

@@ -231,7 +231,9 @@ fn judge_tools(
     say: &mut Say<'_>,
 ) -> Result<(), Denied> {
     if let Some(tool) = ask.tools.iter().find(|tool| !any(allowed, tool)) {
-        let (tool, among) = (Name(tool), Among::new(false, allowed));
+        let nameless = "a tool without a name";
+        let tool = Name(if tool.is_empty() { nameless } else { tool });
+        let among = Among::new(false, allowed);
         return say(layer, Rule::Tools, false, format_args!("{tool} {among}"));
     }
     let text = format_args!("{} tools are offered, all of them allowed", ask.tools.len());
