@@ -85,6 +85,7 @@ pub(super) async fn ask(
         let plain = Plain {
             include_usage: inbound.glance.include_usage,
             surface: &inbound.surface,
+            choices: choices(inbound),
             estimate: inbound.glance.input_estimate,
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?
@@ -95,6 +96,14 @@ pub(super) async fn ask(
         response.headers_mut().insert(DROPPED, dropped);
     }
     Ok(response)
+}
+
+/// Choices of the answer. What dialects with one answer say of more is refused or dropped.
+fn choices(inbound: &Inbound) -> u32 {
+    match inbound.surface {
+        Surface::Messages | Surface::Responses => 1,
+        _ => inbound.glance.choices,
+    }
 }
 
 /// A request that cannot be put to this provider.

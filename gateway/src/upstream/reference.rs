@@ -31,7 +31,11 @@ const OPTIONS: &[(&str, &str)] = &[
         "connect_timeout",
         "longest wait for a connection, name, proxy and TLS included; `5s` where absent",
     ),
-    ("first_byte_timeout", "longest wait for the head of an answer; `300s` where absent"),
+    (
+        "first_byte_timeout",
+        "longest wait for the head of an answer, and for a stream's next event where comments alone \
+         come; `300s` where absent",
+    ),
     ("idle_timeout", "longest silence within an answer; `120s` where absent"),
     (
         "total_timeout",

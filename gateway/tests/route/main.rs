@@ -5,6 +5,7 @@
 #[path = "../api/fake.rs"]
 mod fake;
 
+mod announced;
 mod breaker;
 mod caller;
 mod continued;
@@ -21,6 +22,7 @@ mod overflow;
 mod passed;
 mod pooling;
 mod recorded;
+mod several;
 mod speech;
 mod strategies;
 mod tiers;

@@ -5,6 +5,17 @@
 //! Half an event is never passed on: what is under way when a stream is cut is left out, and the
 //! caller is told that it was cut.
 
+/// A text that is looked for in every event: prepared once.
+macro_rules! text {
+    ($text:literal) => {{
+        static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new($text));
+        &*FINDER
+    }};
+}
+
+mod announced;
+mod choices;
+mod look;
 mod numbers;
 mod strip;
 mod whole;
@@ -14,23 +25,16 @@ use std::sync::LazyLock;
 use memchr::memchr2;
 use memchr::memmem::Finder;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
 use crate::answer::Usage;
 use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::piece::Broken;
+use choices::Choices;
+use look::{Block, data, look};
 use numbers::Numbers;
 pub use whole::{Whole, whole};
-
-/// A text that is looked for in every event: prepared once.
-macro_rules! text {
-    ($text:literal) => {{
-        static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new($text));
-        &*FINDER
-    }};
-}
 
 /// One stream.
 #[derive(Debug)]
@@ -50,6 +54,9 @@ pub struct Relay {
     pieces: u64,
     /// Events so far, as Responses numbers them.
     events: u64,
+    /// Something of the answer has come, and not only what announces it.
+    carries: bool,
+    choices: Choices,
     ended: bool,
     failed: bool,
     /// The content block that is open, and the next one's number (Messages).
@@ -73,11 +80,19 @@ impl Relay {
             flex: false,
             pieces: 0,
             events: 0,
+            carries: false,
+            choices: Choices::new(1),
             ended: false,
             failed: false,
             block: None,
             head: None,
         }
+    }
+
+    /// Of an answer with so many choices: it is over when all of them are.
+    #[must_use]
+    pub fn with_choices(self, choices: u32) -> Self {
+        Self { choices: Choices::new(choices), ..self }
     }
 
     /// Takes bytes of the provider, and writes what may be passed on.
@@ -96,7 +111,9 @@ impl Relay {
             }
             self.pieces += u64::from(look.piece);
             self.events += u64::from(!data(event).is_empty());
-            self.ended |= look.ends;
+            self.carries = self.carries || announced::carries(self.dialect, data(event));
+            self.choices.begin(look.about);
+            self.ended |= look.ends || self.choices.finish(&look.finished);
             self.failed |= look.fails;
             match look.block {
                 Some(Block::Opened(index)) => self.block = Some(index),
@@ -126,6 +143,18 @@ impl Relay {
         matches!(self.dialect, Dialect::Chat | Dialect::Completions)
     }
 
+    /// Events so far, comments apart.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Something of the answer has come, its end or a failure, and not only what announces it.
+    #[must_use]
+    pub fn carries(&self) -> bool {
+        self.carries
+    }
+
     /// What was used, as far as the provider has said.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
@@ -144,7 +173,13 @@ impl Relay {
         self.pieces
     }
 
-    /// The provider has said that the answer is over.
+    /// Nothing is missing where the provider's body ends here.
+    #[must_use]
+    pub fn may_end(&self) -> bool {
+        self.ended || self.choices.are_those_that_came()
+    }
+
+    /// The provider has said that the answer is over: all choices that were asked for.
     #[must_use]
     pub fn ended(&self) -> bool {
         self.ended
@@ -164,8 +199,13 @@ impl Relay {
                 let mut chunk = self.head.clone().unwrap_or_else(|| json!({}));
                 let delta = if self.dialect == Dialect::Chat { "delta" } else { "text" };
                 let nothing = if self.dialect == Dialect::Chat { json!({}) } else { json!("") };
-                chunk["choices"] = json!([{"index": 0, delta: nothing, "finish_reason": "length"}]);
-                event(out, "", &chunk);
+                let end =
+                    |index| json!({"index": index, delta: nothing, "finish_reason": "length"});
+                let ends: Vec<Value> = self.choices.open().map(end).collect();
+                if !ends.is_empty() {
+                    chunk["choices"] = ends.into();
+                    event(out, "", &chunk);
+                }
                 out.extend_from_slice(b"data: [DONE]\n\n");
             }
             Dialect::Messages => {
@@ -180,9 +220,14 @@ impl Relay {
                 event(out, "message_stop", &json!({"type": "message_stop"}));
             }
             Dialect::Gemini => {
-                let candidate = json!({"index": 0, "finishReason": "MAX_TOKENS",
-                    "content": {"role": "model", "parts": []}});
-                event(out, "", &json!({"candidates": [candidate]}));
+                let end = |index| {
+                    json!({"index": index, "finishReason": "MAX_TOKENS",
+                        "content": {"role": "model", "parts": []}})
+                };
+                let ends: Vec<Value> = self.choices.open().map(end).collect();
+                if !ends.is_empty() {
+                    event(out, "", &json!({"candidates": ends}));
+                }
             }
             _ => self.error(out, notice),
         }
@@ -252,138 +297,6 @@ fn pass(event: &[u8], strip: bool, out: &mut Vec<u8>) {
         }
         None => out.extend_from_slice(event),
     }
-}
-
-fn has(bytes: &[u8], what: &Finder<'_>) -> bool {
-    what.find(bytes).is_some()
-}
-
-/// What one event says.
-#[derive(Default)]
-struct Look<'a> {
-    usage: Option<Numbers<'a>>,
-    flex: bool,
-    only_usage: bool,
-    piece: bool,
-    ends: bool,
-    fails: bool,
-    block: Option<Block>,
-}
-
-enum Block {
-    Opened(u64),
-    Closed,
-}
-
-/// The fields that a look reads, of any dialect.
-#[derive(Deserialize)]
-struct Fields<'a> {
-    #[serde(borrow)]
-    usage: Option<Numbers<'a>>,
-    #[serde(rename = "usageMetadata", borrow)]
-    usage_metadata: Option<Numbers<'a>>,
-    choices: Option<Vec<IgnoredAny>>,
-    candidates: Option<Vec<Candidate>>,
-    #[serde(borrow)]
-    message: Option<Inner<'a>>,
-    #[serde(borrow)]
-    response: Option<Inner<'a>>,
-    index: Option<u64>,
-    error: Option<Value>,
-    service_tier: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Candidate {
-    #[serde(rename = "finishReason")]
-    reason: Option<IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Inner<'a> {
-    #[serde(borrow)]
-    usage: Option<Numbers<'a>>,
-    service_tier: Option<Value>,
-}
-
-fn look(dialect: Dialect, event: &[u8]) -> Look<'_> {
-    let data = data(event);
-    let mut look = Look::default();
-    match dialect {
-        Dialect::Chat | Dialect::Completions => {
-            // In a text it says nothing.
-            look.ends = data.trim_ascii() == b"[DONE]"
-                || has(data, text!(b"\"finish_reason\":\""))
-                || has(data, text!(b"\"finish_reason\": \""));
-            // The last one, of usage alone, has none.
-            look.piece = has(data, text!(b"\"delta\"")) || has(data, text!(b"\"text\""));
-            if !has(data, text!(b"\"usage\":{"))
-                && !has(data, text!(b"\"usage\": {"))
-                && !has(data, text!(b"\"error\""))
-            {
-                return look;
-            }
-            let Some(fields) = fields(data) else { return look };
-            look.only_usage = fields.choices.is_some_and(|choices| choices.is_empty());
-            look.flex = is_flex(fields.service_tier.as_ref());
-            look.usage = fields.usage;
-            look.fails = fields.error.is_some_and(|error| !error.is_null());
-        }
-        Dialect::Messages => {
-            look.piece = has(data, text!(b"\"content_block_delta\""));
-            if look.piece {
-                return look;
-            }
-            look.ends = has(data, text!(b"\"message_stop\""));
-            look.fails =
-                has(data, text!(b"\"type\":\"error\"")) || has(data, text!(b"\"type\": \"error\""));
-            let Some(fields) = fields(data) else { return look };
-            if has(data, text!(b"\"content_block_start\"")) {
-                look.block = fields.index.map(Block::Opened);
-            } else if has(data, text!(b"\"content_block_stop\"")) {
-                look.block = Some(Block::Closed);
-            }
-            look.usage = fields.message.and_then(|message| message.usage).or(fields.usage);
-        }
-        Dialect::Responses => {
-            // Only what begins or ends has a response, in which any name may stand.
-            look.piece = has(data, text!(b".delta\"")) && !has(data, text!(b"\"response\":{"));
-            if look.piece {
-                return look;
-            }
-            look.ends = has(data, text!(b"\"response.completed\""))
-                || has(data, text!(b"\"response.incomplete\""));
-            look.fails =
-                has(data, text!(b"\"response.failed\"")) || has(data, text!(b"\"type\":\"error\""));
-            if look.ends || look.fails {
-                let response = fields(data).and_then(|fields| fields.response);
-                let tier = response.as_ref().and_then(|response| response.service_tier.as_ref());
-                look.flex = is_flex(tier);
-                look.usage = response.and_then(|response| response.usage);
-            }
-        }
-        _ => {
-            let Some(fields) = fields(data) else { return look };
-            let candidates = fields.candidates.unwrap_or_default();
-            look.piece = !candidates.is_empty();
-            look.ends = candidates.iter().any(|candidate| candidate.reason.is_some());
-            look.usage = fields.usage_metadata;
-            look.fails = fields.error.is_some();
-        }
-    }
-    look
-}
-
-/// The data of an event with one line of it, which all providers write.
-fn data(event: &[u8]) -> &[u8] {
-    match text!(b"data:").find(event) {
-        Some(at) => &event[at + 5..],
-        None => &[],
-    }
-}
-
-fn fields(data: &[u8]) -> Option<Fields<'_>> {
-    serde_json::from_slice(data.trim_ascii()).ok()
 }
 
 /// The head of a chunk: what an event of our own needs to be one of the same stream.
@@ -537,6 +450,85 @@ mod tests {
         let (relay, out) = self::relay(Dialect::Chat, true, &[beside.as_bytes()]);
         assert!(!out.contains("usage") && out.contains("[{\"delta\":{}}]}\n\n"), "{out}");
         assert_eq!(relay.usage().map(|usage| usage.completion_tokens), Some(2));
+    }
+
+    /// The first choice's end looked like that of the answer, and the rest was cut off after it.
+    #[test]
+    fn one_of_several_choices_is_not_the_answer() {
+        let chat = |index: u32, reason: &str| {
+            format!(
+                "data: {{\"choices\":[{{\"index\":{index},\"delta\":{{}},\"finish_reason\":{reason}}}],\
+                 \"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2}}}}\n\n"
+            )
+        };
+        let google = |index: u32, reason: &str| {
+            let index = if index == 0 { String::new() } else { format!("\"index\":{index},") };
+            format!("data: {{\"candidates\":[{{{index}\"finishReason\":{reason}}}]}}\n\n")
+        };
+        let push = |relay: &mut Relay, event: &str| {
+            relay.push(event.as_bytes(), &mut Vec::new()).expect("short");
+            relay.ended()
+        };
+        for (dialect, event) in [
+            (Dialect::Chat, &chat as &dyn Fn(u32, &str) -> String),
+            (Dialect::Completions, &chat),
+            (Dialect::Gemini, &google),
+        ] {
+            let mut relay = Relay::new(dialect, false, 1 << 16).with_choices(2);
+            for not in
+                [event(1, "null"), event(1, "\"stop\""), event(1, "\"stop\""), event(0, "null")]
+            {
+                assert!(!push(&mut relay, &not), "{dialect:?} {not}");
+            }
+            // Some servers say it in every chunk, and mean nothing by it.
+            assert!(!push(&mut relay, &event(0, "\"\"")), "{dialect:?}");
+            assert!(push(&mut relay, &event(0, "\"length\"")), "{dialect:?}");
+            // One that nobody asked for more of is over at once.
+            let mut relay = Relay::new(dialect, false, 1 << 16);
+            assert!(push(&mut relay, &event(0, "\"stop\"")), "{dialect:?}");
+        }
+        // The dialect's own word ends all.
+        let mut relay = Relay::new(Dialect::Chat, false, 1 << 16).with_choices(2);
+        assert!(push(&mut relay, "data: [DONE]\n\n"));
+        let mut relay = Relay::new(Dialect::Gemini, false, 1 << 16).with_choices(2);
+        assert!(push(&mut relay, "data: {\"promptFeedback\":{\"blockReason\":\"SAFETY\"}}\n\n"));
+    }
+
+    #[test]
+    fn all_choices_under_way_are_cut_short() {
+        let ended = |dialect, event: &str, choices: u32| {
+            let mut relay = Relay::new(dialect, false, 1 << 16).with_choices(choices);
+            relay.push(event.as_bytes(), &mut Vec::new()).expect("short");
+            let mut out = Vec::new();
+            relay.cut_short(&mut out, &ApiError::new(crate::ErrorKind::Quota, "c", "m"));
+            assert!(relay.ended());
+            let out = String::from_utf8(out).expect("UTF-8");
+            let numbers = out.split("\"index\":").skip(1).filter_map(|rest| rest.chars().next());
+            numbers.collect::<String>()
+        };
+        let chat =
+            "data: {\"choices\":[{\"index\":1,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
+        let google = "data: {\"candidates\":[{\"index\":1,\"finishReason\":\"STOP\"}]}\n\n";
+        for (dialect, event) in [(Dialect::Chat, chat), (Dialect::Gemini, google)] {
+            assert_eq!(ended(dialect, event, 3), "02");
+            assert_eq!(ended(dialect, "data: {}\n\n", 1), "0");
+            assert_eq!(ended(dialect, event, 1), "", "it has ended");
+        }
+    }
+
+    #[test]
+    fn a_comment_is_no_event() {
+        let begun = |text: &str| {
+            let (relay, out) = relay(Dialect::Chat, false, &[text.as_bytes()]);
+            assert_eq!(out, text);
+            (relay.events(), relay.carries())
+        };
+        let comments = ": OPENROUTER PROCESSING\n\n: OPENROUTER PROCESSING\n\n";
+        assert_eq!(begun(comments), (0, false));
+        let role =
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+        assert_eq!(begun(&format!("{comments}{role}")), (1, false));
+        assert_eq!(begun(&format!("{comments}{role}{CHAT}")), (5, true));
     }
 
     #[test]

@@ -12,14 +12,19 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use wire::sse::Events;
 
 use super::super::kept::Owner;
 
-/// Bytes of one response's events. One that says more cannot be followed any more.
+/// Bytes of one response's events. One that says more cannot be followed any more, and whoever
+/// follows it is told so.
 const BYTES_MAX: usize = 8 << 20;
+
+/// What such a follower reads.
+const TOO_LONG: &str = "This response has more events than can be followed; it goes on, and can be \
+                        had without 'stream'.";
 
 /// Bytes of one event.
 const EVENT_MAX: usize = 4 << 20;
@@ -137,16 +142,17 @@ impl Feed {
     /// All events after this one, as they come.
     pub(in super::super) fn stream(self: &Arc<Self>, after: Option<u64>) -> Response {
         let next = after.map_or(0, |after| after.saturating_add(1));
-        let follower = (Arc::clone(self), self.news.subscribe(), next);
-        let body = stream::unfold(follower, |(feed, mut news, mut next)| async move {
+        let follower = Some((Arc::clone(self), self.news.subscribe(), next));
+        let body = stream::unfold(follower, |follower| async move {
+            let (feed, mut news, mut next) = follower?;
             loop {
                 let (bytes, over) = feed.state().since(&mut next);
-                if !bytes.is_empty() {
-                    return Some((Ok::<_, Infallible>(Bytes::from(bytes)), (feed, news, next)));
+                if over || !bytes.is_empty() {
+                    let follower = (!over).then_some((feed, news, next));
+                    let some = (!bytes.is_empty()).then(|| Bytes::from(bytes));
+                    return some.map(|bytes| (Ok::<_, Infallible>(bytes), follower));
                 }
-                if over || news.changed().await.is_err() {
-                    return None;
-                }
+                news.changed().await.ok()?;
             }
         });
         let mut response = Response::new(Body::from_stream(body));
@@ -195,7 +201,8 @@ impl State {
         }
     }
 
-    /// What was written from this event on, and whether nothing follows.
+    /// What was written from this event on, and whether nothing follows. Where the rest is not
+    /// here, it ends with an error, or it would look like an answer that was cut.
     fn since(&self, next: &mut u64) -> (Vec<u8>, bool) {
         let from = self.written.partition_point(|(number, _)| number < next);
         let mut out = Vec::new();
@@ -203,12 +210,20 @@ impl State {
             out.extend_from_slice(text);
             *next = number + 1;
         }
+        if self.long {
+            let error = json!({ "type": "error", "sequence_number": next, "code": "stream_too_long",
+                "message": TOO_LONG, "param": null });
+            out.extend_from_slice(format!("event: error\ndata: {error}\n\n").as_bytes());
+        }
         (out, self.ended.is_some() || self.long)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt as _;
+
+    use super::super::super::envelope::Caller;
     use super::*;
 
     fn event(number: u64) -> String {
@@ -233,15 +248,46 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_has_no_room_is_not_followed() {
-        let mut state = State::new();
+    /// A feed of a response that says more than there is room for.
+    fn fill(mut push: impl FnMut(&[u8])) {
         let filler = "x".repeat(1 << 20);
         for number in 0..9 {
             let text = format!("data: {{\"sequence_number\":{number},\"x\":\"{filler}\"}}\n\n");
-            state.push(text.as_bytes());
+            push(text.as_bytes());
         }
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_followed() {
+        let mut state = State::new();
+        fill(|bytes| state.push(bytes));
         assert!(state.long && state.written.is_empty());
         assert!(state.since(&mut 0).1, "whoever follows is told so");
+    }
+
+    /// A stream that just ended looked like one that was cut.
+    #[tokio::test]
+    async fn a_follower_is_told_why_it_ends() {
+        let somebody = Caller {
+            arrived: Instant::now(),
+            key: 1,
+            request_id: "r".into(),
+            who: None,
+            past: None,
+            background: true,
+        };
+        let feed = Arc::new(Feed::new(Owner::of(&somebody)));
+        feed.push(event(0).as_bytes());
+        let mut body = feed.stream(None).into_body().into_data_stream();
+        let first = body.next().await.expect("an event").expect("bytes");
+        assert_eq!(first, event(0));
+        fill(|bytes| feed.push(bytes));
+        let last = body.next().await.expect("an event").expect("bytes");
+        let last = std::str::from_utf8(&last).expect("text");
+        let data = last.strip_prefix("event: error\ndata: ").expect("an error");
+        let data: Value = serde_json::from_str(data).expect("JSON");
+        assert_eq!((&data["type"], &data["sequence_number"]), (&json!("error"), &json!(1)));
+        assert_eq!(data["code"], "stream_too_long");
+        assert!(body.next().await.is_none(), "once");
     }
 }

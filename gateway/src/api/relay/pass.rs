@@ -18,11 +18,12 @@ pub(super) struct Pass {
 }
 
 impl Pass {
-    /// With `strip`, the usage at its end is left out. `listens`: somebody may go on with it.
-    pub(super) fn new(surface: &Surface, strip: bool, listens: bool) -> Self {
+    /// Of an answer with so many choices. With `strip`, the usage at its end is left out.
+    /// `listens`: somebody may go on with it.
+    pub(super) fn new(surface: &Surface, choices: u32, strip: bool, listens: bool) -> Self {
         let dialect = surface.dialect();
         Self {
-            relay: Relay::new(dialect, strip, EVENT_BYTES_MAX),
+            relay: Relay::new(dialect, strip, EVENT_BYTES_MAX).with_choices(choices),
             array: (surface.framing() == Framing::Array).then(Array::default),
             listener: listens.then(|| Listener::new(dialect)).flatten().map(Box::new),
         }

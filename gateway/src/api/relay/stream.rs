@@ -32,10 +32,20 @@ const CUT: &str = "its stream was cut";
 /// Bytes gathered into one write.
 const WRITE_BYTES: usize = 64 << 10;
 
+/// Longest time that the beginning of a stream is held back which only announces an answer. Most
+/// providers that fail behind it do so at once, and some models then think for minutes, of which
+/// the caller should know.
+const HELD: Duration = Duration::from_secs(1);
+
+/// Bytes of it: a response repeats all of its request.
+const HELD_BYTES: usize = 1 << 20;
+
 /// What a relayed stream needs to know of the request.
 pub(super) struct Plain<'a> {
     pub(super) include_usage: bool,
     pub(super) surface: &'a Surface,
+    /// Choices that were asked for.
+    pub(super) choices: u32,
     /// Tokens of the prompt, as far as anybody knows before the provider says.
     pub(super) estimate: u64,
 }
@@ -48,6 +58,8 @@ pub(super) struct Streaming {
     /// Written and not yet sent.
     out: Vec<u8>,
     first: Option<Duration>,
+    /// Events so far, and when the last one came.
+    heard: (u64, Instant),
     done: bool,
     /// What was used has been said.
     booked: bool,
@@ -95,7 +107,7 @@ impl Stage {
 }
 
 impl Streaming {
-    /// Waits for the first event: until then another target may still be asked.
+    /// Waits for the beginning of the answer: until then another target may still be asked.
     pub(super) async fn begin(
         about: Answering,
         source: Source,
@@ -104,12 +116,13 @@ impl Streaming {
     ) -> Result<Response, Trouble> {
         let way = match &page {
             None => {
-                let strip = !plain.include_usage;
-                Way::Pass(Box::new(Pass::new(plain.surface, strip, rescue.is_some())))
+                let (strip, listens) = (!plain.include_usage, rescue.is_some());
+                Way::Pass(Box::new(Pass::new(plain.surface, plain.choices, strip, listens)))
             }
             Some(page) => {
                 let first = Usage { prompt_tokens: plain.estimate, ..Usage::default() };
-                let mut way = Translation::new(about.dialect, page, model, (options, first));
+                let answer = (page, plain.choices);
+                let mut way = Translation::new(about.dialect, answer, model, (options, first));
                 way.handed = rescue.as_ref().map(|_| Handed::default());
                 Way::Translate(Box::new(way))
             }
@@ -126,6 +139,7 @@ impl Streaming {
             way,
             out,
             first,
+            heard: (0, Instant::now()),
             done,
             booked: false,
             ended: told,
@@ -151,12 +165,16 @@ impl Streaming {
         Ok(response)
     }
 
-    /// Waits for the first event.
+    /// Waits for something of the answer. What only announces it is held back for a short time.
     async fn wait(&mut self) -> Result<(), Trouble> {
         // Silence, and whatever is no event, is waited for until the time for a first byte is over.
-        let limit = self.about.open.begun() + self.about.provider.first_byte;
-        while self.out.is_empty() && self.failed().is_none() {
+        let mut limit = self.about.open.begun() + self.about.provider.first_byte;
+        let mut first = None;
+        while !self.begins() && self.failed().is_none() {
             let Ok(next) = timeout_at(limit.into(), self.source.read()).await else {
+                if first.is_some() {
+                    break;
+                }
                 let trouble = self.about.provider.late();
                 tell(&mut self.about.open, &trouble);
                 return Err(trouble);
@@ -172,13 +190,32 @@ impl Streaming {
                 Ok(None) => return Err(self.about.broken("its stream is empty")),
                 Err(why) => return Err(self.about.broken(&why)),
             }
+            if first.is_none() && self.is_announced() {
+                let now = Instant::now();
+                (first, limit) = (Some(now), limit.min(now + HELD));
+            }
         }
         if let Some(error) = self.failed() {
             return Err(self.about.broken(&error.message));
         }
-        self.first = Some(self.about.open.begun().elapsed());
-        self.about.open.answered(Instant::now());
+        let first = first.unwrap_or_else(Instant::now);
+        self.first = Some(first.saturating_duration_since(self.about.open.begun()));
+        self.about.open.answered(first);
         Ok(())
+    }
+
+    /// It may be handed out. Where somebody goes on with a stream that breaks, nothing has to be
+    /// held back.
+    fn begins(&self) -> bool {
+        let Way::Pass(pass) = &self.way else { return !self.out.is_empty() };
+        let goes_on = self.rescue.is_some() && self.is_announced();
+        goes_on || pass.relay.carries() || self.out.len() > HELD_BYTES
+    }
+
+    /// An event has come that is passed on. A comment is none: some providers send them long before
+    /// anybody works on the answer.
+    fn is_announced(&self) -> bool {
+        matches!(self.way, Way::Pass(_)) && self.events() > 0
     }
 
     /// The next write; `None` after the last.
@@ -188,7 +225,12 @@ impl Streaming {
                 self.source.ends_soon();
             }
             match self.source.next().await {
-                Ok(Some(bytes)) => self.took(&bytes),
+                Ok(Some(bytes)) => {
+                    self.took(&bytes);
+                    if !self.done && self.is_stuck() {
+                        self.end(Some("it sends and says nothing".to_owned())).await;
+                    }
+                }
                 Ok(None) => self.end(None).await,
                 Err(why) => self.end(Some(why)).await,
             }
@@ -203,6 +245,24 @@ impl Streaming {
             self.count().await;
         }
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+    }
+
+    /// It sends, and no event has come for as long as a first one may take. A comment is none: who
+    /// sends nothing else would never be silent.
+    fn is_stuck(&mut self) -> bool {
+        let (events, now) = (self.events(), Instant::now());
+        if events != self.heard.0 {
+            self.heard = (events, now);
+        }
+        now - self.heard.1 > self.about.provider.first_byte
+    }
+
+    /// Events so far, comments apart.
+    fn events(&self) -> u64 {
+        match &self.way {
+            Way::Pass(pass) => pass.relay.events(),
+            Way::Translate(translation) => translation.events,
+        }
     }
 
     fn took(&mut self, bytes: &[u8]) {
@@ -242,7 +302,7 @@ impl Streaming {
         match &mut self.way {
             Way::Pass(_) => false,
             Way::Translate(translation) => {
-                translation.begun && translation.end(&mut self.out).is_ok()
+                translation.has_begun() && translation.end(&mut self.out).is_ok()
             }
         }
     }
@@ -310,7 +370,7 @@ impl Streaming {
     async fn end(&mut self, why: Option<String>) {
         let why = why.filter(|_| !self.is_whole());
         let complete = match (&mut self.way, why) {
-            (Way::Pass(pass), None) => pass.relay.ended() || pass.relay.failed(),
+            (Way::Pass(pass), None) => pass.relay.may_end() || pass.relay.failed(),
             (Way::Translate(translation), None) => translation.end(&mut self.out).is_ok(),
             (_, Some(why)) => {
                 tracing::info!(provider = self.about.provider.name, why, "a stream broke");
@@ -383,7 +443,7 @@ impl Streaming {
         self.about.bill = None;
         drop(self.book(&used, Outcome::Failed));
         drop(self.about.broken(CUT));
-        let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), false, false)));
+        let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), 1, false, false)));
         let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
             (Way::Pass(_), Some(spot)) => {
                 (None, spot.writer(goes.options(), (rescue.surface(), rescue.id())))

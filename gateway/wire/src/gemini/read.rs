@@ -116,15 +116,15 @@ impl Reader {
         Ok(())
     }
 
-    /// The prompt was refused: there is no candidate.
-    fn blocked(&mut self, feedback: &Feedback, said: &mut dyn FnMut(Said<'_>)) {
-        let Some(words) = feedback.words() else { return };
-        if !self.choices.is_empty() {
-            return;
-        }
+    /// The prompt was refused: there is no candidate, however many were asked for.
+    fn blocked(&mut self, feedback: &Feedback, said: &mut dyn FnMut(Said<'_>)) -> bool {
+        let Some(words) = feedback.words().filter(|_| self.choices.is_empty()) else {
+            return false;
+        };
         self.choices.push(State { calls: 0, finished: true });
         said(Said::Piece(Piece { delta: Delta::Refusal(&words), ..Piece::default() }));
         said(Said::Piece(Piece { finish: Some(Finish::Refused), ..Piece::default() }));
+        true
     }
 }
 
@@ -217,15 +217,17 @@ impl piece::Reader for Reader {
             return Ok(());
         }
         self.begin(&chunk, said);
-        if let Some(feedback) = &chunk.prompt_feedback {
-            self.blocked(feedback, said);
-        }
+        let blocked = chunk.prompt_feedback.as_ref().is_some_and(|why| self.blocked(why, said));
         let usage = chunk.usage_metadata.as_ref().map(Tokens::usage);
         for candidate in chunk.candidates.unwrap_or_default() {
             self.candidate(candidate, said)?;
         }
         if let Some(usage) = usage {
             said(Said::Usage(usage));
+        }
+        if blocked {
+            self.done = true;
+            said(Said::Done);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ mod replay;
 mod requests;
 mod round;
 mod rules;
+mod several;
 mod side;
 mod told;
 mod via;

@@ -5,6 +5,7 @@ use crate::answers::arrives;
 use crate::asked::{Feature, features};
 use crate::golden;
 use crate::requests::{self, Fate, fate};
+use crate::several;
 use crate::side::{From, In, To};
 use crate::told;
 
@@ -59,11 +60,16 @@ fn request(features: &[Feature], side: In, to: To, name: &str) -> String {
 }
 
 fn answer(to: In, from: From, feature: &str) -> String {
+    verdict(arrives(from, to, feature))
+}
+
+/// What does not arrive, whole and streamed.
+fn verdict(missing: Option<[Vec<&str>; 2]>) -> String {
     let without = |names: &[&str]| match names {
         [] => "yes".to_owned(),
         names => format!("without {}", names.join(", ")),
     };
-    match arrives(from, to, feature) {
+    match missing {
         None => "-".into(),
         Some([whole, stream]) if whole == stream => without(&whole),
         Some([whole, stream]) => {
@@ -102,7 +108,9 @@ fn the_page_says_what_the_goldens_show() {
         let row = |name: &'static str| {
             (name, From::ALL.iter().map(|from| answer(to, *from, name)).collect::<Vec<_>>())
         };
-        let rows: Vec<_> = told::FEATURES.into_iter().map(row).collect();
+        let mut rows: Vec<_> = told::FEATURES.into_iter().map(row).collect();
+        let several = From::ALL.map(|from| verdict(several::arrives(from, to)));
+        rows.push(("two choices", several.into()));
         table(&mut page, "", &From::ALL.map(From::name), &rows);
     }
     golden::check("../../docs/dialects.md", &page);

@@ -122,7 +122,7 @@ impl Plan {
 
     /// What a provider of this dialect would send, and where its end begins.
     pub(crate) fn written(&self, side: In) -> (Vec<u8>, usize) {
-        let mut writer = side.writer();
+        let mut writer = side.writer(1);
         let (mut out, mut call) = (Vec::new(), 0);
         let prompt = Usage { completion_tokens: 0, reasoning_tokens: 0, ..self.usage };
         writer.start(&mut out, &Piece { usage: Some(prompt), ..Piece::default() });

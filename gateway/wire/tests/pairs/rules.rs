@@ -367,7 +367,7 @@ fn one_choice_was_asked_for() {
         ..Piece::default()
     };
     for to in In::ALL {
-        let (mut writer, mut out) = (to.writer(), Vec::new());
+        let (mut writer, mut out) = (to.writer(1), Vec::new());
         writer.start(&mut out, &Piece::default());
         writer.piece(&mut out, &say(0, "a", None));
         writer.piece(&mut out, &say(1, "x", None));

@@ -236,16 +236,21 @@ impl In {
         }
     }
 
+    /// One request may ask for several answers.
+    pub(crate) fn asks_for_several(self) -> bool {
+        matches!(self, Self::Chat | Self::Gemini)
+    }
+
     /// The writer of a stream. Callers of chat have asked for usage.
-    pub(crate) fn writer(self) -> Box<dyn Writer> {
+    pub(crate) fn writer(self, choices: usize) -> Box<dyn Writer> {
         let head = self.head();
         match self {
             Self::Chat => {
                 let options = StreamOptions { include_usage: true, continuous_usage: false };
-                Box::new(openai::stream::Writer::new(Kind::Chat, &head, options, 1))
+                Box::new(openai::stream::Writer::new(Kind::Chat, &head, options, choices))
             }
             Self::Messages => Box::new(messages::Writer::new(&head, "req_1")),
-            Self::Gemini => Box::new(gemini::Writer::new(Framing::Events, &head, 1)),
+            Self::Gemini => Box::new(gemini::Writer::new(Framing::Events, &head, choices)),
             Self::Responses => {
                 Box::new(responses::Writer::new(head, echo(), Box::new(ids()), Box::new(|| 9)))
             }

@@ -95,6 +95,40 @@ pub(crate) fn told(from: From, feature: &str) -> Option<Told> {
     })
 }
 
+/// Two choices of one answer, in turns; the second ends first.
+pub(crate) fn two(from: From) -> Option<Told> {
+    let (one, two) = (told(from, "thoughts and text")?, told(from, "a call")?);
+    match from {
+        From::Chat => Some(chat::both(&one, &two)),
+        From::Gemini => Some(gemini::both(&one, &two)),
+        From::Responses | From::Messages | From::Converse => None,
+    }
+}
+
+/// The data of events, in turns, those of the second choice numbered so.
+fn in_turns(one: &[u8], two: &[u8], list: &str) -> Vec<Value> {
+    let chunks = |bytes: &[u8]| -> Vec<Value> {
+        let text = std::str::from_utf8(bytes).expect("UTF-8");
+        let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+        data.filter_map(|data| serde_json::from_str(data).ok()).collect()
+    };
+    let (mut one, mut two) = (chunks(one).into_iter(), chunks(two).into_iter());
+    let mut out = Vec::new();
+    loop {
+        let (first, second) = (one.next(), two.next());
+        if first.is_none() && second.is_none() {
+            return out;
+        }
+        out.extend(first);
+        out.extend(second.map(|mut chunk| {
+            if let Some(choice) = chunk[list].get_mut(0) {
+                choice["index"] = 1.into();
+            }
+            chunk
+        }));
+    }
+}
+
 /// Events; one without a name has data alone.
 fn sse(events: &[(&str, Value)]) -> Vec<u8> {
     let one = |(name, data): &(&str, Value)| match *name {

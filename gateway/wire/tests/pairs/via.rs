@@ -88,7 +88,10 @@ impl Heard {
     }
 
     pub(crate) fn of(answer: &Answer) -> Self {
-        let choice = &answer.choices[0];
+        Self::of_choice(answer, &answer.choices[0])
+    }
+
+    pub(crate) fn of_choice(answer: &Answer, choice: &Choice) -> Self {
         let call = |call: &wire::Call| (call.id.clone(), call.name.clone(), call.arguments.clone());
         Self {
             thoughts: choice.thoughts.clone(),
@@ -115,35 +118,46 @@ pub(crate) struct Via {
     frames: Frames,
     reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
-    begun: bool,
+    /// Choices that were asked for, and those of them that have begun.
+    begun: Vec<bool>,
     /// It could not be read.
     broken: Option<Broken>,
     /// What was heard of the provider.
     pub(crate) heard: Heard,
+    /// What was heard of choices behind the first.
+    pub(crate) others: Vec<Heard>,
     /// What the caller gets.
     pub(crate) out: Vec<u8>,
 }
 
 impl Via {
     pub(crate) fn new(from: From, to: In) -> Self {
+        Self::of(from, to, 1)
+    }
+
+    /// Of an answer with so many choices.
+    pub(crate) fn of(from: From, to: In, choices: usize) -> Self {
         Self {
             frames: from.frames(),
             reader: from.reader(),
-            writer: to.writer(),
-            begun: false,
+            writer: to.writer(choices),
+            begun: vec![false; choices],
             broken: None,
             heard: Heard::default(),
+            others: vec![Heard::default(); choices - 1],
             out: Vec::new(),
         }
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        let Self { frames, reader, writer, begun, broken, heard, out } = self;
+        let Self { frames, reader, writer, begun, broken, heard, others, out } = self;
         let mut said = |said: Said<'_>| {
-            heard.said(&said);
+            hear(heard, others, &said);
             let Said::Piece(piece) = said else { return };
-            if !std::mem::replace(begun, true) {
-                writer.start(out, &Piece { usage: heard.usage, ..Piece::default() });
+            let at = usize::try_from(piece.index).expect("few");
+            if !std::mem::replace(&mut begun[at], true) {
+                let first = Piece { index: piece.index, usage: heard.usage, ..Piece::default() };
+                writer.start(out, &first);
             }
             writer.piece(out, &piece);
         };
@@ -153,11 +167,17 @@ impl Via {
     }
 
     /// The provider's stream is over: the caller's ends, or fails.
-    pub(crate) fn end(mut self) -> (Result<(), Broken>, Heard, Vec<u8>) {
-        let Self { reader, writer, broken, heard, out, .. } = &mut self;
+    pub(crate) fn end(self) -> (Result<(), Broken>, Heard, Vec<u8>) {
+        let (ended, heard, _, out) = self.end_all();
+        (ended, heard, out)
+    }
+
+    /// As [`Via::end`], with what was heard of choices behind the first.
+    pub(crate) fn end_all(mut self) -> (Result<(), Broken>, Heard, Vec<Heard>, Vec<u8>) {
+        let Self { reader, writer, broken, heard, others, out, .. } = &mut self;
         let ended = broken.clone().map_or(Ok(()), Err).and_then(|()| {
             reader.end(&mut |said| {
-                heard.said(&said);
+                hear(heard, others, &said);
                 if let Said::Piece(piece) = said {
                     writer.piece(out, &piece);
                 }
@@ -175,7 +195,22 @@ impl Via {
                 self.writer.error(&mut self.out, &error);
             }
         }
-        (ended, self.heard, self.out)
+        (ended, self.heard, self.others, self.out)
+    }
+}
+
+/// What is said goes to the choice that it is about, or to all.
+fn hear(heard: &mut Heard, others: &mut [Heard], said: &Said<'_>) {
+    match said {
+        Said::Piece(piece) if piece.index > 0 => {
+            let at = usize::try_from(piece.index).expect("few");
+            others[at - 1].piece(&Piece { index: 0, ..*piece });
+        }
+        Said::Piece(_) => heard.said(said),
+        _ => {
+            heard.said(said);
+            others.iter_mut().for_each(|other| other.said(said));
+        }
     }
 }
 
@@ -190,13 +225,20 @@ pub(crate) fn streamed(from: From, to: In, bytes: &[u8]) -> (Heard, Vec<u8>) {
 
 /// What the caller's own client understands of a stream.
 pub(crate) fn client(side: In, bytes: &[u8]) -> Heard {
-    let (mut frames, mut reader, mut heard) =
-        (side.from().frames(), side.from().reader(), Heard::default());
+    clients(side, bytes, 1).remove(0)
+}
+
+/// The same of a stream with so many choices.
+pub(crate) fn clients(side: In, bytes: &[u8], choices: usize) -> Vec<Heard> {
+    let (mut frames, mut reader) = (side.from().frames(), side.from().reader());
+    let mut all = vec![Heard::default(); choices];
+    let (heard, others) = all.split_at_mut(1);
+    let mut hear = |said: Said<'_>| hear(&mut heard[0], others, &said);
     frames
-        .push(bytes, &mut |name, data| reader.event(name, data, &mut |said| heard.said(&said)))
+        .push(bytes, &mut |name, data| reader.event(name, data, &mut hear))
         .expect("what is written can be read");
-    reader.end(&mut |said| heard.said(&said)).unwrap_or_else(|why| panic!("{side:?}: {why}"));
-    heard
+    reader.end(&mut hear).unwrap_or_else(|why| panic!("{side:?}: {why}"));
+    all
 }
 
 /// A provider's whole answer as a caller gets it, and what was heard on the way.

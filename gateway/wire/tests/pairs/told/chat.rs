@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{End, Said, Told, entry, sse};
+use super::{End, Said, Told, entry, in_turns, sse};
 
 pub(super) fn told(said: &Said) -> Told {
     let reason = match said.end {
@@ -87,4 +87,23 @@ fn stream(said: &Said, reason: &str, usage: Value) -> Vec<u8> {
     let mut stream = sse(&events);
     stream.extend_from_slice(b"data: [DONE]\n\n");
     stream
+}
+
+/// An answer whose choices are those of these two.
+pub(super) fn both(one: &Told, two: &Told) -> Told {
+    let read = |told: &Told| serde_json::from_slice::<Value>(&told.whole).expect("JSON");
+    let (mut whole, mut second) = (read(one), read(two));
+    second["choices"][0]["index"] = 1.into();
+    whole["choices"] = json!([whole["choices"][0], second["choices"][0]]);
+    whole["usage"]["completion_tokens"] = 17.into();
+    // What was used is said once.
+    let chunks = in_turns(&one.stream, &two.stream, "choices").into_iter();
+    let (mut last, said): (Vec<Value>, Vec<Value>) =
+        chunks.partition(|chunk| chunk.get("usage").is_some());
+    last.truncate(1);
+    last[0]["usage"] = whole["usage"].clone();
+    let events: Vec<_> = said.into_iter().chain(last).map(|chunk| ("", chunk)).collect();
+    let mut stream = sse(&events);
+    stream.extend_from_slice(b"data: [DONE]\n\n");
+    Told { whole: whole.to_string().into_bytes(), stream }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{End, Said, Told, sse};
+use super::{End, Said, Told, in_turns, sse};
 
 pub(super) fn told(said: &Said) -> Told {
     let [read, cached, _, made, thought] = said.usage;
@@ -67,4 +67,28 @@ pub(super) fn told(said: &Said) -> Told {
         .map(|(at, chunk)| ("", body(chunk, if at + 1 == count { &usage } else { &early })))
         .collect();
     Told { whole: body(&whole, &usage).to_string().into_bytes(), stream: sse(&events) }
+}
+
+/// An answer whose candidates are those of these two. What was used is known at the end, of all.
+pub(super) fn both(one: &Told, two: &Told) -> Told {
+    let read = |told: &Told| serde_json::from_slice::<Value>(&told.whole).expect("JSON");
+    let (mut whole, mut second) = (read(one), read(two));
+    second["candidates"][0]["index"] = 1.into();
+    // The first has no number, which means 0.
+    let first = whole["candidates"][0].as_object_mut().expect("an object");
+    first.shift_remove("index");
+    whole["candidates"] = json!([whole["candidates"][0], second["candidates"][0]]);
+    whole["usageMetadata"]["candidatesTokenCount"] = 10.into();
+    let mut chunks = in_turns(&one.stream, &two.stream, "candidates");
+    let early = chunks[0]["usageMetadata"].clone();
+    for chunk in &mut chunks {
+        chunk["usageMetadata"] = early.clone();
+        let candidate = chunk["candidates"][0].as_object_mut().expect("an object");
+        if candidate["index"] == 0 {
+            candidate.shift_remove("index");
+        }
+    }
+    chunks.last_mut().expect("chunks")["usageMetadata"] = whole["usageMetadata"].clone();
+    let events: Vec<_> = chunks.into_iter().map(|chunk| ("", chunk)).collect();
+    Told { whole: whole.to_string().into_bytes(), stream: sse(&events) }
 }
