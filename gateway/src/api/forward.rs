@@ -40,6 +40,9 @@ static SESSION: [HeaderName; 3] = [
     HeaderName::from_static("session_id"),
 ];
 
+/// An estimate of tokens may be so many times too long.
+const LONG: u64 = 2;
+
 /// Bytes of a prompt's beginning that say which conversation it is of.
 const PREFIX_BYTES: usize = 4 << 10;
 
@@ -217,8 +220,11 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
     if glance.offers_tools {
         needs.push(Needs::Tools);
     }
-    if glance.images > 0 {
+    if glance.images + glance.files > 0 {
         needs.push(Needs::Images);
+    }
+    if glance.structured {
+        needs.push(Needs::Structured);
     }
     let number = |text: &str| digest::number(&[text.as_bytes()]);
     let key = caller.who.as_ref().and_then(|who| who.principal.key.as_ref());
@@ -227,7 +233,9 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
         label,
         dialect: Some(inbound.surface.dialect()),
         input: glance.input_estimate,
+        least: glance.input_estimate / LONG,
         output: glance.max_tokens,
+        stream: glance.stream,
         needs,
         metadata: glance.metadata.clone(),
         who,
@@ -264,7 +272,7 @@ fn nobody(pool: &Pool, plan: &Plan) -> Failure {
     let passing = plan.findings.iter().filter(|finding| finding.verdict.passes());
     let wait = passing
         .map(|finding| match finding.verdict {
-            Verdict::Broken(left) | Verdict::Busy(left) => left,
+            Verdict::Broken(left) | Verdict::Busy(left) | Verdict::Unwelcome(left) => left,
             _ => Duration::from_secs(1),
         })
         .min();

@@ -87,6 +87,8 @@ pub(super) struct Chosen<'a> {
     /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
     /// ping is due.
     pub(super) replaceable: bool,
+    /// The bill of an attempt before it, that has come to nothing.
+    pub(super) before: Option<Bill>,
 }
 
 /// Answers a request with a model of this process: the one that it names, or the chosen one.
@@ -97,7 +99,13 @@ pub(super) async fn local(
     chosen: Option<Chosen<'_>>,
 ) -> Result<Response, Failure> {
     let name = chosen.as_ref().map(|chosen| chosen.model);
+    let (replaceable, before) = match chosen {
+        Some(Chosen { replaceable, before, .. }) => (replaceable, before),
+        None => (false, None),
+    };
     if let Surface::Pooled(pooled) = surface {
+        // Settled: the books know this attempt as one of its own.
+        before.iter().for_each(Bill::lost);
         return pooled::local(app, caller, (*pooled, body), name).await;
     }
     let answers = Answers { name, begun: None };
@@ -110,7 +118,7 @@ pub(super) async fn local(
     };
     let burst = if grammar.is_some() { BURST } else { 0 };
     let about = (&page, &*asked, &*model, burst);
-    let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), None).await?;
+    let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
     let service_tier = decoding.flex.then_some(ServiceTier::Flex.name());
     let head = Head { service_tier, ..page.head(&model.id) };
     let prompts = jobs.iter().map(|job| job.request.prompt.len()).max().unwrap_or(0);
@@ -129,9 +137,7 @@ pub(super) async fn local(
     }
     let route = runs.first().and_then(Run::route).and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(route.map(|route| (forward::ROUTE, route)));
-    if chosen.is_some_and(|chosen| chosen.replaceable)
-        && let Some(run) = runs.first_mut()
-    {
+    if replaceable && let Some(run) = runs.first_mut() {
         // Not for longer than a reader may be left without a sign of life.
         if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
             first?;

@@ -47,9 +47,12 @@ pub(super) async fn post(
 pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Response {
     let caller = request.extensions().get::<Caller>();
     let models = app.models.offered();
-    let seen = models.iter().filter(|model| caller.is_none_or(|caller| caller.sees(&model.id)));
-    let cards: Vec<_> =
-        seen.map(|model| gemini::model(&model.id, model.context, OUTPUT_MAX)).collect();
+    let own = models.iter().map(|model| (&*model.id, Some(model.context)));
+    let cards: Vec<_> = own
+        .chain(routes::chat_pools(&app))
+        .filter(|(id, _)| caller.is_none_or(|caller| caller.sees(id)))
+        .map(|(id, context)| gemini::model(id, context, OUTPUT_MAX))
+        .collect();
     json(gemini::models(&cards).to_string())
 }
 
@@ -58,9 +61,12 @@ pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(model): Path<String>,
 ) -> Result<Response, Failure> {
+    if let Some((name, context)) = routes::chat_pools(&app).find(|(pool, _)| *pool == model) {
+        return Ok(json(gemini::model(name, context, OUTPUT_MAX).to_string()));
+    }
     let model = prepare::model(&app, &model).map_err(|failure| {
         let error = ApiError { param: None, ..failure.error };
         Failure::from(ApiError { kind: ErrorKind::NotFound, ..error })
     })?;
-    Ok(json(gemini::model(&model.id, model.context, OUTPUT_MAX).to_string()))
+    Ok(json(gemini::model(&model.id, Some(model.context), OUTPUT_MAX).to_string()))
 }

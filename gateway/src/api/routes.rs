@@ -17,6 +17,7 @@ use super::generate::json;
 use super::{App, body, prepare, prompt};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
+use crate::route::{Seat, Target};
 
 /// What Anthropic's clients say in every request.
 const ANTHROPIC: &str = "anthropic-version";
@@ -91,9 +92,11 @@ pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
     let sees = |id: &str| caller.is_none_or(|caller| caller.sees(id));
     let (models, pools) = (app.models.offered(), app.models.offered_pools());
     if request.headers().contains_key(ANTHROPIC) {
-        let seen = models.iter().filter(|model| sees(&model.id));
-        let cards: Vec<_> = seen
-            .map(|model| messages::model_answer(&model.id, model.created, model.context))
+        let own = models.iter().map(|model| (&*model.id, model.created, Some(model.context)));
+        let cards: Vec<_> = own
+            .chain(chat_pools(&app).map(|(name, context)| (name, 0, context)))
+            .filter(|(id, ..)| sees(id))
+            .map(|(id, created, context)| messages::model_answer(id, created, context))
             .collect();
         return json(messages::models_answer(&cards, false).to_string());
     }
@@ -107,6 +110,25 @@ pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
         .map(|(_, card)| card)
         .collect();
     json(answer::models(&all).to_string())
+}
+
+/// The pools that answer chats, and how many tokens the one of their targets reads that reads most,
+/// as far as is known.
+pub(super) fn chat_pools(app: &App) -> impl Iterator<Item = (&str, Option<usize>)> {
+    app.routes.pools().filter_map(|pool| {
+        let chats = |target: &&Target| match &target.seat {
+            Seat::Local(model) => app.models.get(model).is_some(),
+            Seat::Provider(provider, _) => provider.kind.chats(),
+        };
+        let context = |target: &Target| {
+            let set = target.context.and_then(|tokens| usize::try_from(tokens).ok());
+            let Seat::Local(model) = &target.seat else { return set };
+            set.or_else(|| Some(app.models.get(model)?.context))
+        };
+        let mut contexts = pool.everybody().filter(chats).map(context).peekable();
+        contexts.peek()?;
+        Some((&*pool.name, contexts.flatten().max()))
+    })
 }
 
 /// A name that stands for several.
@@ -124,6 +146,11 @@ pub(super) async fn model(
     if let Ok(name) = &id
         && app.routes.pools().any(|pool| pool.name == *name)
     {
+        if headers.contains_key(ANTHROPIC)
+            && let Some((name, context)) = chat_pools(&app).find(|(pool, _)| pool == name)
+        {
+            return Ok(json(messages::model_answer(name, 0, context).to_string()));
+        }
         return Ok(json(routed_card(name).to_string()));
     }
     // Bytes that are no text name no model.
@@ -134,7 +161,7 @@ pub(super) async fn model(
     if headers.contains_key(ANTHROPIC) {
         let model = prepare::model(&app, &id)?;
         return Ok(json(
-            messages::model_answer(&model.id, model.created, model.context).to_string(),
+            messages::model_answer(&model.id, model.created, Some(model.context)).to_string(),
         ));
     }
     Ok(json(card(&*prepare::model(&app, &id)?).to_string()))

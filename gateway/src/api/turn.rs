@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
-use govern::Governor;
+use govern::{Governor, Rule};
 use tokio::time::sleep;
 use wire::ErrorKind;
 
@@ -53,12 +53,14 @@ pub(super) struct Unanswered {
     pub(super) ill: bool,
 }
 
-/// How many were asked.
+/// What came of those that were asked.
 #[derive(Default)]
 struct Tries {
     begun: u32,
     /// Of these, those that could not be asked this at all: no tries.
     unfit: u32,
+    /// Somebody has found the request at fault: nobody else is asked.
+    refused: bool,
 }
 
 /// An attempt that is over.
@@ -130,12 +132,17 @@ impl<'a> Turn<'a> {
                     match result {
                         Ok(response) => return Ok(((response, bill, target), tries.begun)),
                         Err(Trouble { failure, about: About::Request }) => {
-                            return Err(Unanswered { failure: Some(failure), ill: false });
+                            last = Unanswered { failure: Some(failure), ill: false };
+                            // Whoever is asked beside it may still answer.
+                            tries.refused = true;
                         }
                         Err(Trouble { failure, about }) => {
                             let why = &failure.error.message;
                             tracing::info!(target = target.name, ?about, why, "an attempt failed");
                             let unfit = about == About::Unfit;
+                            if tries.refused {
+                                continue;
+                            }
                             if unfit {
                                 tries.unfit += 1;
                                 // Who could have answered says more than who could not be asked.
@@ -172,7 +179,7 @@ impl<'a> Turn<'a> {
             Manner::Beside => Retry::Hedge,
         };
         let before = tries.begun - tries.unfit;
-        if before >= self.pool.attempts || (before > 0 && !self.pool.retry(kind)) {
+        if tries.refused || before >= self.pool.attempts || (before > 0 && !self.pool.retry(kind)) {
             return None;
         }
         tries.begun += 1;
@@ -200,15 +207,12 @@ impl<'a> Turn<'a> {
         let mut bill = None;
         let result = match &target.seat {
             Seat::Local(model) => {
-                if manner == Manner::Alone {
-                    // Settled: the books know this attempt as one of its own.
-                    bills.take_last().iter().for_each(Bill::lost);
-                }
+                let before = (manner == Manner::Alone).then(|| bills.take_last()).flatten();
                 let what = (&inbound.surface, &inbound.body);
-                let chosen = Chosen { model, replaceable };
+                let chosen = Chosen { model, replaceable, before };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
-                let result = answer.map_err(of_local);
-                seen(&mut open, &result);
+                let result = answer.map_err(|failure| beside(manner, of_local(failure)));
+                seen(&mut open, inbound.glance.stream, &result);
                 result
             }
             Seat::Provider(provider, model) => match self.pay(target, bills, manner).await {
@@ -238,28 +242,65 @@ impl<'a> Turn<'a> {
         let Self { app, caller, inbound, .. } = self;
         let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
         let ask = || inbound.ask(Some((&target.name, &provider.name)));
-        let (before, how, about): (_, Further, _) = match manner {
-            Manner::Alone => (bills.take_last(), Governor::again, About::Request),
-            // What may not be asked twice at once may still be answered by the first.
-            Manner::Beside => (bills.last(), Governor::beside, About::Ours),
+        let (before, how): (_, Further) = match manner {
+            Manner::Alone => (bills.take_last(), Governor::again),
+            Manner::Beside => (bills.last(), Governor::beside),
         };
-        let bill = bill::further(app, caller, (before, how), ask).await;
-        let bill = bill.map_err(|failure| Trouble { failure, about })?;
+        let bill = bill::further(app, caller, (before.clone(), how), ask).await;
+        let bill = bill.map_err(|failure| {
+            if manner == Manner::Alone {
+                bills.note(before.as_ref());
+            }
+            beside(manner, of_denial(failure))
+        })?;
         bills.note(bill.as_ref());
         Ok(bill)
     }
 }
 
 /// What an attempt here says of the target.
-pub(super) fn seen<T>(open: &mut Open, result: &Result<T, Trouble>) {
+pub(super) fn seen<T>(open: &mut Open, stream: bool, result: &Result<T, Trouble>) {
     let now = Instant::now();
     match result {
-        Ok(_) => open.ended(now),
+        Ok(_) => {
+            // Its first token is there.
+            if stream {
+                open.answered(now);
+            }
+            open.ended(now);
+        }
         Err(Trouble { about: About::Ill, .. }) => open.failed(now),
         Err(Trouble { about: About::Busy(seconds), .. }) => open.busy(now, *seconds),
         Err(_) => {}
     }
 }
+
+/// What may not be asked twice at once may still be answered by the first.
+fn beside(manner: Manner, trouble: Trouble) -> Trouble {
+    match (manner, trouble.about) {
+        (Manner::Beside, About::Request | About::Unfit) => {
+            Trouble { about: About::Ours, ..trouble }
+        }
+        _ => trouble,
+    }
+}
+
+/// What a refusal of the governor says: the next one may cost less, or nothing.
+fn of_denial(failure: Failure) -> Trouble {
+    let code = failure.error.code.as_deref().unwrap_or_default();
+    let dear = [Rule::Budget, Rule::Price].map(Rule::name).contains(&code);
+    Trouble { failure, about: if dear { About::Unfit } else { About::Request } }
+}
+
+/// What a model of this process has no words for, or no room: others may.
+const BEYOND: [&str; 6] = [
+    "context_length_exceeded",
+    "images_not_supported",
+    "previous_response_not_found",
+    "unsupported_parameter",
+    "unsupported_value",
+    "wrong_endpoint",
+];
 
 /// What a failure of our own engine says.
 pub(super) fn of_local(failure: Failure) -> Trouble {
@@ -268,8 +309,8 @@ pub(super) fn of_local(failure: Failure) -> Trouble {
         // Full: the next one may have room, and this one is not ill.
         (ErrorKind::Overloaded, "overloaded") => About::Busy(Some(0)),
         (ErrorKind::Unavailable, "unavailable") | (ErrorKind::Internal, _) => About::Ill,
-        // Policies and budgets say the same whoever answers.
-        _ => About::Request,
+        (ErrorKind::Invalid, code) if BEYOND.contains(&code) => About::Unfit,
+        _ => return of_denial(failure),
     };
     Trouble { failure, about }
 }

@@ -19,8 +19,12 @@ pub struct Asked {
     pub label: Label,
     /// Tokens of its prompt, counted or estimated.
     pub input: u64,
+    /// Tokens that its prompt has at least.
+    pub least: u64,
     /// New tokens that it asks for.
     pub output: Option<u32>,
+    /// Its answer is to be a stream.
+    pub stream: bool,
     /// How it came; `None`: in any way.
     pub dialect: Option<Dialect>,
     /// What it needs beside text.
@@ -60,6 +64,8 @@ pub struct Finding {
     pub open: u32,
     /// Time to its first byte, as predicted.
     pub first_byte: Duration,
+    /// How long this caller would wait for anything, as predicted.
+    pub wait: Duration,
     /// Nano-dollars that the request would cost there, as far as is known.
     pub cost: Option<u64>,
 }
@@ -87,6 +93,10 @@ pub enum Verdict {
     Broken(Duration),
     /// It has asked to be left alone.
     Busy(Duration),
+    /// The request may be longer than what it can read: it is asked after the others.
+    Tight(u64),
+    /// It does not take this server's word, and is asked after all others.
+    Unwelcome(Duration),
 }
 
 impl Display for Verdict {
@@ -102,6 +112,10 @@ impl Display for Verdict {
             Self::Away => f.write_str("is not there"),
             Self::Broken(left) => write!(f, "has failed; next try in {} ms", left.as_millis()),
             Self::Busy(left) => write!(f, "asked for a pause of {} ms more", left.as_millis()),
+            Self::Tight(tokens) => write!(f, "reads {tokens} tokens, perhaps too few; asked late"),
+            Self::Unwelcome(left) => {
+                write!(f, "does not serve this server; last for {} ms more", left.as_millis())
+            }
         }
     }
 }
@@ -116,7 +130,7 @@ impl Verdict {
     /// It would answer at another time: what keeps it is no rule.
     #[must_use]
     pub fn passes(self) -> bool {
-        matches!(self, Self::Away | Self::Broken(_) | Self::Busy(_))
+        matches!(self, Self::Away | Self::Broken(_) | Self::Busy(_) | Self::Unwelcome(_))
     }
 }
 
@@ -126,17 +140,21 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     let spill = pool.spills(view, now);
     let mut findings = Vec::with_capacity(pool.all.len());
     let mut groups: [Vec<(Arc<Target>, usize)>; 3] = Default::default();
-    let mut silent = Vec::new();
+    let (mut silent, mut tight, mut unwelcome) = (Vec::new(), Vec::new(), Vec::new());
     for (group, target) in &pool.all {
         let mut finding = find((*group, target), asked, view, now);
         let named = named.filter(|_| *group == Group::Own);
         if named.is_some_and(|names| !names.contains(&target.name)) {
             finding.verdict = Verdict::Rule;
         }
-        if finding.verdict.may() {
-            groups[*group as usize].push((Arc::clone(target), findings.len()));
-        } else if matches!(finding.verdict, Verdict::Silent(_)) {
-            silent.push(Arc::clone(target));
+        match finding.verdict {
+            Verdict::May | Verdict::Probe => {
+                groups[*group as usize].push((Arc::clone(target), findings.len()));
+            }
+            Verdict::Silent(_) => silent.push(Arc::clone(target)),
+            Verdict::Tight(_) => tight.push(Arc::clone(target)),
+            Verdict::Unwelcome(_) => unwelcome.push(Arc::clone(target)),
+            _ => {}
         }
         findings.push(finding);
     }
@@ -151,6 +169,9 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     } else {
         (strategy, strip(own).chain(strip(over)).chain(strip(rest)).collect())
     };
+    let reason = if order.is_empty() { "last resort" } else { reason };
+    // Where nobody else answers, what these say is the best that a caller can be told.
+    order.extend(tight.into_iter().chain(unwelcome));
     if silent.len() == findings.len() {
         // Each would say the same, and says best itself what it could be asked.
         order.extend(silent.into_iter().take(1));
@@ -172,24 +193,26 @@ fn find(
     let there = local.as_ref().is_none_or(Option::is_some);
     let local = local.flatten();
     let context = target.context.or(local.as_ref().map(|local| local.context));
-    let needed = asked.input.saturating_add(asked.output.map_or(1, u64::from));
     let lacking = asked.needs.iter().copied().find(|needs| target.without.contains(needs));
+    // A model of this process counts the tokens before it refuses, and then the next one is asked.
+    let long = context.filter(|most| !target.is_local() && asked.input >= *most);
     let verdict = if asked.label > target.max_label {
         Verdict::Label(target.max_label)
     } else if let Some(dialect) = asked.dialect.filter(|dialect| !target.serves(*dialect)) {
         Verdict::Silent(dialect)
     } else if let Some(needs) = lacking {
         Verdict::Without(needs)
-    } else if let Some(most) = context.filter(|most| needed > *most && asked.input >= *most) {
+    } else if let Some(most) = context.filter(|most| asked.least >= *most) {
         Verdict::Context(most)
     } else if !there {
         Verdict::Away
     } else {
         match target.health.standing(now) {
-            Standing::Well => Verdict::May,
-            Standing::Probe => Verdict::Probe,
+            Standing::Well => long.map_or(Verdict::May, Verdict::Tight),
+            Standing::Probe => long.map_or(Verdict::Probe, Verdict::Tight),
             Standing::Broken(left) => Verdict::Broken(left),
             Standing::Busy(left) => Verdict::Busy(left),
+            Standing::Unwelcome(left) => Verdict::Unwelcome(left),
         }
     };
     let wait = local.as_ref().map_or(Duration::ZERO, |local| local.wait);
@@ -199,6 +222,7 @@ fn find(
         verdict,
         open: local.map_or_else(|| target.health.open(), |local| local.open),
         first_byte: target.health.first_byte() + wait,
+        wait: target.health.wait(asked.stream) + wait,
         cost: view.cost(&target.name, asked.input, asked.output),
     }
 }
@@ -236,7 +260,7 @@ fn order(
             // The better of two: the best of all would have everybody at once.
             let two = own.len().min(2);
             sort(&mut own[..two], |target, at| {
-                let seconds = findings[at].first_byte.as_secs_f64().max(1e-6);
+                let seconds = findings[at].wait.as_secs_f64().max(1e-6);
                 seconds * load(target, &findings[at])
             });
             "latency"

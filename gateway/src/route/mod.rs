@@ -437,6 +437,11 @@ impl Routes {
 }
 
 impl Pool {
+    /// All who may be asked, each once.
+    pub fn everybody(&self) -> impl Iterator<Item = &Target> {
+        self.all.iter().map(|(_, target)| &**target)
+    }
+
     /// Who is asked, in which order, and why.
     #[must_use]
     pub fn plan(&self, asked: &Asked, view: &dyn View, now: Instant) -> Plan {

@@ -96,7 +96,7 @@ impl Target {
     }
 }
 
-/// How a target does: requests at once, failures in a row, time to the first byte.
+/// How a target does: requests at once, failures in a row, how long its answers take.
 #[derive(Debug, Default)]
 pub struct Health {
     open: AtomicU32,
@@ -123,11 +123,38 @@ struct State {
     pause: Duration,
     /// One request looks whether it is well again.
     probing: bool,
-    /// It has enough to do until then, by its own word.
-    busy: Option<Instant>,
-    /// Time to the first byte, smoothed, in microseconds.
-    first_us: f64,
+    /// It has enough to do, by its own word: said when, and until when.
+    busy: Option<(Instant, Instant)>,
+    /// It does not take this server's word, and is asked last until then.
+    unwelcome: Option<Instant>,
+    /// Time to the first event of a stream.
+    first: Smoothed,
+    /// Time of a whole answer.
+    whole: Smoothed,
+}
+
+/// A time that is measured again and again.
+#[derive(Debug, Default)]
+struct Smoothed {
+    us: f64,
     seen: Option<Instant>,
+}
+
+impl Smoothed {
+    /// A worse time counts at once, a better one by and by: a target that has slowed down must be
+    /// known before everybody waits for it.
+    fn learn(&mut self, now: Instant, took: Duration) {
+        let new = took.as_secs_f64() * 1e6;
+        let age = self.seen.map_or(f64::INFINITY, |seen| (now - seen).as_secs_f64());
+        let keep = (-age / HALF_LIFE.as_secs_f64() * std::f64::consts::LN_2).exp();
+        self.us = if new > self.us { new } else { self.us * keep + new * (1.0 - keep) };
+        self.seen = Some(now);
+    }
+
+    /// Zero while unknown.
+    fn time(&self) -> Duration {
+        Duration::try_from_secs_f64(self.us / 1e6).unwrap_or_default()
+    }
 }
 
 /// Whether a target may be asked now.
@@ -141,6 +168,9 @@ pub enum Standing {
     Broken(Duration),
     /// It has asked to be left alone for so long.
     Busy(Duration),
+    /// It does not take this server's word, as of not longer ago than this: a key that was revoked,
+    /// a model that it does not have. Asked after all others.
+    Unwelcome(Duration),
 }
 
 impl Health {
@@ -170,15 +200,23 @@ impl Health {
     #[must_use]
     pub fn standing(&self, now: Instant) -> Standing {
         let state = self.state();
-        let left =
-            |until: Option<Instant>| until.and_then(|until| until.checked_duration_since(now));
-        if let Some(left) = left(state.busy).filter(|left| !left.is_zero()) {
+        let left = |until: Option<Instant>| {
+            let left = until.and_then(|until| until.checked_duration_since(now));
+            left.filter(|left| !left.is_zero())
+        };
+        if let Some(left) = left(state.busy.map(|(_, until)| until)) {
             return Standing::Busy(left);
         }
-        match (state.until, left(state.until).filter(|left| !left.is_zero())) {
+        match (state.until, left(state.until)) {
+            (None, _) => {}
+            (Some(_), Some(left)) => return Standing::Broken(left),
+            (Some(_), None) if state.probing => return Standing::Broken(PAUSE),
+            (Some(_), None) => return Standing::Probe,
+        }
+        match (state.unwelcome, left(state.unwelcome)) {
             (None, _) => Standing::Well,
-            (Some(_), Some(left)) => Standing::Broken(left),
-            (Some(_), None) if state.probing => Standing::Broken(PAUSE),
+            (Some(_), Some(left)) => Standing::Unwelcome(left),
+            (Some(_), None) if state.probing => Standing::Unwelcome(PAUSE),
             (Some(_), None) => Standing::Probe,
         }
     }
@@ -189,11 +227,20 @@ impl Health {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Time to the first byte, as measured; zero while unknown.
+    /// Time to the first event of a stream, as measured; zero while unknown.
     #[must_use]
     pub fn first_byte(&self) -> Duration {
-        let us = self.state().first_us;
-        Duration::try_from_secs_f64(us / 1e6).unwrap_or_default()
+        self.state().first.time()
+    }
+
+    /// How long a caller waits for anything of an answer: of a stream, or of a whole one. Where
+    /// only the other is known, that.
+    #[must_use]
+    pub fn wait(&self, stream: bool) -> Duration {
+        let state = self.state();
+        let (first, whole) = (state.first.time(), state.whole.time());
+        let (own, other) = if stream { (first, whole) } else { (whole, first) };
+        if own.is_zero() { other } else { own }
     }
 
     /// A request is sent to it. It counts as open until the last byte of the answer, not until
@@ -207,11 +254,21 @@ impl Health {
         Open { health: Arc::clone(self), begun: now, stage: Stage::Waits, sent: false }
     }
 
-    /// It asks to be left alone.
+    /// It asks to be left alone. Who says no time does not shorten one that was said.
     fn busy(&self, now: Instant, seconds: Option<u64>) {
         let mut state = self.state();
         state.probing = false;
-        state.busy = Some(now + Duration::from_secs(seconds.unwrap_or(1)));
+        let until = now + Duration::from_secs(seconds.unwrap_or(1));
+        let until = state.busy.map_or(until, |(_, before)| before.max(until));
+        state.busy = Some((now, until));
+    }
+
+    /// It does not take this server's word.
+    fn unwelcome(&self, now: Instant) {
+        let mut state = self.state();
+        state.probing = false;
+        state.pause = (state.pause * 2).clamp(PAUSE, PAUSE_MAX);
+        state.unwelcome = Some(now + state.pause);
     }
 
     fn failed(&self, now: Instant) {
@@ -225,17 +282,11 @@ impl Health {
         state.until = Some(now + state.pause);
     }
 
-    fn answered(&self, now: Instant, took: Duration) {
+    /// It answers what it was sent then. What it asked for since holds.
+    fn answered(&self, sent: Instant) {
         let mut state = self.state();
-        (state.until, state.probing, state.busy) = (None, false, None);
-        let new = took.as_secs_f64() * 1e6;
-        // A worse time counts at once, a better one by and by: a target that has slowed down must
-        // be known before everybody waits for it.
-        let age = state.seen.map_or(f64::INFINITY, |seen| (now - seen).as_secs_f64());
-        let keep = (-age / HALF_LIFE.as_secs_f64() * std::f64::consts::LN_2).exp();
-        state.first_us =
-            if new > state.first_us { new } else { state.first_us * keep + new * (1.0 - keep) };
-        state.seen = Some(now);
+        (state.until, state.unwelcome, state.probing) = (None, None, false);
+        state.busy = state.busy.filter(|(said, _)| *said > sent);
     }
 
     fn ended(&self) {
@@ -283,25 +334,29 @@ impl Open {
 
     /// The first event of a stream is there.
     pub fn answered(&mut self, now: Instant) {
-        if self.stage == Stage::Waits
-            && let Some(metrics) = self.metrics()
-        {
-            metrics.first_event(now.saturating_duration_since(self.begun));
+        if self.stage == Stage::Waits {
+            let took = now.saturating_duration_since(self.begun);
+            self.metrics().into_iter().for_each(|metrics| metrics.first_event(took));
+            self.health.state().first.learn(now, took);
         }
-        self.answers(now);
+        self.answers();
     }
 
     /// The answer came to its end. Not before that is it well: who breaks off every answer in the
     /// middle begins well each time.
     pub fn ended(&mut self, now: Instant) {
-        self.answers(now);
+        if self.stage == Stage::Waits {
+            let took = now.saturating_duration_since(self.begun);
+            self.health.state().whole.learn(now, took);
+        }
+        self.answers();
         self.health.ended();
         self.over(Outcome::Answered, now);
     }
 
     /// It was answered, and well: the request is at fault.
     pub fn refused(&mut self, now: Instant) {
-        self.answers(now);
+        self.answers();
         self.health.ended();
         self.over(Outcome::Refused, now);
     }
@@ -318,7 +373,7 @@ impl Open {
 
     /// It does not take this server's word, which says nothing of how well it is.
     pub fn unwelcome(&mut self, now: Instant) {
-        self.health.state().probing = false;
+        self.health.unwelcome(now);
         self.over(Outcome::Failed, now);
     }
 
@@ -340,10 +395,10 @@ impl Open {
         self.health.metrics.get().filter(|_| self.sent)
     }
 
-    fn answers(&mut self, now: Instant) {
+    fn answers(&mut self) {
         if self.stage == Stage::Waits {
             self.stage = Stage::Answers;
-            self.health.answered(now, now.saturating_duration_since(self.begun));
+            self.health.answered(self.begun);
         }
     }
 
@@ -414,6 +469,53 @@ mod tests {
         }
         assert_eq!(health.standing(now), Standing::Busy(Duration::from_secs(7)));
         assert_eq!(health.standing(now + Duration::from_secs(7)), Standing::Well);
+    }
+
+    #[test]
+    fn a_pause_that_was_asked_for_holds() {
+        let health = Arc::new(Health::default());
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let [mut before, mut whole] = [health.begin(now), health.begin(now)];
+        health.begin(now).busy(now + second, Some(60));
+        health.begin(now).busy(now + second, None);
+        before.answered(now + second * 2);
+        before.ended(now + second * 2);
+        whole.ended(now + second * 2);
+        let left = |at: u32| health.standing(now + second * at);
+        assert_eq!(left(2), Standing::Busy(second * 59), "it was asked before it said so");
+        health.begin(now + second * 3).ended(now + second * 4);
+        assert_eq!(left(4), Standing::Well);
+    }
+
+    #[test]
+    fn unwelcome_is_asked_last_and_tried_now_and_then() {
+        let health = Arc::new(Health::default());
+        let mut now = Instant::now();
+        health.begin(now).unwelcome(now);
+        assert_eq!(health.standing(now), Standing::Unwelcome(PAUSE));
+        now += PAUSE;
+        assert_eq!(health.standing(now), Standing::Probe);
+        let mut probe = health.begin(now);
+        assert_eq!(health.standing(now), Standing::Unwelcome(PAUSE), "one at a time");
+        probe.unwelcome(now);
+        drop(probe);
+        assert_eq!(health.standing(now), Standing::Unwelcome(PAUSE * 2));
+        health.begin(now).ended(now);
+        assert_eq!(health.standing(now), Standing::Well);
+    }
+
+    #[test]
+    fn whole_answers_say_nothing_of_the_first_byte() {
+        let health = Arc::new(Health::default());
+        let (now, ms) = (Instant::now(), Duration::from_millis);
+        health.begin(now).ended(now + ms(9_000));
+        assert_eq!((health.first_byte(), health.wait(true)), (Duration::ZERO, ms(9_000)));
+        let mut stream = health.begin(now);
+        stream.answered(now + ms(20));
+        stream.ended(now + ms(7_000));
+        health.begin(now).refused(now + ms(1));
+        assert_eq!((health.first_byte(), health.wait(true)), (ms(20), ms(20)));
+        assert_eq!(health.wait(false), ms(9_000));
     }
 
     #[test]

@@ -317,7 +317,9 @@ pub(super) fn is_internal(address: IpAddr) -> bool {
                     || v6.is_unspecified()
                     || v6.is_multicast()
                     || first & 0xfe00 == 0xfc00
-                    || first & 0xffc0 == 0xfe80
+                    || first & 0xff80 == 0xfe80
+                    // Translators of this network's own, wherever they lead to.
+                    || v6.segments()[..3] == [0x64, 0xff9b, 1]
             }
         },
     }
@@ -330,7 +332,8 @@ fn embedded(v6: Ipv6Addr) -> Option<Ipv4Addr> {
     let [z, w] = low.to_be_bytes();
     let v4 = Ipv4Addr::new(x, y, z, w);
     match [a, b, c, d, e, f] {
-        [0, 0, 0, 0, 0, 0xffff] | [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4),
+        [0, 0, 0, 0, 0, 0xffff] | [0, 0, 0, 0, 0xffff, 0] => Some(v4),
+        [0x64, 0xff9b, 0, 0, 0, 0] => Some(v4),
         [0, 0, 0, 0, 0, 0] if high != 0 => Some(v4),
         [0x2002, ..] => {
             let ([x, y], [z, w]) = (b.to_be_bytes(), c.to_be_bytes());
@@ -371,7 +374,8 @@ mod tests {
     fn internal_addresses() {
         let inside = "127.0.0.1 10.1.2.3 172.16.0.1 192.168.1.1 169.254.169.254 0.0.0.0 100.64.0.1 \
                       198.18.0.1 224.0.0.1 255.255.255.255 240.0.0.1 192.0.0.8 ::1 :: fe80::1 \
-                      fd00::1 ff02::1 ::ffff:10.0.0.1 64:ff9b::a00:1 2002:a00:1:: ::127.0.0.1";
+                      fd00::1 ff02::1 ::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::808:808 \
+                      ::ffff:0:a00:1 fec0::1 2002:a00:1:: ::127.0.0.1";
         let outside = "1.1.1.1 8.8.8.8 100.128.0.1 172.32.0.1 192.0.2.1 2606:4700::1111 \
                        ::ffff:8.8.8.8 64:ff9b::808:808";
         for (list, expect) in [(inside, true), (outside, false)] {

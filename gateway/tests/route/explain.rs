@@ -155,3 +155,40 @@ async fn images_go_to_who_can_look() {
     assert_eq!(got.status, 400);
     assert!(got.text().contains("knows no images"), "{}", got.text());
 }
+
+/// A pool that answers chats is in the list of every dialect, with what its targets read.
+#[tokio::test]
+async fn pools_are_models_in_every_dialect() {
+    let far = Upstream::well("well").await;
+    let config = format!(
+        "{}{}[pools.p]\ntargets = [{{ target = \"far/m\", context = 9000 }}, \"org/fake\"]\n\
+         [pools.unknown]\ntargets = [\"far/m\"]\n[pools.numbers]\ntargets = [\"jina/e\"]\n",
+        provider("far", "compatible", &far.url, ""),
+        provider("jina", "jina", &far.url, ""),
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    let get = async |path: &str, anthropic: bool| {
+        let get = axum::http::Request::get(path);
+        let get = if anthropic { get.header("anthropic-version", "2023-06-01") } else { get };
+        let got = send(&fake.router, get.body(axum::body::Body::empty()).expect("one")).await;
+        assert_eq!(got.status, 200, "{path}: {}", got.text());
+        serde_json::from_slice::<Value>(&got.bytes).expect("JSON")
+    };
+    let names = |list: &Value, of: &str, name: &str| -> Vec<String> {
+        let all = list[of].as_array().expect("models").iter();
+        all.map(|card| card[name].as_str().expect("a name").to_owned()).collect()
+    };
+    let messages = get("/v1/models", true).await;
+    assert_eq!(names(&messages, "data", "id"), ["org/fake", "p", "unknown"]);
+    assert_eq!(messages["data"][1]["max_input_tokens"], 9000);
+    let one = get("/v1/models/unknown", true).await;
+    assert_eq!((&one["type"], &one["max_input_tokens"]), (&json!("model"), &Value::Null));
+    let google = get("/v1beta/models", false).await;
+    assert_eq!(names(&google, "models", "name"), ["models/org/fake", "models/p", "models/unknown"]);
+    assert_eq!(google["models"][1]["inputTokenLimit"], 9000);
+    let one = get("/v1beta/models/unknown", false).await;
+    assert_eq!((&one["name"], one.get("inputTokenLimit")), (&json!("models/unknown"), None));
+    let openai = get("/v1/models", false).await;
+    assert_eq!(names(&openai, "data", "id"), ["org/fake", "numbers", "p", "unknown"]);
+}

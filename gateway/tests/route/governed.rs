@@ -89,6 +89,20 @@ impl House {
         key["key"].as_str().expect("the key itself").to_owned()
     }
 
+    /// All lines of the ledger, by pages.
+    pub(crate) async fn lines(&self, router: &Router) -> Vec<Value> {
+        let (mut lines, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = format!("GET /ledger?limit=200{after}");
+            let page = self.admin(router, &page, &Value::Null).await;
+            lines.extend(page["data"].as_array().expect("lines").iter().cloned());
+            if page["has_more"] != true {
+                return lines;
+            }
+            after = format!("&after={}", page["last_id"].as_str().expect("an id"));
+        }
+    }
+
     /// The lines of the ledger, the newest first.
     async fn ledger(&self, router: &Router) -> Vec<Value> {
         let page = self.admin(router, "GET /ledger?limit=200", &Value::Null).await;
@@ -359,4 +373,42 @@ async fn a_bound_on_tokens_reaches_the_provider() {
     }
     assert_eq!(upstream.count(), before + 1);
     assert_eq!(upstream.seen()[before].json()["max_tokens"], 7);
+}
+
+/// A policy names the tools that may be offered, whoever answers and however they are written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_sees_the_tools_of_every_dialect() {
+    let upstream = Upstream::well("word").await;
+    let house = House::new().await;
+    let kinds = ["compatible", "anthropic", "gemini", "openai"];
+    let config = kinds.map(|kind| provider(kind, kind, &upstream.url, "lost_fields = \"drop\"\n"));
+    let fake = house.gateway(&config.concat(), Setup::default());
+    let key = house.key(&fake.router, "team", json!({ "tools": ["get_*"] })).await;
+    let schema = json!({ "type": "object", "properties": {} });
+    let named = |name: &str| json!({ "name": name, "description": "x", "parameters": schema });
+    for (inbound, kind, field, tools) in [
+        (Inbound::Chat, "compatible", "functions", json!([named("rm")])),
+        (
+            Inbound::Messages,
+            "anthropic",
+            "tools",
+            json!([{ "name": "rm", "input_schema": schema }]),
+        ),
+        (Inbound::Gemini, "gemini", "tools", json!([{ "functionDeclarations": [named("rm")] }])),
+        (Inbound::Gemini, "gemini", "tools", json!([{ "googleSearch": {} }])),
+        (Inbound::Responses, "openai", "tools", json!([{ "type": "web_search" }])),
+    ] {
+        let (path, mut body) = inbound.request(&format!("{kind}/m"), false, "hi");
+        body[field] = tools;
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert_eq!(got.status, 403, "{inbound:?} {body}: {}", got.text());
+        let text = body.to_string();
+        if text.contains("\"rm\"") {
+            let text = text.replace("\"rm\"", "\"get_time\"");
+            let body = serde_json::from_str(&text).expect("JSON");
+            let got = send(&fake.router, request(&key, &path, &body)).await;
+            assert_eq!(got.status, 200, "{inbound:?} {body}: {}", got.text());
+        }
+    }
+    assert_eq!(upstream.count(), 3);
 }

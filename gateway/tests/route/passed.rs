@@ -130,3 +130,23 @@ async fn an_array_stays_one() {
         assert_eq!(last.get("hearth").is_some(), expect.contains(SPEECH), "{text}");
     }
 }
+
+/// A provider is asked what it used also where the caller does not ask, and then the caller does
+/// not read it.
+#[tokio::test]
+async fn usage_is_always_asked_for() {
+    let upstream = Upstream::well("word").await;
+    let config = crate::caller::provider("p", "vllm", &upstream.url, "");
+    let router = crate::caller::gateway(&config);
+    for (times, inbound) in (1..).zip([Inbound::Chat, Inbound::Completions]) {
+        let (path, mut body) = inbound.request("p/m", true, "hi");
+        let quiet = send(&router, request("", &path, &body)).await.text();
+        let seen = upstream.seen();
+        assert_eq!(seen.len(), 2 * times - 1);
+        assert_eq!(seen[2 * times - 2].json()["stream_options"]["include_usage"], true);
+        assert!(inbound.ends(&quiet) && !quiet.contains("prompt_tokens"), "{quiet}");
+        body["stream_options"] = json!({ "include_usage": true });
+        let told = send(&router, request("", &path, &body)).await.text();
+        assert!(told.contains("\"prompt_tokens\":11"), "{told}");
+    }
+}

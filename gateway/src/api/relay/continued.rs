@@ -75,6 +75,7 @@ impl Rescue {
         let Self { app, caller, inbound, pool } = self;
         let mut asked = forward::asked_of(app, caller, (inbound, pool), None)?;
         asked.input = asked.input.saturating_add(before.completion_tokens);
+        asked.least = asked.least.saturating_add(before.completion_tokens);
         let plan = forward::plan(app, pool, &asked);
         let here = plan.order.iter().find_map(|target| match &target.seat {
             Seat::Local(model) => Some((target, model)),
@@ -103,7 +104,7 @@ impl Rescue {
         let request = (&inbound.surface, &inbound.body);
         let rest = generate::rest(app, caller, request, what, bill).await;
         let rest = rest.map_err(turn::of_local);
-        turn::seen(&mut open, &rest);
+        turn::seen(&mut open, true, &rest);
         rest
     }
 

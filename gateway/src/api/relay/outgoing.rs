@@ -65,7 +65,11 @@ pub(super) fn outgoing(
     let parsed = parsed.map_err(|error| of_request(error.into()))?;
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
-        kept::open(app, caller, &mut request, &mut page).map_err(of_request)?;
+        kept::open(app, caller, &mut request, &mut page).map_err(|failure| {
+            // One that a provider keeps means something to that one.
+            let elsewhere = failure.error.code.as_deref() == Some("previous_response_not_found");
+            if elsewhere { unfit(failure) } else { of_request(failure) }
+        })?;
         chat = request.chat;
     }
     chat.model = model.to_owned();
@@ -130,9 +134,10 @@ fn as_it_is(
         _ => "max_tokens",
     };
     let cap = cap.map(|tokens| Most { field, tokens });
+    let counts = matches!(own, Dialect::Chat | Dialect::Completions);
     Outgoing {
         dialect: own,
-        body: glance.rewrite(&inbound.body, model, own == Dialect::Chat, cap),
+        body: glance.rewrite(&inbound.body, model, counts, cap),
         page: None,
         stream: glance.stream,
         dropped: None,

@@ -226,17 +226,21 @@ pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     out.push(b'}');
 }
 
-/// One model of the list, or the answer to `GET /v1beta/models/NAME`. `context` is in tokens.
+/// One model of the list, or the answer to `GET /v1beta/models/NAME`. `context` is in tokens, and
+/// missing where nobody knows.
 #[must_use]
-pub fn model(id: &str, context: usize, output: usize) -> Value {
-    json!({
+pub fn model(id: &str, context: Option<usize>, output: usize) -> Value {
+    let mut card = json!({
         "name": format!("models/{id}"),
         "version": id,
         "displayName": id,
-        "inputTokenLimit": context,
         "outputTokenLimit": output,
         "supportedGenerationMethods": ["generateContent", "countTokens"],
-    })
+    });
+    if let Some(context) = context {
+        card["inputTokenLimit"] = context.into();
+    }
+    card
 }
 
 /// The list of models, all on one page.

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-/// One model. `created`: seconds since 1970. `context`: tokens of prompt and answer together.
+/// One model. `created`: seconds since 1970, 0 where nobody knows. `context`: tokens of prompt and
+/// answer together, where known.
 #[must_use]
-pub fn model_answer(id: &str, created: u64, context: usize) -> Value {
+pub fn model_answer(id: &str, created: u64, context: Option<usize>) -> Value {
     json!({
         "type": "model",
         "id": id,

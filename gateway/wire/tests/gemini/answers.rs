@@ -282,7 +282,7 @@ fn errors() {
 
 #[test]
 fn models() {
-    let model = gemini::model("a:b", 4096, 1024);
+    let model = gemini::model("a:b", Some(4096), 1024);
     let expect = json!({"models": [{"name": "models/a:b", "version": "a:b", "displayName": "a:b",
         "inputTokenLimit": 4096, "outputTokenLimit": 1024,
         "supportedGenerationMethods": ["generateContent", "countTokens"]}]});

@@ -201,10 +201,10 @@ fn a_providers_errors() {
 
 #[test]
 fn models() {
-    let one = messages::model_answer("m", 1_709_164_800, 4096);
+    let one = messages::model_answer("m", 1_709_164_800, Some(4096));
     assert_eq!(one["created_at"], "2024-02-29T00:00:00Z");
     assert_eq!((&one["type"], &one["display_name"]), (&json!("model"), &json!("m")));
-    let two = messages::model_answer("n", 0, 1);
+    let two = messages::model_answer("n", 0, None);
     let list = messages::models_answer(&[one.clone(), two.clone()], false);
     let expect = json!({"data": [one, two], "has_more": false, "first_id": "m", "last_id": "n"});
     assert_eq!(list, expect);
