@@ -455,7 +455,13 @@ impl Governor {
         ask: &Ask,
         attempt: Option<Attempt>,
     ) -> Result<Arc<Operation>, Denied> {
-        let weighed = self.weigh(principal, ask)?;
+        let weighed = match self.weigh(principal, ask) {
+            Ok(weighed) => weighed,
+            Err(denied) => {
+                self.withdraw(attempt.and_then(|attempt| attempt.rates));
+                return Err(denied);
+            }
+        };
         let attempt = match attempt {
             Some(attempt) if attempt.rates.is_some() => attempt,
             other => {
@@ -467,6 +473,11 @@ impl Governor {
         self.conclude(principal, ask, weighed, attempt)
     }
 
+    /// A request is not let in after all: the next try at it counts by itself.
+    fn withdraw(&self, rates: Option<Admitted>) {
+        rates.into_iter().for_each(|rates| rates.withdraw(self.shared.clock.micros()));
+    }
+
     /// Takes the money and begins.
     fn conclude(
         &self,
@@ -476,16 +487,18 @@ impl Governor {
         attempt: Attempt,
     ) -> Result<Arc<Operation>, Denied> {
         let Weighed { now, allowed, payer, sheet, price, open, step, first, place, .. } = weighed;
-        let Attempt { operation, number, mut rates } = attempt;
+        let Attempt { operation, number, rates } = attempt;
         let project = principal.project.as_ref();
         let text = |id: Option<&Id>| id.map(Id::text).unwrap_or_default();
         let price = price.filter(|price| !price.is_free());
         let most = [first.min(1), first, allowed.max_output];
-        let hold = self.pay(&payer, price.as_ref(), ask, most, now).inspect_err(|_| {
-            if let Some(rates) = &mut rates {
-                rates.settle(0, self.shared.clock.micros());
+        let hold = match self.pay(&payer, price.as_ref(), ask, most, now) {
+            Ok(hold) => hold,
+            Err(denied) => {
+                self.withdraw(rates);
+                return Err(denied);
             }
-        })?;
+        };
         let allowance = match &price {
             Some(price) if !hold.is_unbounded() => price
                 .output_within(&price.dearest(ask.input_tokens), ask.choices, hold.amount())

@@ -214,6 +214,18 @@ impl Admitted {
     }
 }
 
+impl Admitted {
+    /// As if the request had not been let in. Gateways that share their rates keep it counted as a
+    /// request.
+    pub fn withdraw(mut self, now_us: i64) {
+        self.settle(0, now_us);
+        let mut table = self.limits.table();
+        for held in self.held.drain(..) {
+            table.undo(&held, 0);
+        }
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         if self.held.is_empty() {

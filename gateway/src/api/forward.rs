@@ -40,9 +40,6 @@ static SESSION: [HeaderName; 3] = [
     HeaderName::from_static("session_id"),
 ];
 
-/// An estimate of tokens may be so many times too long.
-const LONG: u64 = 2;
-
 /// Bytes of a prompt's beginning that say which conversation it is of.
 const PREFIX_BYTES: usize = 4 << 10;
 
@@ -233,7 +230,6 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
         label,
         dialect: Some(inbound.surface.dialect()),
         input: glance.input_estimate,
-        least: glance.input_estimate / LONG,
         output: glance.max_tokens,
         stream: glance.stream,
         needs,

@@ -1,6 +1,6 @@
 //! Requests that have text generated, by whichever of the routes.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
@@ -87,8 +87,8 @@ pub(super) struct Chosen<'a> {
     /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
     /// ping is due.
     pub(super) replaceable: bool,
-    /// The bill of an attempt before it, that has come to nothing.
-    pub(super) before: Option<Bill>,
+    /// The bill of an attempt before it that has come to nothing, and then of its own.
+    pub(super) last: &'a Mutex<Option<Bill>>,
 }
 
 /// Answers a request with a model of this process: the one that it names, or the chosen one.
@@ -99,13 +99,11 @@ pub(super) async fn local(
     chosen: Option<Chosen<'_>>,
 ) -> Result<Response, Failure> {
     let name = chosen.as_ref().map(|chosen| chosen.model);
-    let (replaceable, before) = match chosen {
-        Some(Chosen { replaceable, before, .. }) => (replaceable, before),
-        None => (false, None),
-    };
+    let replaceable = chosen.as_ref().is_some_and(|chosen| chosen.replaceable);
+    let last = || chosen.as_ref().map(|c| c.last.lock().unwrap_or_else(PoisonError::into_inner));
     if let Surface::Pooled(pooled) = surface {
         // Settled: the books know this attempt as one of its own.
-        before.iter().for_each(Bill::lost);
+        last().and_then(|mut last| last.take()).iter().for_each(Bill::lost);
         return pooled::local(app, caller, (*pooled, body), name).await;
     }
     let answers = Answers { name, begun: None };
@@ -118,7 +116,11 @@ pub(super) async fn local(
     };
     let burst = if grammar.is_some() { BURST } else { 0 };
     let about = (&page, &*asked, &*model, burst);
+    let before = last().and_then(|last| last.clone());
     let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
+    if let Some(mut last) = last() {
+        last.clone_from(bills.last().unwrap_or(&None));
+    }
     let service_tier = decoding.flex.then_some(ServiceTier::Flex.name());
     let head = Head { service_tier, ..page.head(&model.id) };
     let prompts = jobs.iter().map(|job| job.request.prompt.len()).max().unwrap_or(0);

@@ -60,6 +60,8 @@ pub(super) struct Asked<'a> {
     pub(super) bill: Option<Bill>,
     /// Who may go on with its stream if that breaks.
     pub(super) rescue: Option<Box<Rescue>>,
+    /// Nobody else can be asked instead.
+    pub(super) alone: bool,
 }
 
 /// Asks a provider.
@@ -78,7 +80,7 @@ pub(super) async fn ask(
     let Outgoing { dialect, body, page, stream, dropped, options } = outgoing;
     let headers = if page.is_none() { &inbound.headers[..] } else { &[] };
     let call = Call { dialect, model: asked.model, stream, body, headers };
-    let rescue = asked.rescue.take();
+    let (rescue, alone) = (asked.rescue.take(), asked.alone);
     let (about, source) = begin(asked, open, call).await?;
     let mut response = if stream {
         let name = &inbound.glance.model;
@@ -86,6 +88,7 @@ pub(super) async fn ask(
             include_usage: inbound.glance.include_usage,
             surface: &inbound.surface,
             choices: choices(inbound),
+            alone,
             estimate: inbound.glance.input_estimate,
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?

@@ -63,10 +63,38 @@ struct Tries {
     refused: bool,
 }
 
+impl Tries {
+    /// One has come to nothing; `last`: what the caller is told where nobody answers.
+    fn failed(&mut self, asked: bool, trouble: Trouble, last: &mut Unanswered) {
+        let Trouble { failure, about } = trouble;
+        match about {
+            // Its turn comes when it is alone.
+            _ if !asked => {
+                self.begun -= 1;
+                last.failure.get_or_insert(failure);
+            }
+            // Whoever is asked beside it may still answer.
+            About::Request => {
+                self.refused = true;
+                *last = Unanswered { failure: Some(failure), ill: false };
+            }
+            About::Unfit => {
+                self.unfit += 1;
+                // Who could have answered says more than who could not be asked.
+                last.failure.get_or_insert(failure);
+            }
+            _ if self.refused => {}
+            _ => *last = Unanswered { failure: Some(failure), ill: true },
+        }
+    }
+}
+
 /// An attempt that is over.
 struct Attempted {
     target: Arc<Target>,
     bill: Option<Bill>,
+    /// Company that must not or cannot be asked beside somebody is not: it may be later, alone.
+    asked: bool,
     result: Result<Response, Trouble>,
 }
 
@@ -128,34 +156,21 @@ impl<'a> Turn<'a> {
                     running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
                 }
                 over = running.next() => {
-                    let Some(Attempted { target, bill, result }) = over else { return Err(last) };
-                    match result {
+                    let Some(Attempted { target, bill, asked, result }) = over else {
+                        return Err(last);
+                    };
+                    let trouble = match result {
                         Ok(response) => return Ok(((response, bill, target), tries.begun)),
-                        Err(Trouble { failure, about: About::Request }) => {
-                            last = Unanswered { failure: Some(failure), ill: false };
-                            // Whoever is asked beside it may still answer.
-                            tries.refused = true;
-                        }
-                        Err(Trouble { failure, about }) => {
-                            let why = &failure.error.message;
-                            tracing::info!(target = target.name, ?about, why, "an attempt failed");
-                            let unfit = about == About::Unfit;
-                            if tries.refused {
-                                continue;
-                            }
-                            if unfit {
-                                tries.unfit += 1;
-                                // Who could have answered says more than who could not be asked.
-                                last.failure.get_or_insert(failure);
-                            } else {
-                                last = Unanswered { failure: Some(failure), ill: true };
-                            }
-                            let alone = running.is_empty();
-                            if alone || unfit {
-                                let manner = if alone { Manner::Alone } else { Manner::Beside };
-                                running.extend(self.begin(order, (bills, manner), &mut tries));
-                            }
-                        }
+                        Err(trouble) => trouble,
+                    };
+                    let (why, about) = (&trouble.failure.error.message, &trouble.about);
+                    tracing::info!(target = target.name, asked, ?about, why, "an attempt failed");
+                    let unfit = asked && trouble.about == About::Unfit;
+                    tries.failed(asked, trouble, &mut last);
+                    let alone = running.is_empty();
+                    if alone || unfit {
+                        let manner = if alone { Manner::Alone } else { Manner::Beside };
+                        running.extend(self.begin(order, (bills, manner), &mut tries));
                     }
                 }
             }
@@ -183,14 +198,14 @@ impl<'a> Turn<'a> {
             return None;
         }
         tries.begun += 1;
-        let replaceable = at + 1 < order.len();
-        Some(Box::pin(self.attempt(target, bills, (manner, replaceable))))
+        let (replaceable, sole) = (at + 1 < order.len(), order.len() == 1);
+        Some(Box::pin(self.attempt(target, bills, (manner, replaceable, sole))))
     }
 
     /// Asks somebody whose answer nobody waits for.
     pub(super) async fn copy(self, target: &Arc<Target>) -> Result<Response, Trouble> {
         let bills = Bills::default();
-        let attempted = self.attempt(target, &bills, (Manner::Alone, false)).await;
+        let attempted = self.attempt(target, &bills, (Manner::Alone, false, true)).await;
         bills.lost(attempted.bill.as_ref());
         attempted.result
     }
@@ -200,28 +215,37 @@ impl<'a> Turn<'a> {
         self,
         target: &Arc<Target>,
         bills: &Bills,
-        (manner, replaceable): (Manner, bool),
+        (manner, replaceable, sole): (Manner, bool, bool),
     ) -> Attempted {
         let Self { app, caller, inbound, .. } = self;
-        let mut open = target.health.begin(Instant::now());
-        let mut bill = None;
+        let mut open = target.health.begin(Instant::now()).sole(sole);
+        let (mut bill, mut asked) = (None, true);
         let result = match &target.seat {
             Seat::Local(model) => {
-                let before = (manner == Manner::Alone).then(|| bills.take_last()).flatten();
+                let alone = manner == Manner::Alone;
+                let last = Mutex::new(alone.then(|| bills.take_last()).flatten());
                 let what = (&inbound.surface, &inbound.body);
-                let chosen = Chosen { model, replaceable, before };
+                let chosen = Chosen { model, replaceable, last: &last };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
-                let result = answer.map_err(|failure| beside(manner, of_local(failure)));
+                let result = answer.map_err(of_local);
+                if alone && result.is_err() {
+                    bills.note(last.into_inner().unwrap_or_else(PoisonError::into_inner).as_ref());
+                }
+                let may = |about| !matches!(about, About::Request | About::Unfit);
+                asked = alone || result.as_ref().map_or_else(|t| may(t.about), |_| true);
                 seen(&mut open, inbound.glance.stream, &result);
                 result
             }
             Seat::Provider(provider, model) => match self.pay(target, bills, manner).await {
-                Err(trouble) => Err(trouble),
+                Err(trouble) => {
+                    asked = manner == Manner::Alone;
+                    Err(trouble)
+                }
                 Ok(paid) => {
                     bill.clone_from(&paid);
                     let rescue = Rescue::of(&self);
-                    let asked = relay::Asked { provider, model, bill: paid, rescue };
-                    let answer = relay::ask(app, caller, inbound, asked, open).await;
+                    let whom = relay::Asked { provider, model, bill: paid, rescue, alone: sole };
+                    let answer = relay::ask(app, caller, inbound, whom, open).await;
                     if let (Err(_), Some(bill)) = (&answer, &bill) {
                         bill.came_to_nothing();
                     }
@@ -229,7 +253,7 @@ impl<'a> Turn<'a> {
                 }
             },
         };
-        Attempted { target: Arc::clone(target), bill, result }
+        Attempted { target: Arc::clone(target), bill, asked, result }
     }
 
     /// Has an attempt at a provider judged and paid for.
@@ -251,7 +275,7 @@ impl<'a> Turn<'a> {
             if manner == Manner::Alone {
                 bills.note(before.as_ref());
             }
-            beside(manner, of_denial(failure))
+            of_denial(failure)
         })?;
         bills.note(bill.as_ref());
         Ok(bill)
@@ -272,16 +296,6 @@ pub(super) fn seen<T>(open: &mut Open, stream: bool, result: &Result<T, Trouble>
         Err(Trouble { about: About::Ill, .. }) => open.failed(now),
         Err(Trouble { about: About::Busy(seconds), .. }) => open.busy(now, *seconds),
         Err(_) => {}
-    }
-}
-
-/// What may not be asked twice at once may still be answered by the first.
-fn beside(manner: Manner, trouble: Trouble) -> Trouble {
-    match (manner, trouble.about) {
-        (Manner::Beside, About::Request | About::Unfit) => {
-            Trouble { about: About::Ours, ..trouble }
-        }
-        _ => trouble,
     }
 }
 

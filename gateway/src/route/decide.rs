@@ -12,6 +12,9 @@ use super::target::{Needs, Seat, Standing, Target};
 use super::{Group, Pool, View};
 use crate::config::routing::Strategy;
 
+/// An estimate of tokens may be so many times too long.
+const LONG: u64 = 2;
+
 /// What the choice depends on.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
@@ -19,8 +22,6 @@ pub struct Asked {
     pub label: Label,
     /// Tokens of its prompt, counted or estimated.
     pub input: u64,
-    /// Tokens that its prompt has at least.
-    pub least: u64,
     /// New tokens that it asks for.
     pub output: Option<u32>,
     /// Its answer is to be a stream.
@@ -79,8 +80,6 @@ pub enum Verdict {
     Probe,
     /// The request is more secret than what it may see.
     Label(Label),
-    /// The request is longer than what it can read.
-    Context(u64),
     /// It cannot do what the request needs.
     Without(Needs),
     /// It cannot be asked in this way.
@@ -105,7 +104,6 @@ impl Display for Verdict {
             Self::May => f.write_str("may answer"),
             Self::Probe => f.write_str("is tried again"),
             Self::Label(label) => write!(f, "may see {} at most", label.name()),
-            Self::Context(tokens) => write!(f, "reads {tokens} tokens at most"),
             Self::Without(needs) => write!(f, "knows no {}", needs.name()),
             Self::Silent(dialect) => write!(f, "does not serve {dialect}"),
             Self::Rule => f.write_str("a rule names others"),
@@ -194,16 +192,16 @@ fn find(
     let local = local.flatten();
     let context = target.context.or(local.as_ref().map(|local| local.context));
     let lacking = asked.needs.iter().copied().find(|needs| target.without.contains(needs));
-    // A model of this process counts the tokens before it refuses, and then the next one is asked.
-    let long = context.filter(|most| !target.is_local() && asked.input >= *most);
+    // Nobody has counted yet. A model of this process does before it refuses, and then the next one
+    // is asked: it comes late only where that is most likely.
+    let input = if target.is_local() { asked.input / LONG } else { asked.input };
+    let long = context.filter(|most| input >= *most);
     let verdict = if asked.label > target.max_label {
         Verdict::Label(target.max_label)
     } else if let Some(dialect) = asked.dialect.filter(|dialect| !target.serves(*dialect)) {
         Verdict::Silent(dialect)
     } else if let Some(needs) = lacking {
         Verdict::Without(needs)
-    } else if let Some(most) = context.filter(|most| asked.least >= *most) {
-        Verdict::Context(most)
     } else if !there {
         Verdict::Away
     } else {

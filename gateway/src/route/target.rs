@@ -125,8 +125,12 @@ struct State {
     probing: bool,
     /// It has enough to do, by its own word: said when, and until when.
     busy: Option<(Instant, Instant)>,
-    /// It does not take this server's word, and is asked last until then.
-    unwelcome: Option<Instant>,
+    /// How often in a row it did not take this server's word.
+    refusals: u32,
+    /// It does not, and is asked last: said when, and until when.
+    unwelcome: Option<(Instant, Instant)>,
+    /// One request looks whether it does again.
+    trying: bool,
     /// Time to the first event of a stream.
     first: Smoothed,
     /// Time of a whole answer.
@@ -213,10 +217,10 @@ impl Health {
             (Some(_), None) if state.probing => return Standing::Broken(PAUSE),
             (Some(_), None) => return Standing::Probe,
         }
-        match (state.unwelcome, left(state.unwelcome)) {
+        match (state.unwelcome, left(state.unwelcome.map(|(_, until)| until))) {
             (None, _) => Standing::Well,
             (Some(_), Some(left)) => Standing::Unwelcome(left),
-            (Some(_), None) if state.probing => Standing::Unwelcome(PAUSE),
+            (Some(_), None) if state.trying => Standing::Unwelcome(PAUSE),
             (Some(_), None) => Standing::Probe,
         }
     }
@@ -249,26 +253,35 @@ impl Health {
     pub fn begin(self: &Arc<Self>, now: Instant) -> Open {
         self.open.fetch_add(1, Ordering::Relaxed);
         if self.standing(now) == Standing::Probe {
-            self.state().probing = true;
+            let mut state = self.state();
+            let broken = state.until.is_some();
+            (state.probing, state.trying) = (broken || state.probing, !broken || state.trying);
         }
-        Open { health: Arc::clone(self), begun: now, stage: Stage::Waits, sent: false }
+        let (health, stage) = (Arc::clone(self), Stage::Waits);
+        Open { health, begun: now, stage, sent: false, sole: false }
     }
 
     /// It asks to be left alone. Who says no time does not shorten one that was said.
     fn busy(&self, now: Instant, seconds: Option<u64>) {
         let mut state = self.state();
-        state.probing = false;
+        (state.probing, state.trying) = (false, false);
         let until = now + Duration::from_secs(seconds.unwrap_or(1));
         let until = state.busy.map_or(until, |(_, before)| before.max(until));
         state.busy = Some((now, until));
     }
 
-    /// It does not take this server's word.
-    fn unwelcome(&self, now: Instant) {
+    /// It does not take this server's word for what it was sent then. One request may be at fault,
+    /// several in a row hardly; and of those that were under way together each says the same.
+    fn unwelcome(&self, sent: Instant, now: Instant) {
         let mut state = self.state();
-        state.probing = false;
-        state.pause = (state.pause * 2).clamp(PAUSE, PAUSE_MAX);
-        state.unwelcome = Some(now + state.pause);
+        (state.probing, state.trying) = (false, false);
+        state.refusals = state.refusals.saturating_add(1);
+        let before = state.unwelcome;
+        if state.refusals < FAILURES || before.is_some_and(|(said, _)| said > sent) {
+            return;
+        }
+        let pause = before.map_or(Duration::ZERO, |(said, until)| (until - said) * 2);
+        state.unwelcome = Some((now, now + pause.clamp(PAUSE, PAUSE_MAX)));
     }
 
     fn failed(&self, now: Instant) {
@@ -285,7 +298,8 @@ impl Health {
     /// It answers what it was sent then. What it asked for since holds.
     fn answered(&self, sent: Instant) {
         let mut state = self.state();
-        (state.until, state.unwelcome, state.probing) = (None, None, false);
+        (state.until, state.unwelcome, state.refusals) = (None, None, 0);
+        (state.probing, state.trying) = (false, false);
         state.busy = state.busy.filter(|(said, _)| *said > sent);
     }
 
@@ -303,6 +317,8 @@ pub struct Open {
     stage: Stage,
     /// It has left this process, and is counted.
     sent: bool,
+    /// Nobody else could be asked.
+    sole: bool,
 }
 
 /// How far a request has come.
@@ -321,6 +337,14 @@ impl Open {
     #[must_use]
     pub fn begun(&self) -> Instant {
         self.begun
+    }
+
+    /// Nobody else could be asked: it makes no difference whether its target is asked last, and the
+    /// callers of one name decide nothing for others.
+    #[must_use]
+    pub fn sole(mut self, sole: bool) -> Self {
+        self.sole = sole;
+        self
     }
 
     /// It leaves this process.
@@ -373,7 +397,9 @@ impl Open {
 
     /// It does not take this server's word, which says nothing of how well it is.
     pub fn unwelcome(&mut self, now: Instant) {
-        self.health.unwelcome(now);
+        if !self.sole {
+            self.health.unwelcome(self.begun, now);
+        }
         self.over(Outcome::Failed, now);
     }
 
@@ -417,7 +443,8 @@ impl Drop for Open {
         self.health.open.fetch_sub(1, Ordering::Relaxed);
         if self.stage == Stage::Waits {
             // Given up by the caller, or at fault itself: that says nothing.
-            self.health.state().probing = false;
+            let mut state = self.health.state();
+            (state.probing, state.trying) = (false, false);
         }
         self.over(Outcome::Cancelled, self.begun);
     }
@@ -491,9 +518,16 @@ mod tests {
     fn unwelcome_is_asked_last_and_tried_now_and_then() {
         let health = Arc::new(Health::default());
         let mut now = Instant::now();
-        health.begin(now).unwelcome(now);
-        assert_eq!(health.standing(now), Standing::Unwelcome(PAUSE));
-        now += PAUSE;
+        health.begin(now).sole(true).unwelcome(now);
+        let all = [0; 7].map(|_| health.begin(now));
+        assert_eq!(health.standing(now), Standing::Well, "nobody has said so yet");
+        let later = now + Duration::from_millis(1);
+        for (times, mut open) in (1..).zip(all) {
+            open.unwelcome(later);
+            let last = health.standing(later) == Standing::Unwelcome(PAUSE);
+            assert_eq!(last, times >= FAILURES, "{times}: all of one moment say it once");
+        }
+        now = later + PAUSE;
         assert_eq!(health.standing(now), Standing::Probe);
         let mut probe = health.begin(now);
         assert_eq!(health.standing(now), Standing::Unwelcome(PAUSE), "one at a time");

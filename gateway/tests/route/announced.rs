@@ -163,3 +163,22 @@ async fn who_thinks_has_begun() {
         assert_eq!(then.count(), 0);
     }
 }
+
+/// What only announces an answer is not gone on with: somebody else makes all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_behind_an_announcement_is_no_broken_stream() {
+    let first = Upstream::start(|seen| {
+        let mut steps = announces(seen, 1, 60);
+        steps.extend([chunk(failure_event(seen.tongue())), end()]);
+        steps
+    })
+    .await;
+    let then = Upstream::well("then").await;
+    let pool = "broken_stream = \"continue\"\n";
+    let config = config("compatible", &first, &then, ("", pool));
+    let config = config.replace("\"then/m\"]", "\"then/m\", \"org/fake\"]");
+    let routes = crate::caller::routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = crate::fake::Fake::start(crate::fake::Setup { routes, ..Default::default() });
+    let got = ask(&fake.router, Inbound::Chat, "p", true).await;
+    assert_eq!(got.route(), "then/m; pool=p; reason=priority; attempt=2", "{}", got.text());
+}

@@ -246,6 +246,13 @@ async fn case((inbound, kind, tongue): (Inbound, &str, Tongue), count: usize, ho
     let (text, used) = handed(inbound, tongue, count);
     let body = got.text();
     let told = told(inbound, &body);
+    // What only announces an answer waits for what follows, and then somebody else makes all of it.
+    let is_passed = format!("{inbound:?}") == format!("{tongue:?}");
+    if is_passed && !silent && count > 0 && count <= before(tongue) {
+        assert_eq!(told.text, alone(&router, inbound, "", ASKED).await, "{case}: {body}");
+        assert!(got.route().starts_with("demo; pool=p"), "{case}: {}", got.route());
+        return;
+    }
     let rest = alone(&router, inbound, &text, ASKED - used).await;
     assert_eq!(told.text, text + &rest, "{case}: {body}");
     assert!(inbound.ends(&body) && !inbound.breaks(&body), "{case}: {body}");

@@ -138,6 +138,71 @@ async fn company_here_is_within_the_bounds_of_a_key() {
         let (path, body) = Inbound::Chat.request("p", stream, "hi");
         let got = send(&fake.router, request(&key, &path, &body)).await;
         assert_eq!(got.status, 200, "{}", got.text());
-        assert_eq!(got.route(), "cloud/m; pool=p; reason=priority; attempt=2");
+        assert_eq!(got.route(), "cloud/m; pool=p; reason=priority; attempt=1");
     }
+}
+
+/// Who was not asked for want of a place beside the first is asked when that one has failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn company_that_had_to_wait_is_asked_later() {
+    let slow = Upstream::start(|_| vec![Step::Pause(Duration::from_millis(400)), Step::Reset]);
+    let (slow, well) = (slow.await, Upstream::well("well").await);
+    let house = House::new().await;
+    let config = format!(
+        "{}{}[pools.p]\ntargets = [\"slow/m\", \"well/m\"]\nhedge_after = \"50ms\"\n\
+         [pools.q]\ntargets = [\"slow/m\", \"org/fake\"]\nhedge_after = \"50ms\"\n",
+        provider("slow", "compatible", &slow.url, ""),
+        provider("well", "compatible", &well.url, ""),
+    );
+    let fake = house.gateway(&config, Setup::default());
+    let key = house.key(&fake.router, "team", json!({ "rates": [{ "concurrent": 1 }] })).await;
+    for (pool, expect) in [
+        ("p", "well/m; pool=p; reason=priority; attempt=2"),
+        ("q", "org/fake; pool=q; reason=priority; attempt=2"),
+    ] {
+        let (path, body) = Inbound::Chat.request(pool, false, "hi");
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert_eq!((got.status, got.route()), (200, expect), "{}", got.text());
+    }
+}
+
+/// Whoever was asked in vain on the way, a request is one request of its rate and one operation.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_way_counts_once() {
+    let ill = Upstream::start(|_| answer(500, "", b"{}")).await;
+    let cloud = Upstream::well("cloud").await;
+    let house = House::new().await;
+    let far = [("ill", &ill), ("dear", &cloud), ("cloud", &cloud)];
+    let far = far.map(|(name, far)| provider(name, "compatible", &far.url, ""));
+    let config = format!(
+        "{}[pools.p]\ntargets = [\"ill/m\", \"dear/m\", \"org/fake\", \"cloud/m\"]\n\
+         [pools.q]\ntargets = [\"dear/m\", \"cloud/m\"]\n",
+        far.concat()
+    );
+    // The model here is too short for it, and one in the cloud too dear.
+    let fake = house.gateway(&config, Setup { context: 24, ..Setup::default() });
+    let budget = json!({ "name": "all", "scope": "everything",
+        "limits": [{ "period": "total", "usd": "0.000001" }] });
+    house.admin(&fake.router, "POST /budgets", &budget).await;
+    let models = json!([{ "model": "dear/m", "input": 9_000_000, "output": 9_000_000 },
+        { "model": "*", "input": 0, "output": 0 }]);
+    house.admin(&fake.router, "POST /prices", &json!({ "name": "x", "models": models })).await;
+    let policy = json!({ "rates": [{ "requests_per_minute": 2 }] });
+    let text = "x".repeat(40);
+    for (pool, attempt) in [("p", 4), ("q", 2)] {
+        let key = house.key(&fake.router, pool, policy.clone()).await;
+        for status in [200, 200, 429] {
+            let (path, body) = Inbound::Chat.request(pool, false, &text);
+            let got = send(&fake.router, request(&key, &path, &body)).await;
+            assert_eq!(got.status, status, "{pool}: {}", got.text());
+            if status == 200 {
+                let expect = format!("cloud/m; pool={pool}; reason=priority; attempt={attempt}");
+                assert_eq!(got.route(), expect);
+            }
+        }
+    }
+    let lines = house.settled(&fake.router, 6).await;
+    let of = |line: &Value| line["operation"].to_string();
+    let operations: std::collections::BTreeSet<_> = lines.iter().map(of).collect();
+    assert_eq!(operations.len(), 4, "{lines:?}");
 }

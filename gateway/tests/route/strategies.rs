@@ -243,12 +243,11 @@ fn who_cannot_is_not_asked() {
     let images = Asked { needs: vec![Needs::Images], ..Asked::default() };
     // Models of this process read text.
     assert_eq!(order(&images, &here), ["b/m"]);
-    // Who may be too short comes late, who is too short for certain does not; a model of this
-    // process counts for itself.
-    let long = |input| order(&Asked { input, least: input / 2, ..Asked::default() }, &here);
+    // Who may be too short comes late; a model of this process counts for itself.
+    let long = |input| order(&Asked { input, ..Asked::default() }, &here);
     assert_eq!(long(999), ["a/m", "b/m", "own"]);
-    assert_eq!(long(1_000), ["a/m", "b/m"]);
-    assert_eq!(long(2_000), ["a/m"]);
+    assert_eq!(long(1_000), ["a/m", "b/m", "own"]);
+    assert_eq!(long(2_000), ["a/m", "b/m", "own"]);
 }
 
 #[test]
@@ -256,17 +255,17 @@ fn who_may_not_serve_is_asked_last() {
     let pool =
         pool("[pools.p]\ntargets = [{ target = \"a/m\", context = 1000 }, \"b/m\", \"c/m\"]\n");
     let now = Instant::now();
-    target(&pool, "b/m").health.begin(now).unwelcome(now);
+    let refuse = |name| (0..3).for_each(|_| target(&pool, name).health.begin(now).unwelcome(now));
+    refuse("b/m");
     let order = |input| {
-        let asked = Asked { input, least: input / 2, ..Asked::default() };
+        let asked = Asked { input, ..Asked::default() };
         let plan = pool.plan(&asked, &Here::default(), now);
         plan.order.iter().map(|target| target.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(order(10), ["a/m", "c/m", "b/m"]);
     assert_eq!(order(1_000), ["c/m", "a/m", "b/m"]);
-    for name in ["a/m", "c/m"] {
-        target(&pool, name).health.begin(now).unwelcome(now);
-    }
+    refuse("a/m");
+    refuse("c/m");
     let plan = pool.plan(&Asked::default(), &Here::default(), now);
     assert_eq!((names(&plan), plan.reason), (vec!["a/m", "b/m", "c/m"], "last resort"));
 }

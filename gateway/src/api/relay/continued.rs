@@ -75,7 +75,6 @@ impl Rescue {
         let Self { app, caller, inbound, pool } = self;
         let mut asked = forward::asked_of(app, caller, (inbound, pool), None)?;
         asked.input = asked.input.saturating_add(before.completion_tokens);
-        asked.least = asked.least.saturating_add(before.completion_tokens);
         let plan = forward::plan(app, pool, &asked);
         let here = plan.order.iter().find_map(|target| match &target.seat {
             Seat::Local(model) => Some((target, model)),

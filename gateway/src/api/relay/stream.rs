@@ -46,6 +46,8 @@ pub(super) struct Plain<'a> {
     pub(super) surface: &'a Surface,
     /// Choices that were asked for.
     pub(super) choices: u32,
+    /// Nobody else can be asked instead.
+    pub(super) alone: bool,
     /// Tokens of the prompt, as far as anybody knows before the provider says.
     pub(super) estimate: u64,
 }
@@ -58,12 +60,14 @@ pub(super) struct Streaming {
     /// Written and not yet sent.
     out: Vec<u8>,
     first: Option<Duration>,
-    /// Events so far, and when the last one came.
-    heard: (u64, Instant),
+    /// Events so far, and how long the next one has been waited for.
+    heard: (u64, Duration),
     done: bool,
     /// What was used has been said.
     booked: bool,
-    /// Tokens of the prompt, see [`Plain`].
+    /// See [`Plain`].
+    choices: u32,
+    alone: bool,
     estimate: u64,
     /// Who may go on with it if it breaks.
     rescue: Option<Box<Rescue>>,
@@ -127,7 +131,7 @@ impl Streaming {
                 Way::Translate(Box::new(way))
             }
         };
-        let estimate = plain.estimate;
+        let Plain { choices, alone, estimate, .. } = plain;
         let mut headers = HeaderMap::new();
         about.bill.iter().for_each(|bill| bill.headers(&mut headers));
         let ended = Ended::default();
@@ -139,10 +143,12 @@ impl Streaming {
             way,
             out,
             first,
-            heard: (0, Instant::now()),
+            heard: (0, Duration::ZERO),
             done,
             booked: false,
             ended: told,
+            choices,
+            alone,
             estimate,
             rescue,
             rest,
@@ -204,12 +210,11 @@ impl Streaming {
         Ok(())
     }
 
-    /// It may be handed out. Where somebody goes on with a stream that breaks, nothing has to be
-    /// held back.
+    /// It may be handed out. Where nobody else can be asked nothing has to be held back.
     fn begins(&self) -> bool {
         let Way::Pass(pass) = &self.way else { return !self.out.is_empty() };
-        let goes_on = self.rescue.is_some() && self.is_announced();
-        goes_on || pass.relay.carries() || self.out.len() > HELD_BYTES
+        let alone = self.alone && !self.out.is_empty();
+        alone || pass.relay.carries() || self.out.len() > HELD_BYTES
     }
 
     /// An event has come that is passed on. A comment is none: some providers send them long before
@@ -224,10 +229,11 @@ impl Streaming {
             if self.is_whole() {
                 self.source.ends_soon();
             }
+            let asked = Instant::now();
             match self.source.next().await {
                 Ok(Some(bytes)) => {
                     self.took(&bytes);
-                    if !self.done && self.is_stuck() {
+                    if !self.done && self.is_stuck(asked.elapsed()) {
                         self.end(Some("it sends and says nothing".to_owned())).await;
                     }
                 }
@@ -237,7 +243,7 @@ impl Streaming {
         }
         // What else is there goes along, as far as it is paid for.
         let paid = self.about.bill.as_ref().map_or(u64::MAX, |bill| bill.allowance().into());
-        while !self.done && self.out.len() < WRITE_BYTES && self.pieces() < paid {
+        while !self.done && self.out.len() < WRITE_BYTES && self.longest() < paid {
             let Some(bytes) = self.source.ready() else { break };
             self.took(&bytes);
         }
@@ -247,14 +253,13 @@ impl Streaming {
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
     }
 
-    /// It sends, and no event has come for as long as a first one may take. A comment is none: who
-    /// sends nothing else would never be silent.
-    fn is_stuck(&mut self) -> bool {
-        let (events, now) = (self.events(), Instant::now());
-        if events != self.heard.0 {
-            self.heard = (events, now);
-        }
-        now - self.heard.1 > self.about.provider.first_byte
+    /// It sends, and was waited for as long as a first event may take, and none has come. A comment
+    /// is none: who sends nothing else would never be silent.
+    fn is_stuck(&mut self, waited: Duration) -> bool {
+        let (before, events) = (self.heard, self.events());
+        let all = if events == before.0 { before.1 + waited } else { Duration::ZERO };
+        self.heard = (events, all);
+        all > self.about.provider.first_byte
     }
 
     /// Events so far, comments apart.
@@ -323,6 +328,11 @@ impl Streaming {
         }
     }
 
+    /// What each choice has had of it, by and large: money is set aside for each.
+    fn longest(&self) -> u64 {
+        self.pieces().div_ceil(self.choices.max(1).into())
+    }
+
     /// What the provider says was used; of one that says nothing, what was handed out.
     fn told(&self) -> Usage {
         let said = match &self.way {
@@ -354,7 +364,7 @@ impl Streaming {
         let pieces = self.pieces();
         let Some(bill) = &self.about.bill else { return };
         bill.hands_out(pieces, 0);
-        if bill.made(u32::try_from(pieces).unwrap_or(u32::MAX)) {
+        if bill.made(u32::try_from(self.longest()).unwrap_or(u32::MAX)) {
             return;
         }
         let notice = ApiError::new(ErrorKind::Quota, "budget_exceeded", bill::USED_UP);
