@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::turns;
 use crate::lost::Lost;
+use crate::messages::{BUDGET_MIN, THINKING_TOP_P_MIN};
 use crate::request::{
     ChatRequest, Decoding, Effort, Form, Reasoning, Role, Structured, Tool, ToolChoice,
 };
@@ -41,17 +42,17 @@ pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
     }
     out.insert("messages".into(), turns::render(&request.messages, lost).into());
     tools(&mut out, request, lost);
-    let inference = inference(&request.decoding, lost);
-    if !inference.is_empty() {
-        out.insert("inferenceConfig".into(), inference.into());
-    }
-    let mut config = Map::new();
+    let forced = out.get("toolConfig").is_some_and(|config| config.get("toolChoice").is_some());
+    let (mut config, mut more) = (Map::new(), Map::new());
     if let Some(shape) = &request.decoding.structured {
         structured(&mut config, shape, lost);
     }
-    let mut more = Map::new();
-    top_k(&mut more, request.decoding.top_k, family, lost);
-    thinking(&mut more, &mut config, request.reasoning, family, lost);
+    let thinks = thinking(&mut more, &mut config, request, family, forced, lost);
+    top_k(&mut more, request.decoding.top_k, family, thinks, lost);
+    let inference = inference(&request.decoding, thinks, lost);
+    if !inference.is_empty() {
+        out.insert("inferenceConfig".into(), inference.into());
+    }
     for (name, fields) in [("outputConfig", config), ("additionalModelRequestFields", more)] {
         if !fields.is_empty() {
             out.insert(name.into(), fields.into());
@@ -157,24 +158,35 @@ fn spec(tool: &Tool) -> Value {
     json!({"toolSpec": out})
 }
 
-fn inference(decoding: &Decoding, lost: &mut Lost) -> Map<String, Value> {
+/// `thinks`: it is a Claude that thinks, which has its own temperature, and takes little of the
+/// other ways to choose tokens.
+fn inference(decoding: &Decoding, thinks: bool, lost: &mut Lost) -> Map<String, Value> {
     let mut out = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
         out.extend(value.map(|value| (name.to_owned(), value)));
     };
-    let temperature = decoding.temperature.filter(|t| *t <= 1.0);
+    let temperature = decoding.temperature.filter(|t| *t <= 1.0 && (!thinks || *t >= 1.0));
+    let top_p = decoding.top_p.filter(|p| !thinks || *p >= THINKING_TOP_P_MIN);
     put("maxTokens", decoding.max_tokens.map(Value::from));
     put("temperature", temperature.map(Value::from));
-    put("topP", decoding.top_p.map(Value::from));
+    put("topP", top_p.map(Value::from));
     put("stopSequences", (!decoding.stop.is_empty()).then(|| json!(decoding.stop)));
     lost.some("temperature", decoding.temperature.filter(|_| temperature.is_none()).as_ref());
+    lost.some("top_p", decoding.top_p.filter(|_| top_p.is_none()).as_ref());
     out
 }
 
-fn top_k(out: &mut Map<String, Value>, k: Option<u32>, family: Family, lost: &mut Lost) {
+fn top_k(
+    out: &mut Map<String, Value>,
+    k: Option<u32>,
+    family: Family,
+    thinks: bool,
+    lost: &mut Lost,
+) {
     // 0 keeps all, as does saying nothing.
     let Some(k) = k.filter(|k| *k != 0) else { return };
     match family {
+        Family::Claude if thinks => lost.field("top_k"),
         Family::Claude => drop(out.insert("top_k".into(), k.into())),
         Family::Nova => drop(out.insert("inferenceConfig".into(), json!({"topK": k}))),
         Family::GptOss | Family::Other => lost.field("top_k"),
@@ -195,32 +207,45 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
     out.insert("textFormat".into(), format);
 }
 
-/// Thinking is each family's own. `more` are the fields of the model, `config` of the answer.
+/// Thinking is each family's own; whether it is a Claude that thinks. `more` are the fields of the
+/// model, `config` of the answer. `forced`: a call is forced.
 fn thinking(
     more: &mut Map<String, Value>,
     config: &mut Map<String, Value>,
-    reasoning: Reasoning,
+    request: &ChatRequest,
     family: Family,
+    forced: bool,
     lost: &mut Lost,
-) {
-    let Reasoning { effort, budget, .. } = reasoning;
+) -> bool {
+    let Reasoning { effort, budget, .. } = request.reasoning;
     let none = effort == Some(Effort::None) || budget == Some(0);
     let effort = effort.filter(|effort| *effort != Effort::None);
     let budget = budget.filter(|budget| *budget != 0);
     match family {
         Family::Claude => {
-            let thinking = match (none, effort, budget) {
-                (true, ..) => Some(json!({"type": "disabled"})),
-                (false, _, Some(tokens)) => {
-                    Some(json!({"type": "enabled", "budget_tokens": tokens}))
-                }
-                (false, Some(_), None) => Some(json!({"type": "adaptive"})),
-                (false, None, None) => None,
+            if none {
+                more.insert("thinking".into(), json!({"type": "disabled"}));
+                return false;
+            }
+            if forced {
+                // Asked for both, it refuses the request.
+                lost.some("reasoning_effort", effort.as_ref());
+                lost.some("thinking_token_budget", budget.as_ref());
+                return false;
+            }
+            let below = request.decoding.max_tokens.map_or(u32::MAX, |max| max.saturating_sub(1));
+            let fits = budget.map(|budget| budget.min(below)).filter(|own| *own >= BUDGET_MIN);
+            lost.some("thinking_token_budget", budget.filter(|_| fits.is_none()).as_ref());
+            let thinking = match (fits, effort) {
+                (Some(tokens), _) => json!({"type": "enabled", "budget_tokens": tokens}),
+                (None, Some(_)) => json!({"type": "adaptive"}),
+                (None, None) => return false,
             };
-            more.extend(thinking.map(|thinking| ("thinking".to_owned(), thinking)));
+            more.insert("thinking".into(), thinking);
             // Its efforts begin with the second.
-            let level = effort.filter(|_| !none).map(|effort| effort.max(Effort::Low).name());
+            let level = effort.map(|effort| effort.max(Effort::Low).name());
             config.extend(level.map(|level| ("effort".to_owned(), level.into())));
+            return true;
         }
         Family::GptOss => {
             // It has three efforts, and always thinks.
@@ -245,4 +270,5 @@ fn thinking(
             lost.some("thinking_token_budget", budget.as_ref());
         }
     }
+    false
 }

@@ -85,7 +85,7 @@ fn structured(fields: Fields<'_>, limits: &Limits) -> Parsed<Option<Structured>>
     };
     let of = |form, field: &str| {
         let field = format!("generationConfig.{field}");
-        Some(Structured { form, field, name: None, description: None })
+        Some(Structured { form, field, name: None, description: None, strict: None })
     };
     let mime = fields.string("responseMimeType")?.unwrap_or("text/plain");
     match (mime, schema) {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::json::set;
 use crate::lost::Lost;
+use crate::messages::thinking::THINKING_TOP_P_MIN;
 use crate::request::{ChatRequest, Decoding, Form, Role, Structured, Tool, ToolChoice};
 
 /// A request as JSON. `default_max_tokens` stands in where the caller sets no limit, which the
@@ -98,8 +99,10 @@ fn decoding(out: &mut Map<String, Value>, decoding: &Decoding, thinks: bool, los
         Some(t) => set(out, "temperature", t),
         None => {}
     }
-    if let Some(p) = decoding.top_p {
-        set(out, "top_p", p);
+    match decoding.top_p {
+        Some(p) if thinks && p < THINKING_TOP_P_MIN => lost.field("top_p"),
+        Some(p) => set(out, "top_p", p),
+        None => {}
     }
     match decoding.top_k {
         Some(0) | None => {}

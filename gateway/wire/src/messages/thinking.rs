@@ -6,7 +6,10 @@ use crate::fields::{Fault, Fields, Parsed};
 use crate::request::{Effort, Form, Reasoning, Structured};
 
 /// The least budget of thoughts that the dialect knows.
-pub(super) const BUDGET_MIN: u32 = 1024;
+pub(crate) const BUDGET_MIN: u32 = 1024;
+
+/// The least share of tokens that a model that thinks may be told to choose from.
+pub(crate) const THINKING_TOP_P_MIN: f64 = 0.95;
 
 /// The efforts that it knows.
 const EFFORTS: [Effort; 5] =
@@ -122,5 +125,6 @@ fn shape(format: Fields<'_>, field: &str) -> Parsed<Structured> {
         field: field.to_owned(),
         name: None,
         description: None,
+        strict: None,
     })
 }

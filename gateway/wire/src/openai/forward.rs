@@ -1,9 +1,13 @@
 //! A chat in OpenAI's JSON as a provider gets it: only what the caller said, in the words that
 //! this provider knows.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::render::{message, some, structured, tool_choice};
+use super::strict::is_strict;
 use crate::json::set;
 use crate::lost::Lost;
 use crate::request::{
@@ -23,6 +27,9 @@ pub enum Flavor {
 
 /// Stop strings that OpenAI takes.
 const STOPS_MAX: usize = 4;
+
+/// The longest `user` that OpenAI takes.
+const USER_CHARS_MAX: usize = 64;
 
 /// Writes a chat request. What cannot be carried is named in `lost`.
 #[must_use]
@@ -52,7 +59,7 @@ pub fn render(request: &ChatRequest, flavor: Flavor, lost: &mut Lost) -> Value {
     thoughts(&mut out, request, flavor, lost);
     template(&request.template, flavor, &mut out, lost);
     decoding(&request.decoding, flavor, &mut out, lost);
-    some(&mut out, "user", request.user.as_ref());
+    some(&mut out, "user", request.user.as_deref().map(user).as_ref());
     match (request.metadata.is_empty(), flavor) {
         (true, _) => {}
         (false, Flavor::OpenAi) => set(&mut out, "metadata", &request.metadata),
@@ -60,6 +67,16 @@ pub fn render(request: &ChatRequest, flavor: Flavor, lost: &mut Lost) -> Value {
     }
     request.extra.keys().for_each(|name| lost.field(name));
     Value::Object(out)
+}
+
+/// A caller's name for its user, as OpenAI and others take it. Claude Code's is JSON, and longer:
+/// it has a name that is always the same, and says nothing.
+pub(crate) fn user(user: &str) -> Cow<'_, str> {
+    if user.chars().count() <= USER_CHARS_MAX {
+        return user.into();
+    }
+    let digest = Sha256::digest(user);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
 }
 
 fn has_image(content: &Content) -> bool {
@@ -170,7 +187,8 @@ fn decoding(decoding: &Decoding, flavor: Flavor, out: &mut Map<String, Value>, l
                 set(&mut inner, "name", shape.name.as_deref().unwrap_or("answer"));
                 some(&mut inner, "description", shape.description.as_ref());
                 inner.insert("schema".into(), schema.clone());
-                set(&mut inner, "strict", is_closed(schema));
+                let strict = shape.strict.unwrap_or_else(|| is_strict(schema));
+                set(&mut inner, "strict", strict);
                 set(out, "response_format", json!({"type": "json_schema", "json_schema": inner}));
             }
             Form::Choice(texts) if flavor == Flavor::Extended && is_googles(shape) => {
@@ -190,12 +208,6 @@ fn decoding(decoding: &Decoding, flavor: Flavor, out: &mut Map<String, Value>, l
 /// Its field is of Google's dialect, not of chat.
 fn is_googles(shape: &Structured) -> bool {
     shape.field.starts_with("generationConfig.")
-}
-
-/// Whether OpenAI takes a schema as strict: an object whose fields are all named. Another one is
-/// what the model is asked for, and not held to.
-pub(crate) fn is_closed(schema: &Value) -> bool {
-    schema.get("additionalProperties") == Some(&Value::Bool(false))
 }
 
 /// What only engines know.

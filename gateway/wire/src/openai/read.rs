@@ -52,7 +52,7 @@ struct Part<'a> {
 #[derive(Deserialize)]
 struct Turn<'a> {
     #[serde(default, borrow)]
-    content: Option<Cow<'a, str>>,
+    content: Option<Words<'a>>,
     #[serde(default, borrow)]
     reasoning_content: Option<Cow<'a, str>>,
     #[serde(default, borrow)]
@@ -61,6 +61,15 @@ struct Turn<'a> {
     refusal: Option<Cow<'a, str>>,
     #[serde(default)]
     tool_calls: Option<Vec<CallPart<'a>>>,
+}
+
+/// What a turn says.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Words<'a> {
+    Text(#[serde(borrow)] Cow<'a, str>),
+    /// Mistral's models that think: thoughts and texts, each in its chunk.
+    Chunks(Vec<Value>),
 }
 
 #[derive(Deserialize)]
@@ -110,6 +119,30 @@ struct PromptDetails {
 struct CompletionDetails {
     #[serde(default)]
     reasoning_tokens: Option<u64>,
+}
+
+impl Words<'_> {
+    /// Says what is not empty, in its order. Chunks of other types, such as references, are no
+    /// text.
+    fn each(&self, mut say: impl FnMut(Delta<'_>)) {
+        let text =
+            |chunk| Value::as_str(Value::get(chunk, "text")?).filter(|text| !text.is_empty());
+        let chunks = match self {
+            Self::Text(text) if text.is_empty() => return,
+            Self::Text(text) => return say(Delta::Content(text)),
+            Self::Chunks(chunks) => chunks,
+        };
+        for chunk in chunks {
+            match chunk.get("type").and_then(Value::as_str) {
+                Some("text") => text(chunk).into_iter().for_each(|said| say(Delta::Content(said))),
+                Some("thinking") => {
+                    let thoughts = list(chunk, "thinking").iter().filter_map(text);
+                    thoughts.for_each(|thought| say(Delta::Reasoning(thought)));
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 impl CallPart<'_> {
@@ -221,15 +254,11 @@ impl Reader {
         };
         if let Some(turn) = &part.delta {
             let thoughts = turn.reasoning_content.as_deref().or(turn.reasoning.as_deref());
-            for (text, delta) in [
-                (thoughts, Delta::Reasoning as fn(_) -> _),
-                (turn.content.as_deref(), Delta::Content as fn(_) -> _),
-                (turn.refusal.as_deref(), Delta::Refusal as fn(_) -> _),
-            ] {
-                if let Some(text) = text.filter(|text| !text.is_empty()) {
-                    say(delta(text));
-                }
-            }
+            let some = |text: &&str| !text.is_empty();
+            thoughts.filter(some).into_iter().for_each(|text| say(Delta::Reasoning(text)));
+            turn.content.iter().for_each(|words| words.each(&mut say));
+            let refusal = turn.refusal.as_deref().filter(some);
+            refusal.into_iter().for_each(|text| say(Delta::Refusal(text)));
             for call in turn.tool_calls.iter().flatten() {
                 state.calls.take(&call.said(), &mut say)?;
             }
@@ -332,15 +361,23 @@ fn whole(part: &Part<'_>) -> Result<Choice, Broken> {
     }
     read.end(&mut say);
     let words = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
-    let said = turn.and_then(|turn| turn.content.as_deref()).or(part.text.as_deref());
     let thoughts = turn.and_then(|t| t.reasoning_content.as_deref().or(t.reasoning.as_deref()));
+    let (mut thoughts, mut said) = (thoughts.unwrap_or_default().to_owned(), String::new());
+    match turn.and_then(|turn| turn.content.as_ref()) {
+        None => said.push_str(part.text.as_deref().unwrap_or_default()),
+        Some(content) => content.each(|delta| match delta {
+            Delta::Reasoning(text) => thoughts.push_str(text),
+            Delta::Content(text) => said.push_str(text),
+            _ => {}
+        }),
+    }
     let reason = part.finish_reason.as_deref().unwrap_or("stop");
     Ok(Choice {
-        thoughts: words(thoughts).map(Thought::of).into_iter().collect(),
+        thoughts: words(Some(&thoughts)).map(Thought::of).into_iter().collect(),
         refusal: words(turn.and_then(|turn| turn.refusal.as_deref())),
         stop: part.stop_reason.as_ref().and_then(Value::as_str).map(str::to_owned),
         logprobs: part.logprobs.as_ref().map(logprobs),
-        ..Choice::text(part.index, said.unwrap_or_default(), finish(reason, !calls.is_empty()))
+        ..Choice::text(part.index, said, finish(reason, !calls.is_empty()))
     }
     .with_calls(calls))
 }

@@ -139,6 +139,7 @@ pub(super) fn structured(out: &mut Map<String, Value>, structured: &Structured) 
             some(&mut inner, "name", structured.name.as_ref());
             some(&mut inner, "description", structured.description.as_ref());
             inner.insert("schema".into(), value);
+            some(&mut inner, "strict", structured.strict.filter(|strict| *strict));
             set(out, "response_format", json!({"type": "json_schema", "json_schema": inner}));
         }
         (Some((outer, inner)), _) => set(out, outer, json!({inner: value})),

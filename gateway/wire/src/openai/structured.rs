@@ -60,7 +60,7 @@ fn one_of(
 
 /// A shape that a field's own value says.
 fn of(form: Form) -> Structured {
-    Structured { form, field: String::new(), name: None, description: None }
+    Structured { form, field: String::new(), name: None, description: None, strict: None }
 }
 
 fn response_format(value: &Value, limits: &Limits) -> Parsed<Option<Structured>> {
@@ -86,7 +86,7 @@ fn response_format(value: &Value, limits: &Limits) -> Parsed<Option<Structured>>
     }
 }
 
-/// `strict` or not: the answer is valid for the schema either way.
+/// `strict` or not: an answer made here is valid for the schema either way. A provider is told.
 fn json_schema(fields: Fields<'_>) -> Parsed<Structured> {
     fields.only(&["name", "description", "schema", "strict"])?;
     let name = fields.required_string("name")?;
@@ -94,7 +94,6 @@ fn json_schema(fields: Fields<'_>) -> Parsed<Structured> {
     if name.is_empty() || name.len() > 64 || !name.bytes().all(letters) {
         return Err(Fault::value("name", "expected 1 to 64 of a-z, A-Z, 0-9, '_', '-'"));
     }
-    fields.boolean("strict", false)?;
     fields.object("schema")?;
     let schema = fields.get("schema").ok_or_else(|| Fault::missing("schema"))?;
     Ok(Structured {
@@ -102,6 +101,7 @@ fn json_schema(fields: Fields<'_>) -> Parsed<Structured> {
         field: "json_schema.schema".into(),
         name: Some(name.to_owned()),
         description: fields.string("description")?.map(str::to_owned),
+        strict: Some(fields.boolean("strict", false)?),
     })
 }
 

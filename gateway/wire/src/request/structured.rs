@@ -16,6 +16,9 @@ pub struct Structured {
     pub name: Option<String>,
     /// What the caller says about that schema, meant for the model.
     pub description: Option<String>,
+    /// Whether the caller wants OpenAI's strict adherence. `None`: its dialect has no such word,
+    /// and holds every answer to its schema.
+    pub strict: Option<bool>,
 }
 
 /// What the answer's text must be.

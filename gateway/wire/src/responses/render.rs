@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::json::set;
 use crate::lost::Lost;
-use crate::openai::{effort_of, is_closed};
+use crate::openai::{effort_of, is_strict, user};
 use crate::request::{
     ChatRequest, Content, Decoding, Effort, Form, Message, Part, Role, Seal, Structured, Thought,
     Tool, ToolChoice,
@@ -25,8 +25,8 @@ pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
     if !include.is_empty() {
         set(&mut out, "include", include);
     }
-    if let Some(user) = &request.user {
-        set(&mut out, "user", user);
+    if let Some(name) = &request.user {
+        set(&mut out, "user", user(name));
     }
     if !request.metadata.is_empty() {
         set(&mut out, "metadata", &request.metadata);
@@ -225,7 +225,7 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
                 set(&mut format, "description", description);
             }
             format.insert("schema".into(), schema.clone());
-            set(&mut format, "strict", is_closed(schema));
+            set(&mut format, "strict", shape.strict.unwrap_or_else(|| is_strict(schema)));
             Value::Object(format)
         }
         _ => return lost.field(&shape.field),

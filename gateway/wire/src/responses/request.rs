@@ -289,7 +289,13 @@ fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> 
         "text" => return Ok(None),
         "json_object" => {
             let (form, field) = (Form::JsonObject, "text.format".to_owned());
-            return Ok(Some(Structured { form, field, name: None, description: None }));
+            return Ok(Some(Structured {
+                form,
+                field,
+                name: None,
+                description: None,
+                strict: None,
+            }));
         }
         "json_schema" => format.required_string("name")?,
         _ => {
@@ -300,7 +306,6 @@ fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> 
     if name.is_empty() || name.len() > 64 || !name.bytes().all(letters) {
         return Err(Fault::value("name", "expected 1 to 64 of a-z, A-Z, 0-9, '_', '-'"));
     }
-    format.boolean("strict", false)?;
     format.object("schema")?;
     let schema = format.get("schema").ok_or_else(|| Fault::missing("schema"))?;
     Ok(Some(Structured {
@@ -308,6 +313,7 @@ fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> 
         field: "text.format.schema".into(),
         name: Some(name.to_owned()),
         description: format.string("description")?.map(str::to_owned),
+        strict: Some(format.boolean("strict", false)?),
     }))
 }
 

@@ -227,3 +227,59 @@ fn thinking_is_each_familys_own() {
     let config = json!({"type": "enabled", "maxReasoningEffort": "high"});
     check(nova, high, None, json!({"reasoningConfig": config}), null(), &[]);
 }
+
+/// Anthropic's rules for thoughts hold on Bedrock too.
+#[test]
+fn what_a_claude_that_thinks_does_not_take() {
+    let check = |body: Value, thinking: Value, inference: Value, names: &[&str]| {
+        let (value, lost) = render(CLAUDE, body.clone());
+        let fields = value.get("additionalModelRequestFields").cloned().unwrap_or_default();
+        assert_eq!(fields, thinking, "{body}");
+        let config = value.get("inferenceConfig").cloned().unwrap_or_default();
+        assert_eq!(config, inference, "{body}");
+        assert_eq!(lost, names, "{body}");
+    };
+    let adaptive = || json!({"thinking": {"type": "adaptive"}});
+    check(
+        json!({"reasoning_effort": "high", "temperature": 0.5, "top_p": 0.5, "top_k": 3}),
+        adaptive(),
+        Value::Null,
+        &["temperature", "top_k", "top_p"],
+    );
+    check(
+        json!({"reasoning_effort": "high", "temperature": 1, "top_p": 0.96875}),
+        adaptive(),
+        json!({"temperature": 1.0, "topP": 0.96875}),
+        &[],
+    );
+    check(
+        json!({"reasoning_effort": "none", "temperature": 0.5, "top_p": 0.5}),
+        json!({"thinking": {"type": "disabled"}}),
+        json!({"temperature": 0.5, "topP": 0.5}),
+        &[],
+    );
+    check(
+        json!({"thinking_token_budget": 5000, "max_tokens": 2000}),
+        json!({"thinking": {"type": "enabled", "budget_tokens": 1999}}),
+        json!({"maxTokens": 2000}),
+        &[],
+    );
+    let small = &["thinking_token_budget"];
+    check(json!({"thinking_token_budget": 5}), Value::Null, Value::Null, small);
+    check(
+        json!({"thinking_token_budget": 5000, "max_tokens": 1024}),
+        Value::Null,
+        json!({"maxTokens": 1024}),
+        small,
+    );
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    for choice in [json!("required"), tools[0].clone()] {
+        check(
+            json!({"tools": tools, "tool_choice": choice, "temperature": 0.5,
+                "reasoning_effort": "high", "thinking_token_budget": 2048}),
+            Value::Null,
+            json!({"temperature": 0.5}),
+            &["reasoning_effort", "thinking_token_budget"],
+        );
+    }
+}

@@ -122,7 +122,7 @@ fn tools() -> impl Strategy<Value = (Vec<Tool>, ToolChoice)> {
 fn structured() -> impl Strategy<Value = Structured> {
     let of = |form, field: &str| {
         let field = format!("generationConfig.{field}");
-        Structured { form, field, name: None, description: None }
+        Structured { form, field, name: None, description: None, strict: None }
     };
     let schema = Just(Form::JsonSchema(json!({"type": "object", "properties": {"b_c": {}}})));
     prop_oneof![

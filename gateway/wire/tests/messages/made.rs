@@ -153,6 +153,7 @@ fn decoding() -> impl Strategy<Value = Decoding> {
                     field: "output_config.format.schema".into(),
                     name: None,
                     description: None,
+                    strict: None,
                 }),
                 stream: stream.then_some(options),
                 ..Decoding::default()
@@ -175,11 +176,10 @@ pub(crate) fn request() -> impl Strategy<Value = ChatRequest> {
         let goes_on = messages.last().is_some_and(|last| last.role == Role::Assistant);
         // What a model that thinks does not take.
         if matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
-            reasoning.budget = None;
-            reasoning.effort = reasoning.effort.or(Some(Effort::Low));
+            reasoning = Reasoning { effort: Some(Effort::None), budget: None, include: false };
         }
         if reasoning.effort != Some(Effort::None) {
-            (decoding.temperature, decoding.top_k) = (None, None);
+            (decoding.temperature, decoding.top_k, decoding.top_p) = (None, None, None);
         }
         let template = Template {
             add_generation_prompt: !goes_on,

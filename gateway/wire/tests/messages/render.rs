@@ -89,9 +89,10 @@ fn thoughts_are_asked_for() {
     // A budget stays below the limit of tokens, and a model that thinks has its own temperature.
     let enabled = json!({"type": "enabled", "budget_tokens": 1999, "display": "summarized"});
     check(
-        &json!({"thinking_token_budget": 5000, "max_tokens": 2000, "temperature": 0, "top_k": 2}),
+        &json!({"thinking_token_budget": 5000, "max_tokens": 2000, "temperature": 0, "top_k": 2,
+            "top_p": 0.5}),
         &json!({"thinking": enabled, "max_tokens": 2000}),
-        &["temperature", "top_k"],
+        &["temperature", "top_k", "top_p"],
     );
     check(&json!({"thinking_token_budget": 5}), &json!({}), &["thinking_token_budget"]);
     check(&json!({"thinking_token_budget": 0}), &json!({"thinking": {"type": "disabled"}}), &[]);
@@ -146,6 +147,14 @@ fn a_forced_call_leaves_no_budget() {
         "thinking_token_budget": 1024, "max_tokens": 5000}));
     assert!(value.get("thinking").is_none());
     assert_eq!(lost, ["thinking_token_budget"]);
+    let named = json!({"type": "function", "function": {"name": "f"}});
+    for choice in [json!("required"), named] {
+        let (value, lost) = from_chat(&json!({"tools": tools, "tool_choice": choice,
+            "reasoning_effort": "high", "temperature": 0.5}));
+        assert_eq!((value.get("thinking"), value.get("output_config")), (None, None));
+        assert_eq!(value["temperature"], 0.5);
+        assert_eq!(lost, ["reasoning_effort"]);
+    }
 }
 
 fn chat(turns: &Value, expect: &Value, lost: &[&str]) {
@@ -319,6 +328,7 @@ fn an_image_outside_the_users_turn_is_lost() {
         field: "response_format.json_schema.schema".into(),
         name: None,
         description: Some("d".into()),
+        strict: None,
     });
     let (value, lost) = sent(&request);
     assert_eq!(value["system"], "s");

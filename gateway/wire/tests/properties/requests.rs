@@ -109,9 +109,9 @@ fn structured() -> impl Strategy<Value = Structured> {
             match (&form, named) {
                 (Form::JsonSchema(_), Some((name, description))) => {
                     let field = "response_format.json_schema.schema".into();
-                    Structured { form, field, name: Some(name), description }
+                    Structured { form, field, name: Some(name), description, strict: Some(newer) }
                 }
-                _ => Structured { form, field, name: None, description: None },
+                _ => Structured { form, field, name: None, description: None, strict: None },
             }
         },
     )

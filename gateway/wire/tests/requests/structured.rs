@@ -200,7 +200,8 @@ fn a_second_shape_is_refused_by_name() {
 #[test]
 fn shapes_are_understood() {
     let check = |extra: Value, form: Form, field: &str| {
-        let expect = Structured { form, field: field.into(), name: None, description: None };
+        let expect =
+            Structured { form, field: field.into(), name: None, description: None, strict: None };
         assert_eq!(accepted(&extra), Some(expect), "{extra}");
     };
     let outputs = |inner: Value| json!({"structured_outputs": inner});
@@ -254,6 +255,7 @@ fn a_named_schema_keeps_its_name_and_order() {
     let got = accepted(&json!({"response_format": format})).expect("a shape");
     assert_eq!(got.field, "response_format.json_schema.schema");
     assert_eq!((got.name.as_deref(), got.description.as_deref()), (Some("a-B_9"), Some("d")));
+    assert_eq!(got.strict, Some(true));
     let Form::JsonSchema(kept) = got.form else { panic!("a schema") };
     assert_eq!(kept.to_string(), schema.to_string());
 }

@@ -125,8 +125,9 @@ fn decoding() -> impl Strategy<Value = Decoding> {
             let structured = form.map(|(form, named)| {
                 let (name, description) = named.unzip();
                 let field = if name.is_some() { "text.format.schema" } else { "text.format" };
+                let strict = name.is_some().then_some(false);
                 let (field, description) = (field.into(), description.flatten());
-                Structured { form, field, name, description }
+                Structured { form, field, name, description, strict }
             });
             let stream = stream.then(StreamOptions::default);
             Decoding {

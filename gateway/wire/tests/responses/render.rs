@@ -80,8 +80,13 @@ fn a_tool_says_whether_it_is_strict() {
 #[test]
 fn what_cannot_be_carried_is_named() {
     let mut request = chat(vec![Message::text(Role::User, "hi")]);
-    let shape =
-        |form, field: &str| Structured { form, field: field.into(), name: None, description: None };
+    let shape = |form, field: &str| Structured {
+        form,
+        field: field.into(),
+        name: None,
+        description: None,
+        strict: None,
+    };
     request.messages[0].name = Some("eve".into());
     request.template.continue_final_message = true;
     request.decoding = Decoding {

@@ -48,6 +48,7 @@ fn what_is_said_is_honoured() {
         field: "text.format.schema".into(),
         name: Some("n".into()),
         description: Some("d".into()),
+        strict: Some(true),
     };
     let expect = Decoding {
         temperature: Some(0.5),

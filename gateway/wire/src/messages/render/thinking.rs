@@ -9,7 +9,7 @@ use crate::messages::thinking::BUDGET_MIN;
 use crate::request::{Effort, Reasoning};
 
 /// Writes `thinking` and `output_config.effort`; whether the model may think. `forced`: a call is
-/// forced, with which there is no budget.
+/// forced, with which there are no thoughts.
 pub(super) fn render(
     out: &mut Map<String, Value>,
     asked: Reasoning,
@@ -21,8 +21,14 @@ pub(super) fn render(
         set(out, "thinking", json!({"type": "disabled"}));
         return false;
     }
+    if forced {
+        // Asked for both, the provider refuses the request.
+        lost.some("reasoning_effort", asked.effort.as_ref());
+        lost.some("thinking_token_budget", asked.budget.as_ref());
+        return false;
+    }
     let budget = asked.budget.map(|budget| budget.min(max_tokens.saturating_sub(1)));
-    let fits = budget.filter(|budget| *budget >= BUDGET_MIN && !forced);
+    let fits = budget.filter(|budget| *budget >= BUDGET_MIN);
     if budget.is_some() && fits.is_none() {
         lost.field("thinking_token_budget");
     }

@@ -1,0 +1,121 @@
+//! Whether OpenAI takes a schema as strict. Where the caller's dialect has no such word, strict is
+//! said only of a schema that is surely taken, for any other is refused with the whole request.
+//! Source: "Supported schemas" in OpenAI's guide to structured outputs.
+
+use serde_json::{Map, Value};
+
+/// Words that a strict schema may have. The guide has more, which not every model takes.
+const WORDS: [&str; 21] = [
+    "$schema",
+    "$defs",
+    "definitions",
+    "$ref",
+    "title",
+    "description",
+    "type",
+    "enum",
+    "const",
+    "properties",
+    "required",
+    "additionalProperties",
+    "items",
+    "minItems",
+    "maxItems",
+    "anyOf",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
+];
+
+/// Whether the schema keeps the rules: an object at the root, and at every level each object is
+/// closed and requires all of its properties. Nesting is bounded by whoever parsed the text.
+pub(crate) fn is_strict(schema: &Value) -> bool {
+    schema.get("type").is_some_and(|kind| kind == "object")
+        && schema.get("anyOf").is_none()
+        && level(schema)
+}
+
+/// One level and all below it.
+fn level(schema: &Value) -> bool {
+    let Some(fields) = schema.as_object() else { return false };
+    if fields.contains_key("$ref") {
+        // Nothing may stand beside it.
+        return fields.len() == 1;
+    }
+    let known = fields.keys().all(|name| WORDS.contains(&name.as_str()));
+    let typed = fields.contains_key("type") || fields.contains_key("anyOf");
+    known && typed && (!is_object(fields) || is_closed(fields)) && below(fields)
+}
+
+fn is_object(fields: &Map<String, Value>) -> bool {
+    fields.contains_key("properties")
+        || fields.get("type").is_some_and(|kind| match kind {
+            Value::Array(kinds) => kinds.iter().any(|kind| kind == "object"),
+            kind => kind == "object",
+        })
+}
+
+fn is_closed(fields: &Map<String, Value>) -> bool {
+    let required = fields.get("required").and_then(Value::as_array);
+    let required = required.map(Vec::as_slice).unwrap_or_default();
+    let mut properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+    fields.get("additionalProperties") == Some(&Value::Bool(false))
+        && properties.all(|(name, _)| required.iter().any(|own| own == name.as_str()))
+}
+
+fn below(fields: &Map<String, Value>) -> bool {
+    let named = ["properties", "$defs", "definitions"].into_iter().all(|name| {
+        fields
+            .get(name)
+            .is_none_or(|all| all.as_object().is_some_and(|schemas| schemas.values().all(level)))
+    });
+    let any = fields.get("anyOf");
+    let any = any.is_none_or(|any| any.as_array().is_some_and(|all| all.iter().all(level)));
+    named && any && fields.get("items").is_none_or(level)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_level_is_closed_and_requires_all() {
+        let check = |inner: Value, expect: bool| {
+            let schema = json!({"type": "object", "properties": {"a": inner}, "required": ["a"],
+                "additionalProperties": false});
+            assert_eq!(is_strict(&schema), expect, "{inner}");
+        };
+        let closed = || {
+            json!({"type": "object", "properties": {"b": {"type": "string"}}, "required": ["b"],
+                "additionalProperties": false})
+        };
+        let mut optional = closed();
+        optional["required"] = json!([]);
+        let mut open = closed();
+        open.as_object_mut().expect("an object").remove("additionalProperties");
+        for (schema, expect) in [(closed(), true), (optional, false), (open, false)] {
+            check(json!({"anyOf": [{"type": "null"}, schema]}), expect);
+            check(json!({"type": ["array", "null"], "items": schema}), expect);
+            check(json!({"type": "string", "$defs": {"d": schema}}), expect);
+            check(schema, expect);
+        }
+        check(json!({"type": ["object", "null"]}), false);
+        check(json!({"$ref": "#"}), true);
+        check(json!({"$ref": "#", "description": "d"}), false);
+        check(json!({"allOf": [closed()]}), false);
+        check(json!({"type": "string", "minLength": 1}), false);
+        check(json!({}), false);
+        check(json!(true), false);
+    }
+
+    #[test]
+    fn the_root_is_an_object() {
+        assert!(!is_strict(&json!({"type": "array", "items": {"type": "string"}})));
+        assert!(!is_strict(&json!({"type": "object", "additionalProperties": false, "anyOf": []})));
+        assert!(is_strict(&json!({"type": "object", "additionalProperties": false})));
+    }
+}
