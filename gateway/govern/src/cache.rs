@@ -56,14 +56,16 @@ impl Shared {
         Ok(Self(Arc::new(Inner { link, _task: task })))
     }
 
-    /// What is kept under a name; `None`: nothing, as far as is known in time.
-    pub async fn get(&self, key: &str) -> Option<String> {
+    /// What is kept under a name, and for how long still; `None`: nothing, as far as is known in
+    /// time.
+    pub async fn get(&self, key: &str) -> Option<(String, Duration)> {
         let link = &self.0.link;
         let open = link.open()?;
-        let (mut connection, mut command) = (open.connection.clone(), redis::cmd("GET"));
-        command.arg(name(key));
-        let asked = command.query_async::<Option<String>>(&mut connection);
-        link.answer(&open, PATIENCE, asked).await?
+        let (mut connection, mut both, name) = (open.connection.clone(), redis::pipe(), name(key));
+        both.cmd("GET").arg(&name).cmd("PTTL").arg(&name);
+        let asked = both.query_async::<(Option<String>, i64)>(&mut connection);
+        let (text, left_ms) = link.answer(&open, PATIENCE, asked).await?;
+        Some((text?, Duration::from_millis(u64::try_from(left_ms).unwrap_or(0))))
     }
 
     /// Keeps a text under a name for a while, as far as the server is there.

@@ -225,9 +225,9 @@ impl Cache {
         found
     }
 
-    fn remember(&self, key: Key, entry: Entry) {
+    fn remember(&self, key: Key, entry: Entry, left: Duration) {
         let mut keeper = self.keeper.lock().unwrap_or_else(PoisonError::into_inner);
-        keeper.put(key, entry, Instant::now());
+        keeper.put(key, entry, Instant::now(), left);
         self.count(&keeper);
     }
 
@@ -237,16 +237,16 @@ impl Cache {
         self.metrics.holds(entries, bytes);
     }
 
-    /// What another gateway has left.
-    async fn shared(&self, key: Key) -> Option<Entry> {
+    /// What another gateway has left, and for how long still.
+    async fn shared(&self, key: Key) -> Option<(Entry, Duration)> {
         let (shared, governor) = (self.settings.shared.as_ref()?, self.governor.as_ref()?);
         let name = key.to_string();
-        let sealed = shared.get(&name).await?;
+        let (sealed, left) = shared.get(&name).await?;
         let found = governor.unseal(&sealed, &place(&name)).and_then(|text| keeper::read(&text));
         if found.is_none() {
             tracing::warn!("an answer in the shared cache cannot be read");
         }
-        found
+        Some((found?, left))
     }
 
     /// Says of an answer, to its reader and to whoever counts, what it got.
@@ -269,7 +269,7 @@ impl Cache {
     /// Keeps an answer that is whole, here and for other gateways.
     fn keep(self: &Arc<Self>, key: Key, entry: Entry) {
         self.metrics.stored.inc();
-        self.remember(key, entry.clone());
+        self.remember(key, entry.clone(), self.settings.ttl);
         if self.settings.shared.is_some() {
             let own = Arc::clone(self);
             // Nobody waits for it.
@@ -350,7 +350,7 @@ impl Visit<'_> {
             }
             if wish.only {
                 return match cache.shared(key).await {
-                    Some(entry) => self.given(entry, Got::Shared).await,
+                    Some((entry, _)) => self.given(entry, Got::Shared).await,
                     None => Err(not_here()),
                 };
             }
@@ -365,8 +365,8 @@ impl Visit<'_> {
                     if let Some(entry) = cache.remembered(key) {
                         return self.given(entry, Got::Hit).await;
                     }
-                    if let Some(entry) = cache.shared(key).await {
-                        cache.remember(key, entry.clone());
+                    if let Some((entry, left)) = cache.shared(key).await {
+                        cache.remember(key, entry.clone(), left);
                         return self.given(entry, Got::Shared).await;
                     }
                     let answer = generate::answer(Arc::clone(app), self.caller.clone(), question);

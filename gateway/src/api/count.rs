@@ -12,7 +12,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
 use super::surface::responses_id;
-use super::{App, prepare, prompt};
+use super::{App, body, kept, prepare, prompt};
 
 /// `POST /v1/messages/count_tokens`
 pub(super) async fn messages(
@@ -35,19 +35,23 @@ pub(super) async fn responses(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let (_, answer) = prepare::read(&app, request, |app, body, _| {
-        let tokens = match elsewhere(app, body)? {
-            Some(estimate) => estimate,
+    let caller = prepare::caller(&request)?;
+    let body = body::read(request, &app).await?;
+    let past = Box::pin(kept::look_up(&app, &caller, &body)).await.transpose()?;
+    let answer = prepare::run(&app, body.len(), move |app| {
+        let past = past.as_deref();
+        let tokens = match elsewhere(app, &body)? {
+            Some(estimate) => estimate.saturating_add(past.map_or(0, kept::Past::estimate)),
             None => {
                 let limits = &app.limits.request;
-                let request = responses::parse_count(body, limits, &mut responses_id)?;
+                let mut request = responses::parse_count(&body, limits, &mut responses_id)?;
+                kept::make_whole(&mut request, past)?;
                 count(app, &request.chat)?
             }
         };
         Ok(responses::count_answer(tokens))
-    })
-    .await?;
-    Ok(json(answer))
+    });
+    Ok(json(answer.await?))
 }
 
 /// Google's `:countTokens`.

@@ -9,6 +9,7 @@ mod memory;
 mod responses;
 mod shelf;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -44,6 +45,8 @@ pub(super) const MISSED: &str = "This response could not be kept.";
 pub(super) struct Past {
     /// Items of earlier requests and responses, or of a conversation.
     history: Vec<Value>,
+    /// Items of other responses that the request refers to.
+    others: Vec<Value>,
     /// How secret they are.
     pub(super) label: Option<Label>,
     /// Where the conversation goes on.
@@ -66,6 +69,14 @@ struct Kept {
 struct GoesOn {
     previous_response_id: Option<Value>,
     conversation: Option<Value>,
+    input: Option<Value>,
+}
+
+/// The same, of one that refers to no items.
+#[derive(Deserialize)]
+struct Without {
+    previous_response_id: Option<Value>,
+    conversation: Option<Value>,
 }
 
 /// Looks up what a request goes on with; `None`: it begins anew, or says what makes no sense, which
@@ -75,17 +86,84 @@ pub(super) async fn look_up(
     caller: &Caller,
     body: &[u8],
 ) -> Option<Result<Arc<Past>, Failure>> {
-    let GoesOn { previous_response_id, conversation } = serde_json::from_slice(body).ok()?;
+    // Most refer to nothing: then their items are not read here.
+    let refers = memchr::memmem::find(body, b"item_reference").is_some();
+    let GoesOn { previous_response_id, conversation, input } = if refers {
+        serde_json::from_slice(body).ok()?
+    } else {
+        let Without { previous_response_id, conversation } = serde_json::from_slice(body).ok()?;
+        GoesOn { previous_response_id, conversation, input: None }
+    };
     let owner = Owner::of(caller);
+    let input = input.as_ref().and_then(Value::as_array).map_or(&[][..], |items| items);
+    let is_set = |field: &Option<Value>| field.as_ref().is_some_and(|value| !value.is_null());
+    let goes_on = is_set(&previous_response_id) || is_set(&conversation);
     let found = match (previous_response_id, conversation) {
         (Some(Value::String(id)), None | Some(Value::Null)) => before(app, &owner, &id).await,
         (None | Some(Value::Null), Some(said)) => {
             let id = said.as_str().or_else(|| said.get("id")?.as_str())?;
             within(app, &owner, id).await
         }
+        (None | Some(Value::Null), None) => Ok(Past::default()),
         _ => return None,
     };
-    Some(found.map(Arc::new))
+    match found {
+        Ok(past) => match referred(app, &owner, input, past).await {
+            Ok(past) if goes_on || !past.others.is_empty() => Some(Ok(Arc::new(past))),
+            // Whoever is asked may know what is not known here.
+            Ok(_) => None,
+            Err(failure) => Some(Err(failure)),
+        },
+        Err(failure) => Some(Err(failure)),
+    }
+}
+
+/// Looks up the items that a request refers to: the ids of what a response made begin with its own
+/// number. What is not kept here is left out.
+async fn referred(
+    app: &App,
+    owner: &Owner,
+    input: &[Value],
+    mut past: Past,
+) -> Result<Past, Failure> {
+    let ids = wire::responses::references(input);
+    let known: Vec<&str> = past.history.iter().map(id_of).collect();
+    let makers: BTreeSet<String> =
+        ids.iter().filter(|id| !known.contains(id)).filter_map(|id| maker(id)).collect();
+    for id in makers.into_iter().take(MAKERS_MAX) {
+        let sheet = match app.kept.kept(owner, (Kind::Response, "", &id)).await {
+            Ok(sheet) if sheet.lost_at == 0 => sheet,
+            Ok(_) | Err(KeptError::Missing(_)) => continue,
+            Err(error) => return Err(trouble(&error)),
+        };
+        past.label = past.label.max(Some(sheet.label));
+        let kept: Kept = read(&sheet)?;
+        past.others.extend(outputs(&kept.response).cloned());
+    }
+    Ok(past)
+}
+
+/// Responses that items of one request may be of.
+const MAKERS_MAX: usize = 1024;
+
+/// The response that an item of this id is of, if it is one that was made here.
+fn maker(item: &str) -> Option<String> {
+    let (_, number) = item.rsplit_once('_')?;
+    let number = number.get(..NUMBER).filter(|number| number.len() < item.len())?;
+    Some(format!("resp_{number}"))
+}
+
+/// Letters of a response's number.
+const NUMBER: usize = 24;
+
+/// Ids of what this response consists of, one after the other.
+pub(super) fn ids_of(response: &str) -> impl FnMut(&str) -> String + Send + use<> {
+    let number = response.strip_prefix("resp_").unwrap_or_default().to_owned();
+    let mut count = 0_u32;
+    move |prefix| {
+        count += 1;
+        format!("{prefix}_{number}{count:04x}")
+    }
 }
 
 /// All that stands before a response that goes on with this one.
@@ -139,7 +217,7 @@ async fn within(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
     }
     let label = items.iter().map(|item| item.label).max().max(Some(whole.label));
     let history = items.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Past { history, label, next: whole.place })
+    Ok(Past { history, label, next: whole.place, others: Vec::new() })
 }
 
 fn outputs(response: &Value) -> impl Iterator<Item = &Value> {
@@ -319,6 +397,22 @@ pub(super) async fn keep(keep: &Arc<Keep>, response: Value) -> bool {
     false
 }
 
+impl Past {
+    /// Tokens of what stands before a request, of which nobody has counted any.
+    pub(super) fn estimate(&self) -> u64 {
+        let all = self.history.iter().chain(&self.others);
+        all.map(|item| wire::glance::estimate(item.to_string().as_bytes())).sum()
+    }
+}
+
+/// Makes a request whole whose tokens are to be counted.
+pub(super) fn make_whole(request: &mut Request, past: Option<&Past>) -> Result<(), Failure> {
+    if request.is_open() {
+        join(request, past.unwrap_or(&Past::default()))?;
+    }
+    Ok(())
+}
+
 /// Puts the past in front of a request, and items where they are referred to; their ids.
 fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
     let history = &past.history;
@@ -330,7 +424,8 @@ fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
     if let Some(item) = twice.filter(|_| request.conversation.is_some()) {
         return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
     }
-    let find = |id: &str| history.iter().find(|item| id_of(item) == id).cloned();
+    let all = || history.iter().chain(&past.others);
+    let find = |id: &str| all().find(|item| id_of(item) == id).cloned();
     wire::responses::resolve(&mut request.input, &mut { find })?;
     request.join(history)?;
     Ok(referred)
@@ -363,11 +458,11 @@ pub(super) fn open(
     let goes_on = request.previous.is_some() || request.conversation.is_some();
     let nothing = Past::default();
     let past = match &caller.past {
-        Some(past) if goes_on => past.as_ref().map_err(Failure::clone)?,
+        Some(past) => past.as_ref().map_err(Failure::clone)?,
         None if goes_on => {
             return Err(invalid("previous_response_id", "a field stands twice in the request"));
         }
-        _ => &nothing,
+        None => &nothing,
     };
     let referred = if request.is_open() { join(request, past)? } else { Vec::new() };
     if request.store {

@@ -10,7 +10,8 @@ use axum::http::HeaderValue;
 use text::grammar::Grammar;
 use text::{Detokenizer, TextModel};
 use wire::{
-    ChatRequest, CompletionRequest, Content, Decoding, ErrorKind, Message, Prompt, Role, ToolChoice,
+    ChatRequest, CompletionRequest, Content, Decoding, Effort, ErrorKind, Message, Prompt,
+    Reasoning, Role, ToolChoice,
 };
 
 use super::body::Body;
@@ -332,6 +333,12 @@ fn parse(
     }
     let header = HeaderValue::from_str(&names.join(", ")).ok();
     parsed.chat.extra.clear();
+    // Read for a provider, a request that says nothing of thoughts leaves it to that; here nobody
+    // who has not asked for them waits for any.
+    let Reasoning { effort, include, .. } = &mut parsed.chat.reasoning;
+    if *surface == Surface::Messages && !*include {
+        effort.get_or_insert(Effort::None);
+    }
     Ok((parsed, header))
 }
 

@@ -203,7 +203,7 @@ impl Page {
             Surface::Responses => {
                 let nothing = Choice::text(0, "", Finish::Stop);
                 let choice = choices.first().unwrap_or(&nothing);
-                let mut ids = responses_id;
+                let mut ids = kept::ids_of(&head.id);
                 let (head, echo) = (head.clone(), self.echo());
                 let made = responses::answer(head, echo, choice, usage, &mut ids, seconds());
                 stored = self.keep.is_some().then(|| made.to_stored());
@@ -229,7 +229,7 @@ impl Page {
                 Box::new(gemini::Writer::new(*framing, head, choices))
             }
             Surface::Responses => {
-                let (ids, now) = (Box::new(responses_id), Box::new(seconds));
+                let (ids, now) = (Box::new(kept::ids_of(&head.id)), Box::new(seconds));
                 Box::new(responses::Writer::new(head.clone(), self.echo(), ids, now))
             }
             Surface::Pooled(_) => unreachable!("{NUMBERS}"),

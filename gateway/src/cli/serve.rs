@@ -244,7 +244,9 @@ fn fleet(
         nodes: chosen.nodes.clone(),
         names: chosen.names.clone(),
         dialer: dialer(config)?,
-        door: (token.is_some() || certified).then(|| cluster::Door::new(token, certified)),
+        // Certificates are asked of callers, too: where there is a token, a node shows that.
+        door: (token.is_some() || certified)
+            .then(|| cluster::Door::new(token, certified && token.is_none())),
         request_timeout: Some(config.request_timeout),
     };
     Ok(Some(Fleet::start(sources, models, metrics)))

@@ -222,9 +222,15 @@ impl Carrier {
                 Came::More => continue,
                 Came::Full => {
                     avoid.push(node.number);
-                    let since: Instant = *full.get_or_insert_with(Instant::now);
+                    // What has got on since waits anew.
+                    let made = self.request.made_tokens();
+                    let since = match full {
+                        Some((then, since)) if then == made => since,
+                        _ => Instant::now(),
+                    };
+                    full = Some((made, since));
                     let asked_all = avoid.len() >= self.shared.service.members();
-                    let begun = self.request.made_tokens() > 0;
+                    let begun = made > 0;
                     if (asked_all && !begun) || since.elapsed() > NODE_WAIT {
                         return Some(Refusal::Overloaded);
                     }

@@ -30,6 +30,7 @@ use super::service::{Roster, Service};
 use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::server::Peer;
+use crate::tls::ClientNames;
 
 pub use found::join;
 
@@ -262,6 +263,7 @@ async fn joined(State(fleet): State<Fleet>, request: Request) -> Response {
         return said(status, "the cluster's token is missing or wrong");
     }
     let peer = request.extensions().get::<Peer>().copied();
+    let names = request.extensions().get::<ClientNames>().cloned();
     let body = Limited::new(request.into_body(), JOIN_BYTES_MAX).collect().await;
     let Ok(body) = body else { return said(StatusCode::PAYLOAD_TOO_LARGE, "that is too long") };
     let join: Join = match serde_json::from_slice(&body.to_bytes()) {
@@ -270,6 +272,10 @@ async fn joined(State(fleet): State<Fleet>, request: Request) -> Response {
     };
     let host = join.host.or(peer.map(|Peer(address)| address.to_string()));
     let Some(host) = host else { return said(StatusCode::BAD_REQUEST, "where does it answer?") };
+    if !door.admits(names.as_ref(), &host) {
+        let why = "without a token a node names a host that its certificate is made out to";
+        return said(StatusCode::FORBIDDEN, why);
+    }
     let shown = if host.contains(':') { format!("[{host}]") } else { host };
     let scheme = if join.tls { "https" } else { "http" };
     match format!("{scheme}://{shown}:{}", join.port).parse::<Endpoint>() {

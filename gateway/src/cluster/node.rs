@@ -48,6 +48,13 @@ impl Door {
         Self { keys: Keys::new(token), certificates }
     }
 
+    /// Whether a node may name itself as answering at this host: whoever has the token may, and by
+    /// a certificate whoever it was made out to.
+    pub(super) fn admits(&self, names: Option<&ClientNames>, host: &str) -> bool {
+        let is_own = |name: &String| name.strip_prefix("dns:").is_some_and(|own| own == host);
+        !self.certificates || names.is_some_and(|names| names.0.iter().any(is_own))
+    }
+
     /// Lets a request in.
     ///
     /// # Errors
@@ -367,4 +374,19 @@ fn beside(base: &Card, model: &Model, files: &str) -> Result<Adapter, String> {
     }
     let fingerprint = hex::encode(&digest.finalize()[..16]);
     Ok(Adapter { name: adapter.name.clone(), fingerprint })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_names_its_own_host_alone() {
+        let names = |names: &[&str]| ClientNames(names.iter().map(|n| (*n).to_owned()).collect());
+        let alice = names(&["uri:spiffe://a/alice", "dns:alice.lan"]);
+        let door = Door::new(None, true);
+        assert!(door.admits(Some(&alice), "alice.lan"));
+        assert!(!door.admits(Some(&alice), "gpu-1.lan") && !door.admits(None, "gpu-1.lan"));
+        assert!(Door::new(Some("token"), false).admits(Some(&alice), "gpu-1.lan"));
+    }
 }

@@ -452,6 +452,29 @@ async fn gateways_share_answers() {
     assert_eq!(got(&ada.ask(CHAT, &body).await), "hit", "from memory");
 }
 
+/// What came from another gateway gets no younger here.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_answer_is_as_old_as_it_is() {
+    let redis = Redis::start();
+    let one = House::new(Some(postgres::shared().fresh())).await;
+    let other = one.beside().await;
+    let ttl = Duration::from_millis(1_500);
+    let setup = async || {
+        let shared = govern::cache::Shared::start(&redis.url()).await.expect("a link");
+        let cache = Some(Settings { shared: Some(shared), ttl, ..settings() });
+        Setup { cache, ..Setup::default() }
+    };
+    let (here, there) = (one.gateway(setup().await), other.gateway(setup().await));
+    let [ada, ..] = one.people(&here).await;
+    let elsewhere = ada.at(&there).await;
+    assert_eq!(got(&ada.ask(CHAT, &chat(false)).await), "miss");
+    tokio::time::sleep(ttl * 2 / 3).await;
+    assert_eq!(got(&elsewhere.ask(CHAT, &chat(false)).await), "hit");
+    assert_eq!(given(&there, "shared"), 1);
+    tokio::time::sleep(ttl / 2).await;
+    assert_eq!(got(&elsewhere.ask(CHAT, &chat(false)).await), "miss");
+}
+
 /// A provider's answers are given again like our own, passed on or translated.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_of_providers_too() {

@@ -54,6 +54,46 @@ async fn chains_outlive_the_process() {
     assert_eq!(said, ["hello", SPEECH, "and then?"]);
 }
 
+/// Clients refer to what earlier responses said by its id alone, without any other word of them:
+/// so does the `ai` package, from the second turn on.
+#[tokio::test(flavor = "multi_thread")]
+async fn items_of_earlier_responses_are_found_by_their_ids() {
+    let house = House::new(None).await;
+    let fake = house.gateway(Setup::default());
+    let [ada, bob, stranger] = house.people(&fake).await;
+    let user = |text: &str| json!({ "role": "user", "content": text });
+    for stream in [false, true] {
+        let mut turns = vec![user("hello")];
+        let mut tokens = 0;
+        for caller in [&ada, &bob, &ada] {
+            let more = json!({ "input": turns, "stream": stream });
+            let got = caller.respond("", &more).await;
+            assert_eq!(got.status, 200, "{}", got.text());
+            let got = got.text();
+            let last = got.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+            let last: Value = serde_json::from_str(last.unwrap_or(&got)).expect("JSON");
+            let response = if stream { &last["response"] } else { &last };
+            assert!(input_tokens(response) > tokens, "{response}");
+            tokens = input_tokens(response);
+            let item = text(&response["output"][0]["id"]);
+            let own = text(&response["id"]);
+            assert!(item.starts_with(&own.replace("resp_", "msg_")), "{item} {own}");
+            let count = json!({ "model": "org/fake", "input": turns });
+            let count = caller.ask("POST /v1/responses/input_tokens", &count).await.expect(200);
+            assert_eq!(count["input_tokens"], tokens, "counted with what they stand for");
+            let again = json!({ "model": "org/fake", "previous_response_id": own, "input": "x" });
+            let again = caller.ask("POST /v1/responses/input_tokens", &again).await.expect(200);
+            assert!(again["input_tokens"].as_u64() > Some(tokens), "{again}");
+            turns.extend([json!({ "type": "item_reference", "id": item }), user("and then?")]);
+        }
+        let more = json!({ "input": turns });
+        let got = stranger.respond("", &more).await;
+        assert_eq!(got.status, 400, "{}", got.text());
+        assert!(got.text().contains("item_not_found"), "{}", got.text());
+        assert_eq!(got.json()["error"]["param"], "input[1].id");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn chains_go_on_at_another_gateway() {
     let one = House::new(Some(postgres::shared().fresh())).await;

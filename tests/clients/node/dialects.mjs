@@ -203,6 +203,13 @@ const cases = {
       const stream = streamText({ ...asked, onError: thrown });
       assert.equal(await stream.text, PEBBLE, name);
       assert.equal((await stream.usage).outputTokens, whole.usage.outputTokens, name);
+      // Of OpenAI's, what was answered goes back as a reference.
+      const ask = { role: "user", content: WHO };
+      const messages = [ask, ...whole.response.messages, ask];
+      const { prompt, ...usual } = asked;
+      const second = await generateText({ ...usual, messages });
+      assert.ok(second.text.length > 0, name);
+      assert.ok(second.usage.inputTokens > whole.usage.inputTokens, name);
     }
   },
 

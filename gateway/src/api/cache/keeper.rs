@@ -56,7 +56,8 @@ impl Keeper {
         Some(kept.entry.clone())
     }
 
-    pub(super) fn put(&mut self, key: Key, entry: Entry, now: Instant) {
+    /// Keeps an answer, at most for as long as it is still kept elsewhere.
+    pub(super) fn put(&mut self, key: Key, entry: Entry, now: Instant, left: Duration) {
         self.remove(key);
         if size(&entry) > self.bytes_max {
             return;
@@ -64,7 +65,7 @@ impl Keeper {
         self.uses += 1;
         self.bytes += size(&entry);
         self.order.insert(self.uses, key);
-        let until = now + self.ttl;
+        let until = now + self.ttl.min(left);
         self.entries.insert(key, Kept { entry, until, used: self.uses });
         while self.bytes > self.bytes_max {
             let Some((_, oldest)) = self.order.first_key_value() else { return };
@@ -136,17 +137,17 @@ mod tests {
         let (now, each) = (Instant::now(), 10_000);
         let mut keeper = Keeper::new(3 * (each + ENTRY_BYTES), Duration::from_secs(60));
         for number in 1..=3 {
-            keeper.put(key(number), entry(each), now);
+            keeper.put(key(number), entry(each), now, Duration::MAX);
         }
         assert!(keeper.get(key(1), now).is_some());
-        keeper.put(key(4), entry(each), now);
+        keeper.put(key(4), entry(each), now, Duration::MAX);
         let there = |keeper: &mut Keeper, number| keeper.get(key(number), now).is_some();
         let found: Vec<bool> = (1..=4).map(|number| there(&mut keeper, number)).collect();
         assert_eq!(found, [true, false, true, true]);
-        keeper.put(key(5), entry(each * 4), now);
+        keeper.put(key(5), entry(each * 4), now, Duration::MAX);
         assert!(!there(&mut keeper, 5), "larger than all room");
         assert!(keeper.bytes <= keeper.bytes_max);
-        keeper.put(key(6), entry(each * 3), now);
+        keeper.put(key(6), entry(each * 3), now, Duration::MAX);
         assert_eq!((keeper.entries.len(), keeper.order.len()), (1, 1));
     }
 
@@ -154,13 +155,13 @@ mod tests {
     fn over_when_its_time_is() {
         let (now, ttl) = (Instant::now(), Duration::from_secs(60));
         let mut keeper = Keeper::new(1 << 20, ttl);
-        keeper.put(key(1), entry(1), now);
+        keeper.put(key(1), entry(1), now, Duration::MAX);
         assert!(keeper.get(key(1), now + ttl / 2).is_some());
         assert!(keeper.get(key(1), now + ttl).is_none(), "a use makes it no younger");
         assert_eq!(keeper.bytes, 0);
         // Written anew it is young again.
-        keeper.put(key(1), entry(1), now);
-        keeper.put(key(1), entry(2), now + ttl / 2);
+        keeper.put(key(1), entry(1), now, Duration::MAX);
+        keeper.put(key(1), entry(2), now + ttl / 2, Duration::MAX);
         assert!(keeper.get(key(1), now + ttl).is_some());
     }
 

@@ -66,8 +66,9 @@ pub(super) fn outgoing(
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
         kept::open(app, caller, &mut request, &mut page).map_err(|failure| {
-            // One that a provider keeps means something to that one.
-            let elsewhere = failure.error.code.as_deref() == Some("previous_response_not_found");
+            // What a provider keeps means something to that one.
+            let code = failure.error.code.as_deref().unwrap_or_default();
+            let elsewhere = ["previous_response_not_found", "item_not_found"].contains(&code);
             if elsewhere { unfit(failure) } else { of_request(failure) }
         })?;
         chat = request.chat;
