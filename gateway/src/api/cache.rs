@@ -173,15 +173,27 @@ fn without_remarks(bytes: Bytes) -> Bytes {
     let mut out = Vec::with_capacity(bytes.len());
     let mut after = false;
     for line in lines() {
-        let remark = line.starts_with(REMARK);
+        let remark = line.strip_prefix(REMARK);
+        // That it was cut, and why, is for all to know.
+        let notice = remark.and_then(|text| serde_json::from_slice::<Notice>(text).ok());
+        if let Some(Notice { notice: Some(text) }) = &notice {
+            let told = serde_json::json!({ "notice": text });
+            out.extend_from_slice(format!(": hearth {told}\n\n").as_bytes());
+        }
         // The empty line behind it goes along.
-        let drops = remark || (after && line == b"\n");
+        let drops = remark.is_some() || (after && line == b"\n");
         if !drops {
             out.extend_from_slice(line);
         }
-        after = remark;
+        after = remark.is_some();
     }
     out.into()
+}
+
+/// What a remark says to all.
+#[derive(Deserialize)]
+struct Notice {
+    notice: Option<String>,
 }
 
 /// Goes along with an answer: what it was made of, and by whom.
@@ -455,6 +467,8 @@ mod tests {
         };
         check("data: 1\n\n: ping\n\n", "data: 1\n\n: ping\n\n");
         check("data: 1\n\n: hearth {\"cost_usd\":\"1\"}\n\ndata: 2\n\n", "data: 1\n\ndata: 2\n\n");
+        let cut = "data: 1\n\n: hearth {\"cost_usd\":\"1\",\"notice\":\"cut\"}\n\ndata: 2\n\n";
+        check(cut, "data: 1\n\n: hearth {\"notice\":\"cut\"}\n\ndata: 2\n\n");
         check("data: \": hearth \"\n\n", "data: \": hearth \"\n\n");
     }
 }

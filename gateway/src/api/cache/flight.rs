@@ -231,14 +231,21 @@ pub(super) async fn lead(
                 return;
             }
         };
+        // What was cut where the leader's money ended, or could not be kept, is the leader's alone.
+        if bill::has_notice(response.headers()) {
+            drop(lead);
+            let mut response = response;
+            response.extensions_mut().insert(Alone);
+            let _ = tell.send(Ok(response));
+            return;
+        }
         let head = Head::of(&response);
-        let noticed = bill::has_notice(response.headers());
         let mut mine = Response::new(Body::empty());
         mine.headers_mut().extend(response.headers().clone());
         lead.flight.feed().head = Some(head.clone());
         lead.flight.news.send_replace(());
         let _ = tell.send(Ok(mine));
-        let entry = lead.pass_on(response, &head).await.filter(|_| !noticed);
+        let entry = lead.pass_on(response, &head).await;
         // Kept before nobody can join any more: who comes in between finds one or the other.
         if let Some(entry) = entry {
             cache.keep(lead.key, entry);
@@ -255,11 +262,15 @@ pub(super) async fn lead(
     });
     let broken = || Failure::new(ErrorKind::Internal, "internal_error", "The server failed.");
     let mut response = told.await.map_err(|_| broken())??;
-    if response.status() == StatusCode::OK {
+    if response.status() == StatusCode::OK && response.extensions().get::<Alone>().is_none() {
         *response.body_mut() = reader.body(None);
     }
     Ok(response)
 }
+
+/// Goes along with an answer that nobody else is given.
+#[derive(Clone)]
+struct Alone;
 
 /// Somebody who reads an answer under way.
 pub(super) struct Reader {
@@ -361,6 +372,23 @@ mod tests {
             Joined::Follows(reader) => reader,
             Joined::Leads(_) => panic!("nobody leads"),
         }
+    }
+
+    /// Whoever joined would have had an answer that was cut where somebody else's money ended.
+    #[tokio::test]
+    async fn one_with_a_notice_is_the_leaders_alone() {
+        let (cache, key) = (cache(), Key([2; 32]));
+        let first = leads(&cache, key);
+        let mut waits = follows(&cache, key);
+        let cut = async {
+            let mut response = Response::new(Body::from("cut"));
+            bill::notice_header(response.headers_mut(), bill::USED_UP);
+            Ok(response)
+        };
+        let answer = lead(&cache, first, cut).await.expect("an answer").into_body();
+        assert_eq!(answer.collect().await.expect("whole").to_bytes(), "cut");
+        assert!(waits.head().await.is_none(), "whoever waits asks for one of its own");
+        assert!(cache.remembered(key).is_none());
     }
 
     #[tokio::test]
