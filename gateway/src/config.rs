@@ -73,6 +73,8 @@ pub struct Config {
     pub server_threads: Option<usize>,
     /// A request that takes longer is ended.
     pub request_timeout: Duration,
+    /// A step of a device that takes longer hangs; `None`: by the kind of device.
+    pub step_timeout: Option<Duration>,
     /// Time that open requests get at shutdown.
     pub drain: Duration,
     /// Where models run.
@@ -184,6 +186,7 @@ impl Config {
             connections_max: 0,
             server_threads: None,
             request_timeout: Duration::ZERO,
+            step_timeout: None,
             drain: Duration::ZERO,
             device: Device::Auto,
             task: Task::Auto,

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use engine::embed::{DeviceFault, Embedder, Input, Pooler};
 use engine::model::{Dtype as EngineDtype, GenerationDefaults, ModelFiles};
@@ -166,6 +166,14 @@ fn plan_files(
     Ok(Planned { target: target.clone(), choice, files: opened, pooler, plan })
 }
 
+/// How long a step may take: on the CPU one of a long prompt takes minutes.
+fn step_timeout(config: &Config, target: &Target) -> Duration {
+    config.step_timeout.unwrap_or(match target {
+        Target::Cpu(_) => Duration::from_secs(600),
+        Target::Gpu(_) => Duration::from_secs(60),
+    })
+}
+
 /// Tokens that the scheduler may guess ahead, of those that the engine takes.
 fn drafts_max(
     config: &Config,
@@ -261,8 +269,11 @@ impl Planned {
         limits.waiting_max = config.queue_max;
         limits.target_itl_us = as_micros(config.target_inter_token);
         let context = limits.sequence_max();
-        let options =
-            Options { name: choice.id.clone(), request_timeout: Some(config.request_timeout) };
+        let options = Options {
+            name: choice.id.clone(),
+            request_timeout: Some(config.request_timeout),
+            step_timeout: Some(step_timeout(config, &target)),
+        };
         let prefix = files.spec.prefix_rule();
         let metrics = metrics.model(&choice.id);
         let engine = match target {
@@ -319,6 +330,7 @@ impl Planned {
             name: choice.id.clone(),
             queue_max: config.queue_max,
             request_timeout: Some(config.request_timeout),
+            step_timeout: Some(step_timeout(config, &target)),
         };
         let metrics = metrics.model(&choice.id);
         let engine = match target {
@@ -376,7 +388,7 @@ where
     }
 }
 
-fn as_micros(time: std::time::Duration) -> u64 {
+fn as_micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 

@@ -94,6 +94,7 @@ struct Setup {
     trouble: Trouble,
     slow: Duration,
     timeout: Option<Duration>,
+    hangs: Option<Duration>,
     rows: usize,
     waiting: usize,
 }
@@ -105,6 +106,7 @@ impl Default for Setup {
             trouble: Trouble::None,
             slow: Duration::ZERO,
             timeout: None,
+            hangs: None,
             rows: 4,
             waiting: 100,
         }
@@ -123,7 +125,11 @@ impl Setup {
             pending: None,
         };
         let config = Config { waiting_max: self.waiting, ..Config::new(self.rows, 4096, 8192) };
-        let options = Options { name: "fake".to_owned(), request_timeout: self.timeout };
+        let options = Options {
+            name: "fake".to_owned(),
+            request_timeout: self.timeout,
+            step_timeout: self.hangs,
+        };
         let metrics = Metrics::new();
         let engine = LocalEngine::start(engine, config, options, metrics.model("fake")).unwrap();
         Case { engine, metrics, gate: self.gated.then_some(permit), steps }
@@ -338,6 +344,37 @@ async fn a_dead_engine_answers_everyone_and_is_not_ready() {
             other => panic!("{:?}", other.map(drop)),
         }
     }
+}
+
+/// Its thread sits in a call that does not return: others must notice, and tell who waits.
+#[tokio::test]
+async fn a_hung_engine_answers_everyone_and_is_back_when_it_goes_on() {
+    let hangs = Some(Duration::from_millis(200));
+    let case = Setup { gated: true, hangs, rows: 1, ..Setup::default() }.start();
+    case.permit(3);
+    let (running, waits) = (case.submit(request(9, 1)), case.submit(request(9, 1)));
+    for (generation, tokens) in [(running, 3), (waits, 0)] {
+        let seen = read(generation, 1).await;
+        assert_eq!(seen.tokens, [tokens]);
+        let Some(Refusal::Engine(why)) = seen.refusal else { panic!("{:?}", seen.refusal) };
+        assert_eq!(why, "the engine of fake hangs: a step has taken more than 200ms");
+    }
+    assert!(matches!(case.engine.state(), EngineState::Stopped(why) if why.contains("hangs")));
+    let refused = case.try_submit(request(9, 1)).map(drop);
+    let Err(SubmitError::Unavailable(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("hangs"), "{why}");
+    // It goes on: what nobody waits for any more is not computed.
+    case.permit(1);
+    case.until("that it takes requests", |engine| engine.state() == EngineState::Ready).await;
+    case.until("the end of what was open", |engine| engine.open() == 0).await;
+    assert!(case.steps.load(Ordering::SeqCst) <= 5, "{:?}", case.steps);
+    case.permit(20);
+    assert_eq!(read(case.submit(request(9, 1)), 1).await.tokens, [9]);
+    let stats = case.engine.stats();
+    assert_eq!(stats.pages_free + stats.pages_cached, stats.pages_total);
+    // Without work it waits, for however long.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(case.engine.state(), EngineState::Ready);
 }
 
 #[tokio::test]

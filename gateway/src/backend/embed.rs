@@ -57,6 +57,9 @@ pub struct Options {
     pub queue_max: usize,
     /// A request that has not ended after this time is ended with `Refusal::Deadline`.
     pub request_timeout: Option<Duration>,
+    /// A device that takes longer for one step hangs: its requests end with `Refusal::Engine`, and
+    /// it gets none while it does. `None`: nobody looks.
+    pub step_timeout: Option<Duration>,
 }
 
 /// Handle to a model's thread. Clones are cheap and all mean the same thread, which ends when the
@@ -147,7 +150,7 @@ impl LocalEmbedder {
         metrics: Arc<ModelMetrics>,
     ) -> std::io::Result<Self> {
         let (commands, inbox) = bounded(options.queue_max + NUDGES);
-        let (life, finish) = Life::new(&options.name);
+        let (life, finish) = Life::new(&options.name, options.step_timeout);
         let shared = Arc::new(Shared {
             metrics,
             life,
@@ -163,6 +166,7 @@ impl LocalEmbedder {
             Driver::new(model, inbox, theirs).run_to_end();
             drop(finish);
         })?;
+        life::watch(Arc::downgrade(&shared), |shared| &shared.life, |_| ())?;
         Ok(Self { shared, commands })
     }
 
@@ -302,10 +306,14 @@ impl Pooling {
     /// # Errors
     /// The time was up, or the model's thread gave up.
     pub async fn result(mut self) -> Result<Vectors, Refusal> {
-        let answer = (&mut self.answer).await;
-        // The thread went away without a last word: this is it.
-        let answer =
-            answer.unwrap_or_else(|_| Err(Refusal::Engine(self.engine.shared.life.why_stopped())));
+        let life = &self.engine.shared.life;
+        let answer = tokio::select! {
+            biased;
+            answer = &mut self.answer => answer.ok(),
+            () = life.hung() => None,
+        };
+        // The thread went away, or hangs, without a last word: this is it.
+        let answer = answer.unwrap_or_else(|| Err(Refusal::Engine(life.why_stopped())));
         let prompt_tokens = u32::try_from(self.tokens).unwrap_or(u32::MAX);
         let usage = Usage { prompt_tokens, ..Usage::default() };
         match answer {

@@ -5,9 +5,9 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -18,6 +18,8 @@ use crate::metrics::ModelMetrics;
 pub(super) const NUDGES: usize = 16;
 /// After a drain's deadline: how long the step in flight may take to end.
 const LAST_STEP: Duration = Duration::from_secs(10);
+/// Between two looks at what the thread is at.
+const LOOK: Duration = Duration::from_secs(1);
 /// Longest `Retry-After`: past a minute an estimate is worth nothing.
 const RETRY_AFTER_MAX_S: u64 = 60;
 
@@ -28,9 +30,12 @@ pub enum EngineState {
     Ready,
     /// It finishes what it has.
     Draining,
-    /// Its thread is gone; the text says why.
+    /// Its thread is gone, or hangs in a step; the text says so.
     Stopped(String),
 }
+
+/// Of a clock that others look at a second later.
+const ORDER: Ordering = Ordering::Relaxed;
 
 const RUNNING: u8 = 0;
 const DRAINING: u8 = 1;
@@ -46,11 +51,19 @@ pub(super) struct Life {
     /// Why the thread is gone.
     failure: OnceLock<String>,
     finished: watch::Receiver<()>,
+    /// Zero of `turn`.
+    epoch: Instant,
+    /// When the turn under way began, in milliseconds and one more; 0: it waits for work.
+    turn: AtomicU64,
+    /// Whoever is longer at one turn hangs.
+    turn_max: Option<Duration>,
+    hangs: watch::Sender<bool>,
 }
 
 impl Life {
     /// Of a thread that runs. The thread drops the other half when it has told all its requests.
-    pub(super) fn new(name: &str) -> (Self, watch::Sender<()>) {
+    /// `turn_max`: a turn of its work that takes longer hangs.
+    pub(super) fn new(name: &str, turn_max: Option<Duration>) -> (Self, watch::Sender<()>) {
         let (finish, finished) = watch::channel(());
         let life = Self {
             name: name.to_owned(),
@@ -58,6 +71,10 @@ impl Life {
             stop: AtomicBool::new(false),
             failure: OnceLock::new(),
             finished,
+            epoch: Instant::now(),
+            turn: AtomicU64::new(0),
+            turn_max,
+            hangs: watch::channel(false).0,
         };
         (life, finish)
     }
@@ -79,9 +96,57 @@ impl Life {
         self.phase.store(STOPPED, Ordering::SeqCst);
     }
 
+    /// The thread begins a turn of its work.
+    pub(super) fn turns(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.epoch).as_millis();
+        self.turn.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), ORDER);
+    }
+
+    /// The thread waits for work, for however long.
+    pub(super) fn waits(&self) {
+        self.turn.store(0, ORDER);
+    }
+
+    /// Looks how long the thread has been at its turn; `true`: it hangs.
+    fn look(&self) -> bool {
+        let (Some(most), began) = (self.turn_max, self.turn.load(ORDER)) else { return false };
+        let took = self.epoch.elapsed().saturating_sub(Duration::from_millis(began));
+        let hangs = began > 0 && took > most;
+        let name = &self.name;
+        if self.hangs.send_replace(hangs) != hangs {
+            match hangs {
+                true => tracing::error!(model = %name, "{}", self.why_hung()),
+                false => tracing::warn!(model = %name, "the engine of {name} goes on"),
+            }
+        }
+        hangs
+    }
+
+    /// It hangs in a step.
+    pub(super) fn is_hung(&self) -> bool {
+        *self.hangs.borrow()
+    }
+
+    /// Ready when it hangs in a step.
+    pub(super) async fn hung(&self) {
+        let mut hangs = self.hangs.subscribe();
+        // The sender is ours, and lives as long as this does.
+        let _ = hangs.wait_for(|hangs| *hangs).await;
+    }
+
+    fn why_hung(&self) -> String {
+        let most = self.turn_max.unwrap_or_default();
+        format!("the engine of {} hangs: a step has taken more than {most:?}", self.name)
+    }
+
     /// New requests are taken.
     pub(super) fn takes(&self) -> bool {
-        self.phase.load(Ordering::SeqCst) == RUNNING
+        !self.drains() && !self.is_hung()
+    }
+
+    /// The thread is to leave when it has finished what it has.
+    pub(super) fn drains(&self) -> bool {
+        self.phase.load(Ordering::SeqCst) != RUNNING
     }
 
     /// The thread is to leave now, whatever is open.
@@ -91,6 +156,7 @@ impl Life {
 
     pub(super) fn state(&self) -> EngineState {
         match self.phase.load(Ordering::SeqCst) {
+            RUNNING if self.is_hung() => EngineState::Stopped(self.why_stopped()),
             RUNNING => EngineState::Ready,
             DRAINING => EngineState::Draining,
             _ => EngineState::Stopped(self.why_stopped()),
@@ -99,7 +165,11 @@ impl Life {
 
     /// The reason, for people.
     pub(super) fn why_stopped(&self) -> String {
-        self.failure.get().cloned().unwrap_or_else(|| "the server is shutting down".to_owned())
+        let why = || match self.is_hung() {
+            true => self.why_hung(),
+            false => "the server is shutting down".to_owned(),
+        };
+        self.failure.get().cloned().unwrap_or_else(why)
     }
 
     /// The answer to a request that comes now although nothing is taken.
@@ -128,6 +198,36 @@ impl Life {
         let _ = tokio::time::timeout(LAST_STEP, finished.changed()).await;
         false
     }
+}
+
+/// Looks after a thread for as long as it lives. Whoever hangs in a driver's call cannot say so
+/// himself: `hung` is called again and again while he does.
+///
+/// # Errors
+/// The system has no thread left.
+pub(super) fn watch<S: Send + Sync + 'static>(
+    shared: Weak<S>,
+    life: impl Fn(&S) -> &Life + Send + 'static,
+    hung: impl Fn(&S) + Send + 'static,
+) -> std::io::Result<()> {
+    let Some(first) = shared.upgrade() else { return Ok(()) };
+    let Some(most) = life(&first).turn_max else { return Ok(()) };
+    drop(first);
+    let look = LOOK.min(most / 4);
+    let watches = move || {
+        loop {
+            std::thread::sleep(look);
+            let Some(shared) = shared.upgrade() else { return };
+            let life = life(&shared);
+            if life.phase.load(Ordering::SeqCst) == STOPPED {
+                return;
+            }
+            if life.look() {
+                hung(&shared);
+            }
+        }
+    };
+    std::thread::Builder::new().name("engine watch".to_owned()).spawn(watches).map(drop)
 }
 
 /// The answer to a request for which there is no room: what waits takes this long.

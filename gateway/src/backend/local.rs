@@ -17,17 +17,18 @@ mod observed;
 mod pages;
 mod thread;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Sender, TrySendError, bounded};
 use engine::adapter::Adapter;
 use engine::{AdapterBase, Compute, LoadError, Runner};
 use scheduler::Stats;
-use scheduler::types::{Engine, Event, Micros, Request, RequestId};
+use scheduler::types::{Engine, Event, Micros, Refusal, Request, RequestId, Usage};
 use text::grammar::Grammar;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, WeakSender};
 
 pub use super::life::EngineState;
 use super::life::{self, Life, NUDGES};
@@ -52,6 +53,9 @@ pub struct Options {
     pub name: String,
     /// A request that has not ended after this time is ended with `Refusal::Deadline`.
     pub request_timeout: Option<Duration>,
+    /// A device that takes longer for one step hangs: its requests end with `Refusal::Engine`, and
+    /// it gets none while it does. `None`: nobody looks.
+    pub step_timeout: Option<Duration>,
 }
 
 /// Handle to an engine's thread. Clones are cheap and all mean the same thread, which ends when
@@ -83,6 +87,14 @@ struct Shared {
     us_per_request: AtomicU64,
     stats: Mutex<Stats>,
     pages: pages::PageBook,
+    /// Who reads the open requests, for when the thread can tell them nothing.
+    readers: Mutex<HashMap<RequestId, Listening>>,
+}
+
+/// A reader, as whoever is not its engine's thread reaches it.
+struct Listening {
+    events: WeakSender<Event>,
+    wishes: Arc<Wishes>,
 }
 
 /// What goes down the command channel.
@@ -117,7 +129,7 @@ impl LocalEngine {
         // the door let in, the scheduler must not refuse for want of a place in its line.
         config.waiting_max = open_max;
         let (commands, inbox) = bounded(open_max + NUDGES);
-        let (life, finish) = Life::new(&options.name);
+        let (life, finish) = Life::new(&options.name, options.step_timeout);
         let shared = Arc::new(Shared {
             metrics,
             sequence_max: config.sequence_max(),
@@ -130,6 +142,7 @@ impl LocalEngine {
             us_per_request: AtomicU64::new(0),
             stats: Mutex::default(),
             pages: pages::PageBook::default(),
+            readers: Mutex::default(),
             options,
         });
         let name = format!("engine {}", shared.options.name);
@@ -138,6 +151,7 @@ impl LocalEngine {
             Driver::new(engine, config, inbox, theirs).run_to_end();
             drop(finish);
         })?;
+        life::watch(Arc::downgrade(&shared), |shared| &shared.life, Shared::tell_hung)?;
         Ok(Self { shared, commands })
     }
 
@@ -174,8 +188,11 @@ impl LocalEngine {
         let wishes = Arc::new(Wishes::new(request.choices));
         let meter = meter.map(|meter| Metered::new(meter, &request.made));
         let open = Open { events, wishes: Arc::clone(&wishes), meter };
+        let reached = Listening { events: open.events.downgrade(), wishes: Arc::clone(&wishes) };
+        self.shared.readers().insert(id, reached);
         let message = Message::Submit(Box::new(request), open, grammar);
         if let Err(error) = self.commands.try_send(message) {
+            self.shared.readers().remove(&id);
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
             return Err(match error {
                 TrySendError::Full(_) => self.overloaded(),
@@ -279,6 +296,24 @@ impl Serving for LocalEngine {
 }
 
 impl Shared {
+    fn readers(&self) -> MutexGuard<'_, HashMap<RequestId, Listening>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The thread hangs: whoever waits for it is told, and what is open is cancelled, should it
+    /// ever go on. What is held for it stays held until then: what was used is not known.
+    fn tell_hung(&self) {
+        let why = self.life.why_stopped();
+        for (id, Listening { events, wishes }) in self.readers().drain() {
+            wishes.cancel();
+            if let Some(events) = events.upgrade() {
+                let refusal = Refusal::Engine(why.clone());
+                let _ = events.try_send(Event::Refused(id, refusal, Usage::default()));
+            }
+        }
+        self.attention.store(true, Ordering::SeqCst);
+    }
+
     fn micros(&self, at: Instant) -> Micros {
         let since = at.saturating_duration_since(self.epoch).as_micros();
         Micros::try_from(since).unwrap_or(Micros::MAX)

@@ -77,7 +77,8 @@ struct Inner {
     /// By the model's name.
     engines: Mutex<HashMap<String, Known>>,
     /// One at a time: two nodes with a new model are no two models.
-    learning: tokio::sync::Mutex<()>,
+    /// Of models that are being described: each is asked for once, however many nodes have it.
+    learning: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -137,7 +138,7 @@ impl Fleet {
             roster: Roster::default(),
             entries: Mutex::default(),
             engines: Mutex::default(),
-            learning: tokio::sync::Mutex::default(),
+            learning: Mutex::default(),
             tasks: Mutex::default(),
         }));
         models.expect_nodes();
@@ -247,9 +248,7 @@ async fn review(fleet: std::sync::Weak<Inner>) {
             continue;
         }
         // A model that was refused beside another may be the only one of its name by now.
-        for member in members.iter() {
-            fleet.learn(member).await;
-        }
+        members.iter().for_each(|member| member.news.notify_one());
     }
 }
 

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use super::choose::{self, Candidate};
 use super::dial::Way;
 use super::endpoint::Endpoint;
@@ -17,6 +19,8 @@ pub(super) struct Member {
     pub(super) endpoint: Endpoint,
     /// For choices that stay.
     pub(super) number: u64,
+    /// What it serves is to be looked at.
+    pub(super) news: Notify,
     inner: Mutex<Inner>,
 }
 
@@ -64,7 +68,7 @@ pub(super) struct Sending {
 impl Member {
     pub(super) fn new(endpoint: Endpoint) -> Arc<Self> {
         let number = digest::number(&[endpoint.to_string().as_bytes()]);
-        Arc::new(Self { endpoint, number, inner: Mutex::default() })
+        Arc::new(Self { endpoint, number, news: Notify::new(), inner: Mutex::default() })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

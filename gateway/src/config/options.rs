@@ -153,6 +153,20 @@ pub static OPTIONS: &[Opt] = &[
         set: |c, t| one(&mut c.request_timeout, t, |s| values::time(s, 1_000, 86_400_000)),
     },
     Opt {
+        key: "server.step_timeout",
+        env: "HEARTH_STEP_TIMEOUT",
+        flag: "step-timeout",
+        value: "TIME",
+        default: "auto",
+        list: false,
+        doc: "A device that takes longer for one step hangs: its requests end with an error or go \
+              on at another node, and it gets none until it answers; `auto`: 60s on a GPU, 10m on \
+              the CPU.",
+        set: |c, t| {
+            one(&mut c.step_timeout, t, |s| values::auto(s, |s| values::time(s, 1_000, 86_400_000)))
+        },
+    },
+    Opt {
         key: "server.drain",
         env: "HEARTH_DRAIN",
         flag: "drain",

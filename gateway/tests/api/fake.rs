@@ -234,6 +234,8 @@ pub(crate) struct Setup {
     pub(crate) routes: Routes,
     /// Answers are given again.
     pub(crate) cache: Option<cache::Settings>,
+    /// A step that takes longer hangs.
+    pub(crate) hangs: Option<Duration>,
 }
 
 impl Default for Setup {
@@ -253,6 +255,7 @@ impl Default for Setup {
             door: None,
             routes: Routes::default(),
             cache: None,
+            hangs: None,
         }
     }
 }
@@ -295,7 +298,8 @@ impl Fake {
         let mut config = scheduler::Config::new(setup.rows, pages, setup.context);
         config.waiting_max = setup.waiting;
         let metrics = Metrics::new();
-        let options = Options { name: "fake".to_owned(), request_timeout: None };
+        let options =
+            Options { name: "fake".to_owned(), request_timeout: None, step_timeout: setup.hangs };
         let engine = LocalEngine::start(speaker, config, options, metrics.model("org/fake"))
             .expect("a thread");
         let models = Models::new();

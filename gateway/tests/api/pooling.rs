@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use gateway::api::{App, Keys, Limits, router};
 use gateway::backend::embed::Options;
+use gateway::backend::local::EngineState;
 use gateway::backend::{PoolModel, Reads, Task};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
@@ -35,6 +36,7 @@ struct Held {
     gate: bool,
     queue_max: Option<usize>,
     timeout: Option<Duration>,
+    hangs: Option<Duration>,
     /// How pairs are written, where they become one text.
     pair: Option<[String; 3]>,
     routes: Routes,
@@ -60,6 +62,7 @@ fn server(held: Held) -> Server {
             name: id.to_owned(),
             queue_max: held.queue_max.unwrap_or(64),
             request_timeout: held.timeout,
+            step_timeout: held.hangs,
         };
         let model = pool_model((id, task), reader, options, metrics.model(id));
         models.add_pool(PoolModel { reads: reads.clone(), ..model });
@@ -450,6 +453,25 @@ async fn time_is_up() {
     tokio::time::sleep(Duration::from_millis(30)).await;
     server.gate.as_ref().expect("a gate").send(Ok(())).expect("the model waits");
     assert_eq!(asked.await.expect("an answer").status, 504);
+}
+
+#[tokio::test]
+async fn a_model_that_hangs_gets_nothing_until_it_goes_on() {
+    let hangs = Some(Duration::from_millis(200));
+    let server = server(Held { gate: true, hangs, ..Held::default() });
+    let body = json!({"model": "e", "input": "ab"});
+    let asked = begun(&server, body.clone(), 1).await;
+    let answer = asked.await.expect("an answer");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.contains("hangs"), "{}", answer.body);
+    assert_eq!(ask(&server.router, "/v1/embeddings", &body).await.status, 503);
+    let gate = server.gate.as_ref().expect("a gate");
+    gate.send(Ok(())).expect("the model waits");
+    let engine = server.models.pool("e").expect("the model").engine.clone();
+    wait(|| engine.state() == EngineState::Ready).await;
+    let asked = begun(&server, body, 1).await;
+    gate.send(Ok(())).expect("the model waits");
+    assert_eq!(asked.await.expect("an answer").status, 200);
 }
 
 #[tokio::test]

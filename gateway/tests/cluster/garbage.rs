@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
@@ -147,6 +147,34 @@ async fn after_a_gap_all_of_it_is_asked_for_again() {
     // It says nothing more: two seconds later it is out.
     tokio::time::sleep(Duration::from_millis(2_300)).await;
     until("it is asked a third time", || states.load(Ordering::SeqCst) >= 3).await;
+}
+
+/// It would hold up whoever asks for it, and nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_description_that_never_comes_holds_up_nobody() {
+    let states = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&states);
+    let state = move || {
+        count.fetch_add(1, Ordering::SeqCst);
+        let line = String::from_utf8(whole("print", 1)).expect("JSON");
+        let line = line.replace("org/fake", "org/other");
+        let rest = stream::pending::<Result<String, std::io::Error>>();
+        async move { Body::from_stream(stream::iter([Ok(line)]).chain(rest)) }
+    };
+    let card = || std::future::pending::<Body>();
+    let router =
+        Router::new().route(STATE, get(state)).route(&format!("{MODEL}{{*name}}"), get(card));
+    let mute = listen(router).await;
+    let site = Site::start(Setup { speech: SPEECH, ..Setup::default() }).await;
+    let gateway = Gateway::start(&[mute, site.wire.address]);
+    gateway.nodes(2).await;
+    let begun = Instant::now();
+    gateway.model("org/fake").await;
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    ask(&gateway.router, &chat(&json!({}))).await;
+    // It says nothing more: it is out within two seconds, whatever is asked of it.
+    until("it is asked again", || states.load(Ordering::SeqCst) >= 2).await;
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
+use gateway::backend::local::EngineState;
 use http_body_util::BodyExt as _;
 use serde_json::json;
 
@@ -109,6 +110,38 @@ async fn a_silent_node_is_out_within_two_seconds_and_its_late_words_count_for_no
     gateway.nodes(2).await;
     let again = ask(&gateway.router, &chat(&json!({}))).await.json();
     assert_eq!(again["choices"], wanted["choices"]);
+    first.fake.idle().await;
+}
+
+/// The process lives and beats; its device does not answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_device_hangs_loses_its_streams_to_another() {
+    let hangs = Some(Duration::from_millis(400));
+    let site = || Site::start(Setup { hangs, ..slow() });
+    let (one, two) = (site().await, site().await);
+    let gateway = Gateway::of(&[&one, &two]).await;
+    let wanted = ask(&one.fake.router, &chat(&json!({}))).await.json();
+    let body = chat(&json!({"stream": true})).to_string();
+    let response = open(&gateway.router, "/v1/chat/completions", body).await;
+    let route = response.headers()["x-hearth-route"].to_str().expect("text").to_owned();
+    let first = if route.contains(&one.wire.address.to_string()) { &one } else { &two };
+    let (mut body, mut seen) = (response.into_body(), String::new());
+    read_until(&mut body, "two", &mut seen).await;
+    first.fake.gate.close();
+    let begun = Instant::now();
+    read_until(&mut body, "[DONE]", &mut seen).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(text(&seen), wanted["choices"][0]["message"]["content"].as_str().expect("text"));
+    assert_eq!(gateway.up(), 2, "it speaks");
+    // It gets nothing, though prompts alike went there.
+    for _ in 0..4 {
+        let answer = ask(&gateway.router, &chat(&json!({}))).await;
+        let route = answer.headers["x-hearth-route"].to_str().expect("text");
+        assert!(!route.contains(&first.wire.address.to_string()), "{route}");
+    }
+    first.fake.gate.open();
+    let engine = first.model().engine.clone();
+    until("it goes on", || engine.state() == EngineState::Ready).await;
     first.fake.idle().await;
 }
 

@@ -64,7 +64,12 @@ impl Place {
         for (id, task) in [("e", Task::Embed), ("r", Task::Rerank)] {
             let scores = task == Task::Rerank;
             let reader = Reader { scores, steps: Arc::clone(&steps), gate: gate.take() };
-            let options = Options { name: id.to_owned(), queue_max, request_timeout: None };
+            let options = Options {
+                name: id.to_owned(),
+                queue_max,
+                request_timeout: None,
+                step_timeout: None,
+            };
             let model = pool_model((id, task), reader, options, metrics.model(id));
             node.offer_reader(&models.add_pool(model), "weights").expect("it can be described");
         }

@@ -34,7 +34,12 @@ fn beside(fake: &Fake, holds: bool) -> Readers {
     for (id, task) in [("e", Task::Embed), ("r", Task::Rerank)] {
         let reader =
             Reader { scores: task == Task::Rerank, steps: Arc::clone(&steps), gate: gate.take() };
-        let options = Options { name: id.to_owned(), queue_max: 64, request_timeout: None };
+        let options = Options {
+            name: id.to_owned(),
+            queue_max: 64,
+            request_timeout: None,
+            step_timeout: None,
+        };
         fake.models.add_pool(pool_model((id, task), reader, options, fake.metrics.model(id)));
     }
     Readers { steps, gate: holds.then_some(send) }

@@ -88,14 +88,16 @@ impl<E: Embed> Driver<E> {
             while let Ok(message) = self.commands.try_recv() {
                 self.take(message);
             }
+            self.shared.life.turns(Instant::now());
             self.drop_stale();
             self.report();
-            let draining = !self.shared.life.takes();
+            let draining = self.shared.life.drains();
             let idle = self.open.is_empty() && self.shared.open.load(Ordering::SeqCst) == 0;
             if self.shared.life.stops() || draining && idle {
                 return Ok(());
             }
             if self.open.is_empty() {
+                self.shared.life.waits();
                 // Nothing to do; without handles there never will be.
                 let Ok(message) = self.commands.recv() else { return Ok(()) };
                 self.take(message);

@@ -72,6 +72,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 meter.ended(Usage::default(), true);
             }
             let _ = open.events.try_send(Event::Refused(id, refusal, Usage::default()));
+            self.shared.readers().remove(&id);
             self.shared.open.fetch_sub(1, Ordering::SeqCst);
         }
     }
@@ -87,6 +88,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 self.heed_cancels();
             }
             let start = Instant::now();
+            self.shared.life.turns(start);
             let now = self.shared.micros(start);
             let progress = self.scheduler.tick(now, &mut self.inbox, &mut self.outbox);
             self.deliver(start);
@@ -163,6 +165,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
             }
             if last {
                 self.open.remove(&id);
+                self.shared.readers().remove(&id);
                 if self.held.remove(&id) {
                     self.scheduler.engine_mut().drop_grammar(id.0);
                 }
@@ -209,11 +212,12 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
     /// A drain is over when the last place is given back; a stop waits for nothing.
     fn may_leave(&self) -> bool {
         self.shared.life.stops()
-            || (!self.shared.life.takes() && self.shared.open.load(Ordering::SeqCst) == 0)
+            || (self.shared.life.drains() && self.shared.open.load(Ordering::SeqCst) == 0)
     }
 
     /// Sleeps until a message or `wake_at`. `false`: nobody holds a handle any more.
     fn sleep(&mut self, wake_at: Option<Micros>) -> bool {
+        self.shared.life.waits();
         let message = match wake_at {
             None => self.commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(at) => {

@@ -61,15 +61,37 @@ async fn follow(fleet: &Weak<Inner>, member: &Arc<Member>) -> Result<(), String>
         let Some(fleet) = fleet.upgrade() else { return Ok(()) };
         tracing::info!(node = %member.endpoint, "a node is in");
         fleet.metrics.cluster().up(&member.endpoint.authority(), true);
-        fleet.learn(member).await;
     }
+    // Beside the reading: a description that does not come must not make the node look silent.
+    member.news.notify_one();
+    tokio::select! {
+        read = read(fleet, member, lines) => read,
+        () = learn(fleet, member) => Ok(()),
+    }
+}
+
+/// Reads the state as it changes. `Ok`: nobody holds the fleet any more.
+async fn read(
+    fleet: &Weak<Inner>,
+    member: &Arc<Member>,
+    mut lines: Lines<hyper::body::Incoming>,
+) -> Result<(), String> {
     loop {
         let state = line(&mut lines).await?;
         if let Some(gone) = member.tell(state).map_err(|lost| lost.to_string())? {
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
             gone.iter().for_each(|offer| fleet.let_go(offer));
-            fleet.learn(member).await;
+            member.news.notify_one();
         }
+    }
+}
+
+/// Looks at what the node serves, whenever that may have changed.
+async fn learn(fleet: &Weak<Inner>, member: &Arc<Member>) {
+    loop {
+        member.news.notified().await;
+        let Some(fleet) = fleet.upgrade() else { return };
+        fleet.learn(member).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What nodes serve becomes models of this gateway. A name is one model: nodes that mean another
 //! by it get nothing, as long as any node has the one that is known.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -24,8 +24,8 @@ use crate::cluster::service::Service;
 
 /// Why a model of a node gets nothing here.
 const OWN: &str = "this gateway has a model of this name itself";
-/// Longest wait for a description: other nodes' models wait behind it.
-const FETCH_TIME: Duration = Duration::from_secs(30);
+/// Longest wait for a description: other nodes of the same model wait behind it.
+const FETCH_TIME: Duration = Duration::from_secs(10);
 
 impl Inner {
     /// Looks at what a node serves.
@@ -34,7 +34,8 @@ impl Inner {
             if self.knows(&offer.name, &offer.fingerprint) {
                 continue;
             }
-            let _one = self.learning.lock().await;
+            let turn = self.turn(&offer.name);
+            let _one = turn.lock().await;
             if self.knows(&offer.name, &offer.fingerprint) {
                 continue;
             }
@@ -42,6 +43,10 @@ impl Inner {
             match self.take_in(member, &offer).await {
                 Ok(()) => {
                     self.metrics.cluster().refused(&node, &offer.name, false);
+                    // It may have been unloaded meanwhile.
+                    if offer.base.is_some() {
+                        self.let_go(&offer);
+                    }
                 }
                 Err(why) => {
                     // Once a second would fill the log.
@@ -69,6 +74,13 @@ impl Inner {
             engines.remove(name);
             self.models.remove_cluster(name);
         }
+    }
+
+    /// Whose holder alone asks for the description of this model.
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut learning = self.learning.lock().unwrap_or_else(PoisonError::into_inner);
+        learning.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(learning.entry(name.to_owned()).or_default())
     }
 
     fn knows(&self, name: &str, fingerprint: &str) -> bool {
