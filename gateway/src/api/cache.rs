@@ -8,6 +8,7 @@
 mod flight;
 mod keeper;
 mod key;
+mod plain;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,43 +158,13 @@ impl Head {
         Self { headers, made: response.extensions().get::<Made>().cloned() }
     }
 
-    /// Without comments on what it has cost somebody else.
+    /// Without what it has cost somebody else.
     fn plain(&self, bytes: Bytes) -> Bytes {
         let kind = self.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        if kind.starts_with(b"text/event-stream") { without_remarks(bytes) } else { bytes }
+        // A stream of Google's may be one array.
+        let streams = kind.starts_with(b"text/event-stream") || bytes.starts_with(b"[");
+        if streams { plain::without_cost(bytes) } else { bytes }
     }
-}
-
-fn without_remarks(bytes: Bytes) -> Bytes {
-    const REMARK: &[u8] = b": hearth ";
-    let lines = || bytes.split_inclusive(|byte| *byte == b'\n');
-    if !lines().any(|line| line.starts_with(REMARK)) {
-        return bytes;
-    }
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut after = false;
-    for line in lines() {
-        let remark = line.strip_prefix(REMARK);
-        // That it was cut, and why, is for all to know.
-        let notice = remark.and_then(|text| serde_json::from_slice::<Notice>(text).ok());
-        if let Some(Notice { notice: Some(text) }) = &notice {
-            let told = serde_json::json!({ "notice": text });
-            out.extend_from_slice(format!(": hearth {told}\n\n").as_bytes());
-        }
-        // The empty line behind it goes along.
-        let drops = remark.is_some() || (after && line == b"\n");
-        if !drops {
-            out.extend_from_slice(line);
-        }
-        after = remark.is_some();
-    }
-    out.into()
-}
-
-/// What a remark says to all.
-#[derive(Deserialize)]
-struct Notice {
-    notice: Option<String>,
 }
 
 /// Goes along with an answer: what it was made of, and by whom.
@@ -457,18 +428,5 @@ mod tests {
         check("only-if-cached", Some((true, true, true)));
         check("only-if-cached, off", None);
         check("max-age=5", None);
-    }
-
-    #[test]
-    fn what_it_cost_another_is_not_told() {
-        let check = |text: &'static str, expect: &str| {
-            let found = without_remarks(Bytes::from_static(text.as_bytes()));
-            assert_eq!(found, expect.as_bytes(), "{text}");
-        };
-        check("data: 1\n\n: ping\n\n", "data: 1\n\n: ping\n\n");
-        check("data: 1\n\n: hearth {\"cost_usd\":\"1\"}\n\ndata: 2\n\n", "data: 1\n\ndata: 2\n\n");
-        let cut = "data: 1\n\n: hearth {\"cost_usd\":\"1\",\"notice\":\"cut\"}\n\ndata: 2\n\n";
-        check(cut, "data: 1\n\n: hearth {\"notice\":\"cut\"}\n\ndata: 2\n\n");
-        check("data: \": hearth \"\n\n", "data: \": hearth \"\n\n");
     }
 }

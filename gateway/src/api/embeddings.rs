@@ -9,6 +9,7 @@ use wire::{ApiError, EmbeddingRequest, ErrorKind};
 use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
+use super::generate::Chosen;
 use super::pooled::Pooled;
 use super::{App, pool, prepare};
 use crate::backend::embed::Input;
@@ -21,18 +22,18 @@ struct Prepared {
     inputs: Vec<Input>,
 }
 
-/// Answers with a model of this process: the one that is asked for, or `name`.
+/// Answers with a model of this process: the one that is asked for, or the chosen one.
 pub(super) async fn local(
     app: &Arc<App>,
     caller: &Caller,
     body: &Arc<Body>,
-    name: Option<&str>,
+    chosen: Option<&Chosen<'_>>,
 ) -> Result<Response, Failure> {
-    let (own, name) = (Arc::clone(body), name.map(str::to_owned));
+    let (own, name) = (Arc::clone(body), chosen.map(|chosen| chosen.model.to_owned()));
     let work = move |app: &App| read(app, &own, name.as_deref());
     let Prepared { model, request, inputs } = prepare::run(app, body.len(), work).await?;
     let what = (&*model, Pooled::Embeddings, &*request.model);
-    let (mut done, head) = pool::run(app, what, inputs, caller).await?;
+    let (mut done, head) = pool::run(app, what, inputs, (caller, chosen)).await?;
     let numbers = done.vectors.iter().map(Vec::len).sum::<usize>();
     if let Some(size) = request.dimensions {
         done.vectors.iter_mut().for_each(|vector| shorten(vector, size));

@@ -102,9 +102,7 @@ pub(super) async fn local(
     let replaceable = chosen.as_ref().is_some_and(|chosen| chosen.replaceable);
     let last = || chosen.as_ref().map(|c| c.last.lock().unwrap_or_else(PoisonError::into_inner));
     if let Surface::Pooled(pooled) = surface {
-        // Settled: the books know this attempt as one of its own.
-        last().and_then(|mut last| last.take()).iter().for_each(Bill::lost);
-        return pooled::local(app, caller, (*pooled, body), name).await;
+        return pooled::local(app, caller, (*pooled, body), chosen.as_ref()).await;
     }
     let answers = Answers { name, begun: None };
     let prepared = prepare::generation(app, caller, (surface, body), answers).await?;

@@ -1,18 +1,19 @@
 //! What embeddings, rankings and scores share: find the model, make tokens, wait for vectors.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use govern::Ask;
+use govern::{Ask, Governor};
 use text::{TextError, TextModel};
 use wire::{ApiError, ErrorKind, Instruction, Prompt, Truncate};
 
 use super::App;
-use super::bill;
+use super::bill::{self, Further};
 use super::cache::Made;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
+use super::generate::Chosen;
 use super::pooled::Pooled;
 use super::prepare::{self, wrong_task};
 use super::prompt::{check_ids, check_length, encode};
@@ -42,10 +43,12 @@ pub(super) async fn run(
     app: &App,
     (model, surface, asked): (&PoolModel, Pooled, &str),
     inputs: Vec<Input>,
-    caller: &Caller,
+    (caller, chosen): (&Caller, Option<&Chosen<'_>>),
 ) -> Result<(Vectors, Head), Failure> {
     let tokens = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
-    let bill = bill::admit(app, caller, || Ask {
+    let last = || chosen.map(|c| c.last.lock().unwrap_or_else(PoisonError::into_inner));
+    let before: (_, Further) = (last().and_then(|last| last.clone()), Governor::again);
+    let bill = bill::further(app, caller, before, || Ask {
         model: asked.to_owned(),
         answers: Some(&model.id).filter(|id| *id != asked).cloned(),
         surface: surface.name(),
@@ -54,6 +57,9 @@ pub(super) async fn run(
         ..Ask::default()
     })
     .await?;
+    if let Some(mut last) = last() {
+        last.clone_from(&bill);
+    }
     let pooling = model.engine.submit(inputs, caller.arrived)?;
     let (done, route) = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;

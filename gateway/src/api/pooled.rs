@@ -10,6 +10,7 @@ use wire::Dialect;
 use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
+use super::generate::Chosen;
 use super::surface::Surface;
 use super::{App, embeddings, generate, rerank};
 
@@ -79,16 +80,16 @@ pub(super) async fn score(
     generate::generate(app, request, Surface::Pooled(Pooled::Score)).await
 }
 
-/// Answers a request with a model of this process: the one that it names, or `name`.
+/// Answers a request with a model of this process: the one that it names, or the chosen one.
 pub(super) async fn local(
     app: &Arc<App>,
     caller: &Caller,
     (surface, body): (Pooled, &Arc<Body>),
-    name: Option<&str>,
+    chosen: Option<&Chosen<'_>>,
 ) -> Result<Response, Failure> {
     match surface {
-        Pooled::Embeddings => embeddings::local(app, caller, body, name).await,
-        Pooled::Rerank | Pooled::Cohere => rerank::rank(app, caller, (surface, body), name).await,
-        Pooled::Score => rerank::score(app, caller, body, name).await,
+        Pooled::Embeddings => embeddings::local(app, caller, body, chosen).await,
+        Pooled::Rerank | Pooled::Cohere => rerank::rank(app, caller, (surface, body), chosen).await,
+        Pooled::Score => rerank::score(app, caller, body, chosen).await,
     }
 }

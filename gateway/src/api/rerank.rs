@@ -10,20 +10,21 @@ use wire::{ErrorKind, RerankRequest, cohere};
 use super::body::Body;
 use super::envelope::Caller;
 use super::error::Failure;
+use super::generate::Chosen;
 use super::generate::now;
 use super::pool::Cut;
 use super::pooled::Pooled;
 use super::{App, ids, pool, prepare};
 use crate::backend::Task;
 
-/// Ranks documents with the model that is asked for, or with `name`.
+/// Ranks documents with the model that is asked for, or with the chosen one.
 pub(super) async fn rank(
     app: &Arc<App>,
     caller: &Caller,
     (surface, body): (Pooled, &Arc<Body>),
-    name: Option<&str>,
+    chosen: Option<&Chosen<'_>>,
 ) -> Result<Response, Failure> {
-    let (own, name) = (Arc::clone(body), name.map(str::to_owned));
+    let (own, name) = (Arc::clone(body), chosen.map(|chosen| chosen.model.to_owned()));
     let read = move |app: &App| {
         let request = parse(surface, &own, app)?;
         let model = pool::model(app, name.as_deref().unwrap_or(&request.model), Task::Rerank)?;
@@ -38,7 +39,7 @@ pub(super) async fn rank(
     };
     let (model, request, inputs) = prepare::run(app, body.len(), read).await?;
     let what = (&*model, surface, &*request.model);
-    let (done, head) = pool::run(app, what, inputs, caller).await?;
+    let (done, head) = pool::run(app, what, inputs, (caller, chosen)).await?;
     let scores = scores(&done.vectors)?.enumerate().collect();
     Ok(head.of(answer(surface, &request, &model.id, (scores, done.tokens))))
 }
@@ -74,14 +75,14 @@ pub(super) fn answer(
     }
 }
 
-/// Scores pairs with the model that is asked for, or with `name`.
+/// Scores pairs with the model that is asked for, or with the chosen one.
 pub(super) async fn score(
     app: &Arc<App>,
     caller: &Caller,
     body: &Arc<Body>,
-    name: Option<&str>,
+    chosen: Option<&Chosen<'_>>,
 ) -> Result<Response, Failure> {
-    let (own, name) = (Arc::clone(body), name.map(str::to_owned));
+    let (own, name) = (Arc::clone(body), chosen.map(|chosen| chosen.model.to_owned()));
     let read = move |app: &App| {
         let request = parse_score(&own, &app.limits.request)?;
         let model = pool::model(app, name.as_deref().unwrap_or(&request.model), Task::Rerank)?;
@@ -95,7 +96,7 @@ pub(super) async fn score(
     };
     let (model, asked, inputs) = prepare::run(app, body.len(), read).await?;
     let what = (&*model, Pooled::Score, &*asked);
-    let (done, answer) = pool::run(app, what, inputs, caller).await?;
+    let (done, answer) = pool::run(app, what, inputs, (caller, chosen)).await?;
     let scores: Vec<f32> = scores(&done.vectors)?.collect();
     let head = now(ids::named("score-"), &model.id);
     Ok(answer.of(score_answer(&head, &scores, done.tokens)))

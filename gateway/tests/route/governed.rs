@@ -53,7 +53,7 @@ impl House {
 
     /// A gateway of this house, with a fake model.
     pub(crate) fn gateway(&self, config: &str, setup: Setup) -> Fake {
-        let routes = routes(config, &["org/fake"]).expect("a configuration");
+        let routes = routes(config, &["org/fake", "e"]).expect("a configuration");
         let door = Some(Door::Governed(self.governor.clone(), None));
         Fake::start(Setup { door, routes, ..setup })
     }

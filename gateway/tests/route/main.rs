@@ -5,6 +5,10 @@
 #[path = "../api/fake.rs"]
 mod fake;
 
+#[allow(dead_code, reason = "shared with the tests of the API, which use all of it")]
+#[path = "../api/reader.rs"]
+mod reader;
+
 mod announced;
 mod breaker;
 mod caller;

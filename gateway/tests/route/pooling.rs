@@ -1,13 +1,17 @@
 //! Embeddings, rankings, scores and plain completions through providers: what goes there and comes
 //! back, who is asked when one fails, who never is, and what the books say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use gateway::backend::Task;
+use gateway::backend::embed::Options;
 use serde_json::{Value, json};
 
 use crate::caller::{Answer, gateway, provider, request, send};
 use crate::fake::Setup;
 use crate::governed::House;
+use crate::reader::{Reader, pool_model};
 use crate::speech::answer;
 use crate::upstream::{Seen, Step, Upstream};
 
@@ -315,6 +319,43 @@ async fn the_books_and_the_labels() {
         let got = send(&fake.router, request(&secret, path, &body)).await;
         assert_eq!((got.status, upstream.count()), (403, before), "{path}: {}", got.text());
     }
+}
+
+/// A model of this server that answers where a provider has failed goes on with its operation: one
+/// request by the rates, and a line for each attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_here_goes_on_with_the_operation() {
+    let ill = Upstream::start(|_| answer(500, "", b"{}")).await;
+    let house = House::new().await;
+    let targets = "[pools.home]\ntargets = [\"ill/m\", \"e\"]\n";
+    let config = format!("{}{targets}", provider("ill", "hearth", &ill.url, ""));
+    let fake = house.gateway(&config, Setup::default());
+    let steps = Arc::default();
+    let reader = Reader { scores: false, steps, gate: None };
+    let options =
+        Options { name: "e".to_owned(), queue_max: 64, request_timeout: None, step_timeout: None };
+    let model = pool_model(("e", Task::Embed), reader, options, fake.metrics.model("e"));
+    fake.models.add_pool(model);
+    let rates = json!({ "rates": [{ "requests_per_minute": 2 }] });
+    let key = house.key(&fake.router, "team", rates).await;
+    let (path, body) = &routes("home")[0];
+    for left in ["1", "0"] {
+        let got = send(&fake.router, request(&key, path, body)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        assert_eq!(got.header("x-ratelimit-remaining-requests"), left);
+    }
+    assert_eq!(send(&fake.router, request(&key, path, body)).await.status, 429);
+    let lines = house.settled(&fake.router, 4).await;
+    let mut found: Vec<String> = lines
+        .iter()
+        .map(|line| format!("{} {} {}", line["model"], line["attempt"], line["outcome"]))
+        .collect();
+    found.sort();
+    let (failed, done) = ("\"e\" 2 \"done\"", "\"ill/m\" 1 \"failed\"");
+    assert_eq!(found, [failed, failed, done, done]);
+    let operations: std::collections::BTreeSet<_> =
+        lines.iter().map(|line| line["operation"].to_string()).collect();
+    assert_eq!(operations.len(), 2, "{lines:?}");
 }
 
 /// However steadily a whole answer comes, it has to come to its end.
