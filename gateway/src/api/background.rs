@@ -177,6 +177,7 @@ struct Run {
 }
 
 /// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     /// By itself.
     Own,
@@ -217,16 +218,25 @@ impl Run {
         }
     }
 
-    /// One that came to its own end was kept before its last event; all others are now.
+    /// One that came to its own end was kept before its last event; all others are now. Whoever
+    /// follows reads how it ended.
     async fn settle(&self, end: End, feed: &Feed) {
         let mut made = feed.response().unwrap_or_else(|| self.made.clone());
         let open = made["status"] == "in_progress" || made["status"] == "queued";
         match end {
-            End::Deleted => return,
             End::Own if self.keep.is_kept() => return,
-            End::Cancelled if open => made["status"] = json!("cancelled"),
-            _ if open => lost(&mut made),
+            End::Cancelled | End::Deleted if open => {
+                made["status"] = json!("cancelled");
+                feed.last(&json!({ "type": "response.cancelled", "response": made }));
+            }
+            _ if open => {
+                lost(&mut made);
+                feed.last(&json!({ "type": "response.failed", "response": made }));
+            }
             _ => {}
+        }
+        if end == End::Deleted {
+            return;
         }
         for _ in 0..3 {
             match self.keep.over(&made).await {

@@ -7,6 +7,7 @@ use gateway::route::Routes;
 use hearth_tests::services::postgres;
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
+use tokio::task::JoinHandle;
 
 use crate::fake::{Fake, SPEECH, Setup};
 use crate::house::{Caller, House, text};
@@ -161,6 +162,21 @@ async fn whoever_follows_may_leave_and_come_back() {
     assert_eq!(plain.code(400), "not_a_stream");
 }
 
+/// Somebody follows it to its end.
+fn following(caller: &Caller, path: &str) -> JoinHandle<String> {
+    let (caller, path) = (caller.clone(), format!("GET {path}?stream=true"));
+    tokio::spawn(async move { caller.ask(&path, &Value::Null).await.text() })
+}
+
+/// The last event that he read, and the number of the one before it.
+async fn ends(follower: JoinHandle<String>) -> (Value, Option<u64>) {
+    let text = follower.await.expect("a stream");
+    let events: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    let [.., before, last] = &events[..] else { panic!("{text}") };
+    let read = |data: &str| -> Value { serde_json::from_str(data).expect("JSON") };
+    (read(last), read(before)["sequence_number"].as_u64())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn they_can_be_stopped() {
     let endless = || Setup { endless: true, pace: Duration::from_millis(2), ..Setup::default() };
@@ -174,12 +190,22 @@ async fn they_can_be_stopped() {
         let theirs = stranger.ask(&format!("POST {path}/cancel"), &Value::Null).await;
         assert_eq!(theirs.code(404), "response_not_found");
         assert_eq!(ada.get(&path).await.expect(200)["status"], "in_progress");
+        let follower = following(&ada, &path);
         assert_eq!(cancel(&ada, &path).await["status"], "cancelled");
+        let (last, before) = ends(follower).await;
+        assert_eq!(
+            (&last["type"], &last["response"]["status"]),
+            (&json!("response.cancelled"), &json!("cancelled"))
+        );
+        assert_eq!(last["sequence_number"].as_u64(), before.map(|number| number + 1));
         fake.idle().await;
         assert_eq!(cancel(&ada, &path).await["status"], "cancelled");
         // One that is deleted is made no further.
         let (path, _) = begun(&ada).await;
+        let follower = following(&ada, &path);
         ada.ask(&format!("DELETE {path}"), &Value::Null).await.expect(200);
+        let (last, _) = ends(follower).await;
+        assert_eq!(last["type"], "response.cancelled");
         fake.idle().await;
         assert_eq!(ada.get(&path).await.code(404), "response_not_found");
     }

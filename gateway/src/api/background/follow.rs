@@ -106,6 +106,11 @@ impl Feed {
         self.state().response.clone()
     }
 
+    /// Its last event, where whoever made it has said none.
+    pub(super) fn last(&self, event: &Value) {
+        self.state().last(event);
+    }
+
     pub(super) fn end(&self) {
         self.state().ended = Some(Instant::now());
         self.news.send_replace(());
@@ -174,6 +179,18 @@ impl State {
             long: false,
             response: None,
             ended: None,
+        }
+    }
+
+    /// Written behind all others, with the next number.
+    fn last(&mut self, event: &Value) {
+        let number = self.written.last().map_or(0, |(number, _)| number + 1);
+        let mut event = event.clone();
+        event["sequence_number"] = number.into();
+        let name = event["type"].as_str().unwrap_or_default();
+        let text = Bytes::from(format!("event: {name}\ndata: {event}\n\n"));
+        if !self.long {
+            self.written.push((number, text));
         }
     }
 
