@@ -9,12 +9,12 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::future::try_join_all;
+use govern::Ask;
 use govern::ledger::ServiceTier;
-use govern::{Ask, Governor};
 use tokio::time::timeout;
 use wire::{Choice, Finish, Head, StreamOptions, Thought, Usage};
 
-use super::bill::{self, Bill, Further};
+use super::bill::{self, Bill};
 use super::body::Body;
 use super::cache::Made;
 use super::envelope::Caller;
@@ -23,6 +23,7 @@ use super::forward::Inbound;
 use super::prepare::{self, Answers, Begun, Job, Prepared};
 use super::run::Run;
 use super::surface::{Page, Surface};
+use super::turn::{Before, Bills, Manner};
 use super::voice::Voice;
 use super::{App, background, body, cache, forward, kept, pooled, relay, sse};
 use crate::backend::Model;
@@ -87,8 +88,22 @@ pub(super) struct Chosen<'a> {
     /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
     /// ping is due.
     pub(super) replaceable: bool,
-    /// The bill of an attempt before it that has come to nothing, and then of its own.
-    pub(super) last: &'a Mutex<Option<Bill>>,
+    /// What was paid for before.
+    pub(super) before: (&'a Bills, Manner),
+    /// Its own bill, once it has one.
+    pub(super) own: &'a Mutex<Option<Bill>>,
+}
+
+impl Chosen<'_> {
+    /// What was paid for before a request that names its model itself, or this one.
+    pub(super) fn before<'a>(chosen: Option<&Chosen<'a>>) -> Before<'a> {
+        chosen.map_or(Before::Nothing, |chosen| Before::Turn(chosen.before.0, chosen.before.1))
+    }
+
+    /// It is paid for.
+    pub(super) fn is_paid(&self, bill: Option<&Bill>) {
+        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = bill.cloned();
+    }
 }
 
 /// Answers a request with a model of this process: the one that it names, or the chosen one.
@@ -100,7 +115,6 @@ pub(super) async fn local(
 ) -> Result<Response, Failure> {
     let name = chosen.as_ref().map(|chosen| chosen.model);
     let replaceable = chosen.as_ref().is_some_and(|chosen| chosen.replaceable);
-    let last = || chosen.as_ref().map(|c| c.last.lock().unwrap_or_else(PoisonError::into_inner));
     if let Surface::Pooled(pooled) = surface {
         return pooled::local(app, caller, (*pooled, body), chosen.as_ref()).await;
     }
@@ -114,11 +128,9 @@ pub(super) async fn local(
     };
     let burst = if grammar.is_some() { BURST } else { 0 };
     let about = (&page, &*asked, &*model, burst);
-    let before = last().and_then(|last| last.clone());
+    let before = Chosen::before(chosen.as_ref());
     let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
-    if let Some(mut last) = last() {
-        last.clone_from(bills.last().unwrap_or(&None));
-    }
+    chosen.iter().for_each(|chosen| chosen.is_paid(bills.first().and_then(Option::as_ref)));
     let service_tier = decoding.flex.then_some(ServiceTier::Flex.name());
     let head = Head { service_tier, ..page.head(&model.id) };
     let prompts = jobs.iter().map(|job| job.request.prompt.len()).max().unwrap_or(0);
@@ -181,7 +193,8 @@ pub(super) async fn rest(
     };
     let burst = if grammar.is_some() { BURST } else { 0 };
     let about = (&page, &*asked, &*model, burst);
-    let mut bills = admit(app, caller, about, &decoding, (&mut jobs, tools), bill).await?;
+    let before = bill.map_or(Before::Nothing, Before::Attempt);
+    let mut bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
     let job = jobs.pop().expect("a chat is one prompt");
     let paid = (bills.pop().flatten(), Instant::now());
     let options = decoding.stream.unwrap_or_default();
@@ -207,19 +220,19 @@ pub(super) fn with(headers: HeaderMap, mut response: Response) -> Response {
 }
 
 /// Has all prompts judged and paid for before the first one begins. What policy allows of new
-/// tokens is what the engine is asked for. The first one is another attempt behind `before`.
+/// tokens is what the engine is asked for. The first one is another attempt behind `before`, if there is one.
 async fn admit(
     app: &App,
     caller: &Caller,
     (page, asked, model, burst): (&Page, &str, &Model, u32),
     decoding: &wire::Decoding,
     (jobs, tools): (&mut [Job], Vec<String>),
-    mut before: Option<Bill>,
+    mut before: Before<'_>,
 ) -> Result<Vec<Option<Bill>>, Failure> {
     let mut bills = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let how: (_, Further) = (before.take(), Governor::again);
-        let bill = bill::further(app, caller, how, || Ask {
+        let before = std::mem::replace(&mut before, Before::Nothing);
+        let ask = || Ask {
             model: asked.to_owned(),
             answers: Some(&model.id).filter(|id| *id != asked).cloned(),
             surface: page.surface.name(),
@@ -231,8 +244,8 @@ async fn admit(
             tools: tools.clone(),
             service_tier: service_tier(decoding.flex),
             ..Ask::default()
-        })
-        .await?;
+        };
+        let bill = before.pay(app, caller, ask).await?;
         if let Some(bill) = &bill {
             job.request.max_tokens = job.request.max_tokens.min(bill.max_output());
         }

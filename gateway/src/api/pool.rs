@@ -1,15 +1,15 @@
 //! What embeddings, rankings and scores share: find the model, make tokens, wait for vectors.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use govern::{Ask, Governor};
+use govern::Ask;
 use text::{TextError, TextModel};
 use wire::{ApiError, ErrorKind, Instruction, Prompt, Truncate};
 
 use super::App;
-use super::bill::{self, Further};
+use super::bill;
 use super::cache::Made;
 use super::envelope::Caller;
 use super::error::{Failure, of_refusal};
@@ -46,20 +46,16 @@ pub(super) async fn run(
     (caller, chosen): (&Caller, Option<&Chosen<'_>>),
 ) -> Result<(Vectors, Head), Failure> {
     let tokens = inputs.iter().map(|input| input.ids.len()).sum::<usize>();
-    let last = || chosen.map(|c| c.last.lock().unwrap_or_else(PoisonError::into_inner));
-    let before: (_, Further) = (last().and_then(|last| last.clone()), Governor::again);
-    let bill = bill::further(app, caller, before, || Ask {
+    let ask = || Ask {
         model: asked.to_owned(),
         answers: Some(&model.id).filter(|id| *id != asked).cloned(),
         surface: surface.name(),
         input_tokens: u64::try_from(tokens).unwrap_or(u64::MAX),
         choices: 1,
         ..Ask::default()
-    })
-    .await?;
-    if let Some(mut last) = last() {
-        last.clone_from(&bill);
-    }
+    };
+    let bill = Chosen::before(chosen).pay(app, caller, ask).await?;
+    chosen.into_iter().for_each(|chosen| chosen.is_paid(bill.as_ref()));
     let pooling = model.engine.submit(inputs, caller.arrived)?;
     let (done, route) = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;

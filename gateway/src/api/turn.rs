@@ -9,7 +9,7 @@ use axum::response::Response;
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, OptionFuture};
 use futures_util::stream::FuturesUnordered;
-use govern::{Governor, Rule};
+use govern::{Ask, Governor, Rule};
 use tokio::time::sleep;
 use wire::ErrorKind;
 
@@ -37,7 +37,7 @@ pub(super) struct Turn<'a> {
 
 /// What an attempt is to the ones before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Manner {
+pub(super) enum Manner {
     /// They have all come to nothing.
     Alone,
     /// One of them is still waited for.
@@ -98,9 +98,50 @@ struct Attempted {
     result: Result<Response, Trouble>,
 }
 
-/// The bills of attempts at providers; the last one has the highest number.
+/// The bills of attempts; the last one has the highest number.
 #[derive(Default)]
-struct Bills(Mutex<Vec<Bill>>);
+pub(super) struct Bills(Mutex<Vec<Bill>>);
+
+/// What was paid for before an attempt.
+pub(super) enum Before<'a> {
+    /// It is the first of its operation.
+    Nothing,
+    /// One that has come to nothing.
+    Attempt(Bill),
+    /// Those of the same turn.
+    Turn(&'a Bills, Manner),
+}
+
+impl Before<'_> {
+    /// Has an attempt judged and paid for.
+    pub(super) async fn pay(
+        self,
+        app: &App,
+        caller: &Caller,
+        ask: impl FnOnce() -> Ask,
+    ) -> Result<Option<Bill>, Failure> {
+        match self {
+            Self::Nothing => bill::admit(app, caller, ask).await,
+            Self::Attempt(before) => {
+                bill::further(app, caller, (Some(before), Governor::again), ask).await
+            }
+            Self::Turn(bills, manner) => {
+                let (before, how): (_, Further) = match manner {
+                    Manner::Alone => (bills.take_last(), Governor::again),
+                    Manner::Beside => (bills.last(), Governor::beside),
+                };
+                let bill = bill::further(app, caller, (before.clone(), how), ask).await;
+                let bill = bill.inspect_err(|_| {
+                    if manner == Manner::Alone {
+                        bills.note(before.as_ref());
+                    }
+                })?;
+                bills.note(bill.as_ref());
+                Ok(bill)
+            }
+        }
+    }
+}
 
 impl Bills {
     fn take_last(&self) -> Option<Bill> {
@@ -222,17 +263,15 @@ impl<'a> Turn<'a> {
         let (mut bill, mut asked) = (None, true);
         let result = match &target.seat {
             Seat::Local(model) => {
-                let alone = manner == Manner::Alone;
-                let last = Mutex::new(alone.then(|| bills.take_last()).flatten());
+                let own = Mutex::default();
                 let what = (&inbound.surface, &inbound.body);
-                let chosen = Chosen { model, replaceable, last: &last };
+                let chosen = Chosen { model, replaceable, before: (bills, manner), own: &own };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
                 let result = answer.map_err(of_local);
-                if alone && result.is_err() {
-                    bills.note(last.into_inner().unwrap_or_else(PoisonError::into_inner).as_ref());
-                }
+                bill = own.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let may = |about| !matches!(about, About::Request | About::Unfit);
-                asked = alone || result.as_ref().map_or_else(|t| may(t.about), |_| true);
+                asked = manner == Manner::Alone
+                    || result.as_ref().map_or_else(|t| may(t.about), |_| true);
                 seen(&mut open, inbound.glance.stream, &result);
                 result
             }
@@ -266,19 +305,7 @@ impl<'a> Turn<'a> {
         let Self { app, caller, inbound, .. } = self;
         let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
         let ask = || inbound.ask(Some((&target.name, &provider.name)));
-        let (before, how): (_, Further) = match manner {
-            Manner::Alone => (bills.take_last(), Governor::again),
-            Manner::Beside => (bills.last(), Governor::beside),
-        };
-        let bill = bill::further(app, caller, (before.clone(), how), ask).await;
-        let bill = bill.map_err(|failure| {
-            if manner == Manner::Alone {
-                bills.note(before.as_ref());
-            }
-            of_denial(failure)
-        })?;
-        bills.note(bill.as_ref());
-        Ok(bill)
+        Before::Turn(bills, manner).pay(app, caller, ask).await.map_err(of_denial)
     }
 }
 

@@ -144,6 +144,51 @@ async fn the_one_that_lost_costs_nothing() {
     assert_eq!(operations.len(), 2);
 }
 
+/// A model of this server that is asked beside a provider, or the other way round: one
+/// operation, and who lost has no tokens in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_here_and_a_provider_share_an_operation() {
+    let slow = Upstream::start(|_| vec![Step::Silence]).await;
+    let quick = Upstream::well("quick").await;
+    let providers = |more: &str| {
+        let slow = provider("slow", "compatible", &slow.url, "");
+        format!("{slow}{}{more}", provider("quick", "compatible", &quick.url, ""))
+    };
+    for here_first in [false, true] {
+        let order = if here_first { ["org/fake", "quick/m"] } else { ["slow/m", "org/fake"] };
+        let pool = format!("[pools.p]\ntargets = {order:?}\n{AFTER}");
+        let house = House::new().await;
+        let fake = house.gateway(&providers(&pool), Setup::default());
+        let key = house.key(&fake.router, "team", json!({})).await;
+        for stream in [false, true] {
+            if here_first {
+                fake.gate.close();
+            }
+            let (path, body) = Inbound::Chat.request("p", stream, "hi");
+            let got = send(&fake.router, request(&key, &path, &body)).await;
+            assert_eq!(got.status, 200, "{}", got.text());
+            assert!(got.route().starts_with(order[1]), "{}", got.route());
+            fake.gate.open();
+            fake.idle().await;
+        }
+        let lines = house.settled(&fake.router, 4).await;
+        let mut found: Vec<String> = lines
+            .iter()
+            .map(|line| format!("{} {} {}", line["attempt"], line["model"], line["outcome"]))
+            .collect();
+        found.sort();
+        let [first, second] = order;
+        let (first, second) =
+            (format!("1 \"{first}\" \"cancelled\""), format!("2 \"{second}\" \"done\""));
+        assert_eq!(found, [first.clone(), first, second.clone(), second]);
+        let operations: std::collections::BTreeSet<_> =
+            lines.iter().map(|line| line["operation"].to_string()).collect();
+        assert_eq!(operations.len(), 2, "{lines:?}");
+        let lost = lines.iter().filter(|line| line["attempt"] == 1);
+        assert!(lost.clone().all(|line| line["cost"] == 0 && line["tokens"]["output"] == 0));
+    }
+}
+
 /// An engine that dies before its first token has said nothing yet: another one answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_engine_that_dies_early_is_replaced() {
