@@ -254,7 +254,8 @@ impl Config {
             let at = || format!("--{}", option.flag);
             draft.set(option, &texts).map_err(|problem| ConfigError { at: at(), problem })?;
         }
-        let Draft { config, mut warnings, .. } = draft;
+        let Draft { mut config, mut warnings, .. } = draft;
+        config.cluster.find_api(&lookup);
         config.check(role)?;
         warnings.extend(tls::warning(&config));
         warnings.extend(cluster::warnings(&config));

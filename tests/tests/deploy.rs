@@ -146,14 +146,19 @@ fn what_starts_nodes_sets_options_that_exist_and_finds_them() {
         }
     }
     // A gateway looks where nodes listen, under a name that the file gives them.
-    for (file, service) in [
-        ("deploy/compose.nodes.yaml", "\n  node:\n"),
-        ("deploy/kubernetes.yaml", "kind: Service\nmetadata: { name: hearth-nodes }"),
+    let named = "kind: Service\nmetadata: { name: hearth-nodes }";
+    for (file, option, service) in [
+        ("deploy/compose.nodes.yaml", "HEARTH_CLUSTER_DNS", "\n  node:\n"),
+        ("deploy/kubernetes.yaml", "HEARTH_CLUSTER_KUBERNETES", named),
     ] {
         let text = read(file);
-        let (_, found) = text.split_once("http://").expect("a name of nodes");
+        let (_, set) = text.split_once(option).expect("the option");
+        let (_, found) = set.split_once("http://").expect("a name of nodes");
         let end = found.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(found.len());
         let (host, port) = found[..end].split_once(':').expect("a host and a port");
+        // One that has a name is a port of the service.
+        let numbered = text.split_once(&format!("{{ name: {port}, port: "));
+        let port = numbered.map_or(port, |(_, rest)| rest.split(' ').next().unwrap_or_default());
         let listens = format!("[\"node\", \"--listen\", \"0.0.0.0:{port}\"]");
         assert!(service.contains(host) && text.contains(service), "{file}: nobody is {host}");
         assert!(text.contains(&listens), "{file}: nobody listens on {port}");

@@ -243,6 +243,7 @@ fn fleet(
     let sources = Sources {
         nodes: chosen.nodes.clone(),
         names: chosen.names.clone(),
+        kubernetes: chosen.kubernetes.clone(),
         dialer: dialer(config)?,
         // Certificates are asked of callers, too: where there is a token, a node shows that.
         door: (token.is_some() || certified)

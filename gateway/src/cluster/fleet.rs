@@ -1,9 +1,11 @@
 //! All nodes that a gateway knows: those that its configuration lists, those that a name in the
-//! DNS stands for, and those that have named themselves. Each has a task that follows its state;
-//! what a node serves becomes a model of this gateway.
+//! DNS stands for, those that are endpoints of a service of Kubernetes, and those that have named
+//! themselves. Each has a task that follows its state; what a node serves becomes a model of this
+//! gateway.
 
 mod found;
 mod keep;
+mod kubernetes;
 mod learn;
 
 use std::collections::HashMap;
@@ -33,6 +35,7 @@ use crate::server::Peer;
 use crate::tls::ClientNames;
 
 pub use found::join;
+pub use kubernetes::{Kubernetes, KubernetesService, ServicePort};
 
 /// Nodes of one gateway.
 const NODES_MAX: usize = 1024;
@@ -54,6 +57,8 @@ pub struct Sources {
     pub nodes: Vec<Endpoint>,
     /// Names whose addresses are nodes, all of them.
     pub names: Vec<Endpoint>,
+    /// Services whose endpoints are nodes.
+    pub kubernetes: Kubernetes,
     /// What connections are made with.
     pub dialer: Dialer,
     /// Who may name himself as a node; `None`: nobody.
@@ -76,7 +81,6 @@ struct Inner {
     entries: Mutex<Vec<Entry>>,
     /// By the model's name.
     engines: Mutex<HashMap<String, Known>>,
-    /// One at a time: two nodes with a new model are no two models.
     /// Of models that are being described: each is asked for once, however many nodes have it.
     learning: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -118,8 +122,10 @@ struct Entry {
 enum Origin {
     /// The configuration lists it.
     Listed,
-    /// A name stood for it at this time.
+    /// A name or a service stood for it at this time.
     Found(Instant),
+    /// A service has let it go at this time.
+    Dismissed(Instant),
     /// It named itself at this time.
     Joined(Instant),
 }
@@ -128,7 +134,7 @@ impl Fleet {
     /// Begins to follow nodes; what they serve is put among `models`. Within a runtime.
     #[must_use]
     pub fn start(sources: Sources, models: &Arc<Models>, metrics: &Arc<Metrics>) -> Self {
-        let Sources { nodes, names, dialer, door, request_timeout } = sources;
+        let Sources { nodes, names, kubernetes, dialer, door, request_timeout } = sources;
         let fleet = Self(Arc::new(Inner {
             dialer,
             door,
@@ -150,6 +156,13 @@ impl Fleet {
             let finder = found::follow(Arc::downgrade(&fleet.0), name);
             tasks.push(tokio::spawn(finder).abort_handle());
         }
+        let Kubernetes { services, api, account } = kubernetes;
+        for service in services {
+            let Some(api) = api.clone() else { break };
+            let asked = (api, account.clone());
+            let finder = kubernetes::follow(Arc::downgrade(&fleet.0), service, asked);
+            tasks.push(tokio::spawn(finder).abort_handle());
+        }
         *fleet.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         fleet
     }
@@ -169,8 +182,12 @@ impl Inner {
     fn add(self: &Arc<Self>, endpoint: &Endpoint, origin: Origin) -> bool {
         let mut entries = self.entries();
         if let Some(known) = entries.iter_mut().find(|e| e.member.endpoint == *endpoint) {
+            let back = matches!(known.origin, Origin::Dismissed(_));
             if known.origin != Origin::Listed {
                 known.origin = origin;
+            }
+            if back {
+                self.publish(&entries);
             }
             return true;
         }
@@ -186,21 +203,40 @@ impl Inner {
         true
     }
 
-    fn publish(&self, entries: &[Entry]) {
-        self.roster.set(entries.iter().map(|entry| Arc::clone(&entry.member)).collect());
+    /// A service has let a node go that it stood for: it gets nothing new, and ends what it has.
+    fn dismiss(&self, endpoint: &Endpoint) {
+        let mut entries = self.entries();
+        let known = entries.iter_mut().find(|entry| entry.member.endpoint == *endpoint);
+        let Some(known) = known.filter(|entry| matches!(entry.origin, Origin::Found(_))) else {
+            return;
+        };
+        tracing::info!(node = %endpoint, "a node is let go");
+        known.origin = Origin::Dismissed(Instant::now());
+        self.publish(&entries);
+        self.metrics.cluster().gpus(&endpoint.authority(), &[]);
     }
 
-    /// Forgets nodes that nobody has named for a while and that do not speak.
+    fn publish(&self, entries: &[Entry]) {
+        let stays = |entry: &&Entry| !matches!(entry.origin, Origin::Dismissed(_));
+        let members = entries.iter().filter(stays).map(|entry| Arc::clone(&entry.member));
+        self.roster.set(members.collect());
+    }
+
+    /// Forgets nodes that nobody has named for a while and that do not speak, and those that were
+    /// let go for so long that what they had must have ended.
     fn forget(&self) {
         let mut entries = self.entries();
         let before = entries.len();
         entries.retain(|entry| {
-            let gone = match entry.origin {
-                Origin::Listed => false,
-                Origin::Found(at) => at.elapsed() > FORGET_FOUND,
-                Origin::Joined(at) => at.elapsed() > FORGET,
+            let up = entry.member.is_up();
+            let stays = match entry.origin {
+                Origin::Listed => true,
+                Origin::Found(at) => up || at.elapsed() <= FORGET_FOUND,
+                Origin::Joined(at) => up || at.elapsed() <= FORGET,
+                Origin::Dismissed(at) => {
+                    up && self.request_timeout.is_none_or(|most| at.elapsed() <= most)
+                }
             };
-            let stays = !gone || entry.member.is_up();
             if !stays {
                 tracing::info!(node = %entry.member.endpoint, "a node is forgotten");
                 self.metrics.cluster().forgotten(&entry.member.endpoint.authority());

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use reqwest::Url;
+
 use super::options::{Opt, one};
 use super::{Config, Role, Secret, values};
-use crate::cluster::Endpoint;
+use crate::cluster::{Endpoint, Kubernetes, KubernetesService};
+use crate::outbound::is_private;
 use crate::tls::Clients;
 
 /// What was chosen.
@@ -14,6 +17,8 @@ pub struct Cluster {
     pub nodes: Vec<Endpoint>,
     /// Names whose addresses are nodes.
     pub names: Vec<Endpoint>,
+    /// Services whose endpoints are nodes.
+    pub kubernetes: Kubernetes,
     /// Models that nodes will serve.
     pub models: Vec<String>,
     /// What gateways and nodes show each other.
@@ -34,7 +39,25 @@ impl Cluster {
     /// This gateway speaks to nodes, or lets them name themselves.
     #[must_use]
     pub fn is_used(&self) -> bool {
-        !self.nodes.is_empty() || !self.names.is_empty() || self.token.is_some()
+        self.speaks() || self.token.is_some()
+    }
+
+    /// It is told where nodes are.
+    fn speaks(&self) -> bool {
+        let Self { nodes, names, kubernetes, .. } = self;
+        !nodes.is_empty() || !names.is_empty() || !kubernetes.services.is_empty()
+    }
+
+    /// Every pod has variables that say where the API server of its cluster is.
+    pub(super) fn find_api(&mut self, env: impl Fn(&str) -> Option<String>) {
+        if self.kubernetes.services.is_empty() || self.kubernetes.api.is_some() {
+            return;
+        }
+        let found = [env("KUBERNETES_SERVICE_HOST"), env("KUBERNETES_SERVICE_PORT")];
+        if let [Some(host), Some(port)] = found {
+            let shown = if host.contains(':') { format!("[{host}]") } else { host };
+            self.kubernetes.api = api(&format!("https://{shown}:{port}")).unwrap_or_default();
+        }
     }
 
     /// The certificate and its key, where there is one.
@@ -46,8 +69,8 @@ impl Cluster {
 
 /// What must hold between these options; an error names the option.
 pub(super) fn check(config: &Config, role: Role) -> Result<(), (&'static str, &'static str)> {
-    let Cluster { nodes, names, models, token, certificate, key, join, advertise, .. } =
-        &config.cluster;
+    let Cluster { models, token, certificate, key, join, advertise, .. } = &config.cluster;
+    let speaks = config.cluster.speaks();
     if certificate.is_some() != key.is_some() {
         return Err(("cluster.cert", "cluster.cert and cluster.key go together"));
     }
@@ -56,7 +79,14 @@ pub(super) fn check(config: &Config, role: Role) -> Result<(), (&'static str, &'
             if !join.is_empty() || advertise.is_some() {
                 return Err(("cluster.join", "only a node names itself: `hearth node`"));
             }
-            let speaks = !nodes.is_empty() || !names.is_empty();
+            let Kubernetes { services, api, .. } = &config.cluster.kubernetes;
+            if !services.is_empty() && api.is_none() {
+                return Err((
+                    "cluster.kubernetes_api",
+                    "this is no pod of Kubernetes (KUBERNETES_SERVICE_HOST and \
+                     KUBERNETES_SERVICE_PORT name no API server): say where it is",
+                ));
+            }
             if speaks && token.is_none() && certificate.is_none() {
                 return Err((
                     "cluster.token",
@@ -69,7 +99,7 @@ pub(super) fn check(config: &Config, role: Role) -> Result<(), (&'static str, &'
             }
         }
         Role::Node => {
-            if !nodes.is_empty() || !names.is_empty() || !models.is_empty() {
+            if speaks || !models.is_empty() {
                 let why = "a node has no nodes of its own: that is the gateway's part";
                 return Err(("cluster.nodes", why));
             }
@@ -92,20 +122,38 @@ pub(super) fn check(config: &Config, role: Role) -> Result<(), (&'static str, &'
 
 /// Warnings: prompts and answers that cross a network for all to read.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let Cluster { nodes, names, .. } = &config.cluster;
-    let open = nodes.iter().chain(names).find(|endpoint| !endpoint.is_private());
-    let text = |endpoint: &Endpoint| {
+    let Cluster { nodes, names, kubernetes, .. } = &config.cluster;
+    let listed = nodes.iter().chain(names).filter(|endpoint| !endpoint.is_private());
+    let services = kubernetes.services.iter().filter(|service| !service.tls);
+    let mut open = listed.map(ToString::to_string).chain(services.map(ToString::to_string));
+    let text = |nodes: String| {
         format!(
-            "the token, prompts and answers cross the network unencrypted: {endpoint} is plain \
+            "the token, prompts and answers cross the network unencrypted: {nodes} is plain \
              HTTP. Give nodes a certificate (server.tls_cert) and write https://, or see to it \
              that nobody else is in that network"
         )
     };
-    open.map(text).into_iter().collect()
+    open.next().map(text).into_iter().collect()
 }
 
 fn endpoints(texts: &[&str]) -> Result<Vec<Endpoint>, String> {
     texts.iter().map(|text| text.trim().parse()).collect()
+}
+
+/// Where a service account's token may be shown. An error does not repeat the text: a password may
+/// be in it.
+fn api(text: &str) -> Result<Option<Url>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let plain = |url: &Url| {
+        let bare = url.username().is_empty() && url.password().is_none();
+        bare && url.query().is_none() && url.fragment().is_none() && is_private(url)
+    };
+    let url = text.parse::<Url>().ok().filter(plain);
+    url.map(Some).ok_or_else(|| {
+        "this is not of the form https://HOST:PORT (http:// only within this machine)".to_owned()
+    })
 }
 
 pub(super) const NODES: Opt = Opt {
@@ -131,10 +179,56 @@ pub(super) const DNS: Opt = Opt {
     default: "",
     list: true,
     doc: "Names whose addresses are nodes, all of them, looked up every few seconds: \
-          `http://NAME:PORT`, such as a headless service of Kubernetes.",
+          `http://NAME:PORT`.",
     set: |c, t| {
         c.cluster.names = endpoints(t)?;
         Ok(())
+    },
+};
+
+pub(super) const KUBERNETES: Opt = Opt {
+    key: "cluster.kubernetes",
+    env: "HEARTH_CLUSTER_KUBERNETES",
+    flag: "cluster-kubernetes",
+    value: "URL",
+    default: "",
+    list: true,
+    doc: "Services of Kubernetes whose endpoints are nodes, all of them: \
+          `http://SERVICE.NAMESPACE:PORT`, the port by its number or its name, the namespace where \
+          it is another than this pod's. The API server tells of each change (docs/cluster.md).",
+    set: |c, t| {
+        let services = t.iter().map(|text| text.parse::<KubernetesService>());
+        c.cluster.kubernetes.services = services.collect::<Result<_, _>>()?;
+        Ok(())
+    },
+};
+
+pub(super) const KUBERNETES_API: Opt = Opt {
+    key: "cluster.kubernetes_api",
+    env: "HEARTH_CLUSTER_KUBERNETES_API",
+    flag: "cluster-kubernetes-api",
+    value: "URL",
+    default: "",
+    list: false,
+    doc: "The API server that is asked for them: `https://HOST:PORT`, or `http://` within this \
+          machine, such as `kubectl proxy`. Empty: that of the cluster whose pod this is.",
+    set: |c, t| one(&mut c.cluster.kubernetes.api, t, api),
+};
+
+pub(super) const KUBERNETES_ACCOUNT: Opt = Opt {
+    key: "cluster.kubernetes_account",
+    env: "HEARTH_CLUSTER_KUBERNETES_ACCOUNT",
+    flag: "cluster-kubernetes-account",
+    value: "DIR",
+    default: "/var/run/secrets/kubernetes.io/serviceaccount",
+    list: false,
+    doc: "Folder of the account that asks: `token`, `ca.crt` (without it: whom the system \
+          believes) and `namespace`, where Kubernetes puts them into pods.",
+    set: |c, t| {
+        one(&mut c.cluster.kubernetes.account, t, |text| match text {
+            "" => Err("this takes a folder".to_owned()),
+            text => Ok(PathBuf::from(text)),
+        })
     },
 };
 
@@ -235,3 +329,54 @@ pub(super) const ADVERTISE: Opt = Opt {
         })
     },
 };
+
+#[cfg(test)]
+mod tests {
+    use super::super::Flags;
+    use super::*;
+
+    /// The API server that is asked, or why none is.
+    fn api_of(more: &[(&str, &str)]) -> Result<String, String> {
+        let always = [
+            ("HEARTH_CLUSTER_TOKEN", "a-token-of-some-length"),
+            ("HEARTH_CLUSTER_KUBERNETES", "http://nodes:8100,https://other.lab.svc:cluster"),
+        ];
+        let env = always.iter().chain(more).map(|(name, text)| ((*name).into(), (*text).into()));
+        let loaded = Config::load(&Flags::default(), env).map_err(|error| error.to_string())?;
+        let Kubernetes { services, api, account } = loaded.config.cluster.kubernetes;
+        assert_eq!(services.len(), 2);
+        assert!(account.ends_with("kubernetes.io/serviceaccount"));
+        let open = |warning: &String| warning.contains("http://nodes:8100 is plain HTTP");
+        assert!(loaded.warnings.iter().any(open), "{:?}", loaded.warnings);
+        Ok(api.expect("an API server").to_string())
+    }
+
+    #[test]
+    fn the_api_server_is_that_of_the_pod_or_the_one_that_is_named() {
+        let pod = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT", "6443")];
+        let named = ("HEARTH_CLUSTER_KUBERNETES_API", "http://127.0.0.1:8001/k8s");
+        assert_eq!(api_of(&pod).as_deref(), Ok("https://10.96.0.1:6443/"));
+        assert_eq!(api_of(&[pod[0], pod[1], named]).as_deref(), Ok("http://127.0.0.1:8001/k8s"));
+        let six = [("KUBERNETES_SERVICE_HOST", "fd00::1"), ("KUBERNETES_SERVICE_PORT", "443")];
+        assert_eq!(api_of(&six).as_deref(), Ok("https://[fd00::1]/"));
+        let nowhere = api_of(&[]).expect_err("no pod");
+        assert!(nowhere.contains("cluster.kubernetes_api: this is no pod"), "{nowhere}");
+    }
+
+    /// What would show the token to others, or holds what is no part of an address.
+    #[test]
+    fn an_api_server_is_asked_in_private() {
+        for bad in [
+            "10.96.0.1:443",
+            "http://10.96.0.1:443",
+            "http://kubernetes.default.svc",
+            "ftp://127.0.0.1",
+            "https://me:the-password@10.96.0.1",
+            "https://10.96.0.1/?a=the-password",
+        ] {
+            let told = api_of(&[("HEARTH_CLUSTER_KUBERNETES_API", bad)]).expect_err(bad);
+            assert!(told.contains("https://HOST:PORT"), "{told}");
+            assert!(!told.contains("the-password"), "{told}");
+        }
+    }
+}

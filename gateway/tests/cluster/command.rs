@@ -28,6 +28,15 @@ fn what_is_not_safe_or_makes_no_sense_is_refused() {
     refused(&["serve", "--model", "none", "--cluster-node", node], &[], "nodes ask for it");
     refused(&["serve", "--model", "none"], &[], "there is nobody to answer");
     refused(&["serve", "--cluster-node", "10.0.0.5"], &token, "http://HOST:PORT");
+    let service = "--cluster-kubernetes";
+    refused(&["serve", service, "http://nodes"], &token, "the port is missing");
+    refused(&["serve", service, "http://nodes:http"], &token, "cluster.kubernetes_api");
+    refused(
+        &["serve", service, "http://nodes:1", "--cluster-kubernetes-api", "http://10.0.0.1"],
+        &token,
+        "https://HOST:PORT",
+    );
+    refused(&["node", service, "http://nodes:1"], &token, "that is the gateway's part");
     refused(&["serve", "--cluster-token", "short"], &[], "at least 8 characters");
     // A token within the cluster is no key for callers.
     refused(&["serve", "--listen", "0.0.0.0:0"], &token, "without a key only this machine");

@@ -116,13 +116,14 @@ async fn a_node_that_names_itself_is_in_as_long_as_it_does() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_stands_for_all_of_its_addresses() {
-    use gateway::cluster::{Fleet, Sources};
+    use gateway::cluster::{Fleet, Kubernetes, Sources};
     let site = Site::start(Setup::default()).await;
     let name = format!("http://localhost:{}", site.wire.address.port());
     let (models, metrics) = (gateway::models::Models::new(), gateway::metrics::Metrics::new());
     let sources = Sources {
         nodes: Vec::new(),
         names: vec![name.parse().expect("an endpoint")],
+        kubernetes: Kubernetes::default(),
         dialer: Dialer::new(Some(TOKEN), None, None).expect("a dialer"),
         door: None,
         request_timeout: None,

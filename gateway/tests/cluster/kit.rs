@@ -10,7 +10,7 @@ use axum::http::header::AUTHORIZATION;
 use gateway::api::{App, Door, Keys, Limits, router};
 use gateway::backend::Model;
 use gateway::cluster::protocol::{JOIN, Join};
-use gateway::cluster::{self, AdapterFolder, Dialer, Endpoint, Fleet, Node, Sources};
+use gateway::cluster::{self, AdapterFolder, Dialer, Endpoint, Fleet, Kubernetes, Node, Sources};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
 use gateway::route::Routes;
@@ -110,15 +110,19 @@ impl Gateway {
     }
 
     pub(crate) fn with(token: &str, nodes: &[SocketAddr], timeout: Duration) -> Self {
-        let (models, metrics) = (Models::new(), Metrics::new());
-        models.set_loaded();
-        let sources = Sources {
+        Self::finding(Sources {
             nodes: nodes.iter().map(|node| endpoint(*node)).collect(),
             names: Vec::new(),
+            kubernetes: Kubernetes::default(),
             dialer: Dialer::new(Some(token), None, None).expect("a dialer"),
             door: Some(cluster::Door::new(Some(TOKEN), false)),
             request_timeout: Some(timeout),
-        };
+        })
+    }
+
+    pub(crate) fn finding(sources: Sources) -> Self {
+        let (models, metrics) = (Models::new(), Metrics::new());
+        models.set_loaded();
         let fleet = Fleet::start(sources, &models, &metrics);
         let door: Door = Keys::default().into();
         let (all, count) = (Arc::clone(&models), Arc::clone(&metrics));

@@ -26,6 +26,7 @@ mod door;
 mod garbage;
 mod gpus;
 mod kit;
+mod kubernetes;
 mod loading;
 mod lost;
 mod poison;

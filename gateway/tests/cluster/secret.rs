@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gateway::cluster::{self, Dialer, Fleet, Node, Sources};
+use gateway::cluster::{self, Dialer, Fleet, Kubernetes, Node, Sources};
 use gateway::metrics::Metrics;
 use gateway::models::Models;
 use gateway::server::{self, Options};
@@ -25,6 +25,7 @@ fn gateway(
     let sources = Sources {
         nodes: vec![node.parse().expect("an endpoint")],
         names: Vec::new(),
+        kubernetes: Kubernetes::default(),
         dialer: Dialer::new(token, Some(ca), own).expect("a dialer"),
         door: None,
         request_timeout: None,

@@ -57,7 +57,7 @@ impl FromStr for ServicePort {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         if text.bytes().all(|byte| byte.is_ascii_digit()) {
-            let number = text.parse().ok().filter(|port| *port > 0);
+            let number = text.parse::<u16>().ok().filter(|port| *port > 0);
             return number.map(Self::Number).ok_or(());
         }
         is_label(text).then(|| Self::Name(text.to_owned())).ok_or(())
@@ -69,7 +69,9 @@ impl FromStr for KubernetesService {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
-            format!("`{text}` is not of the form http://SERVICE.NAMESPACE:PORT (or https://): {why}")
+            format!(
+                "`{text}` is not of the form http://SERVICE.NAMESPACE:PORT (or https://): {why}"
+            )
         };
         let (tls, rest) = match text.trim().split_once("://") {
             Some(("http", rest)) => (false, rest),
@@ -78,7 +80,7 @@ impl FromStr for KubernetesService {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = rest.rsplit_once(':').ok_or_else(|| wrong("the port is missing"))?;
-        let port = port.parse().map_err(|()| {
+        let port = port.parse::<ServicePort>().map_err(|()| {
             wrong("its port is neither a number from 1 to 65535 nor a name of a-z, 0-9 and -")
         })?;
         let mut labels = host.split('.');
