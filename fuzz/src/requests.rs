@@ -89,7 +89,8 @@ pub fn rerank(body: &[u8]) {
 /// Anthropic's Messages.
 pub fn messages(body: &[u8]) {
     let limits = Limits::default();
-    for parse in [messages::parse, messages::parse_count, messages::parse_forward] {
+    let count = |body: &[u8], limits: &Limits| messages::parse_count(body, limits, true);
+    for parse in [messages::parse, count, messages::parse_forward] {
         if let Some(request) = accepted(parse(body, &limits)) {
             sent_on(&request);
         }
@@ -104,7 +105,7 @@ pub fn responses(body: &[u8]) {
         made += 1;
         format!("{prefix}_{made}")
     };
-    accepted(responses::parse_count(body, &limits, &mut ids));
+    accepted(responses::parse_count(body, &limits, &mut ids, true));
     accepted(responses::parse(body, &limits, &mut ids));
     if let Some(mut request) = accepted(responses::parse_forward(body, &limits, &mut ids)) {
         sent_on(&request.chat);
@@ -124,7 +125,7 @@ pub fn gemini(body: &[u8]) {
     for request in [
         gemini::parse("m", true, body, &limits),
         gemini::parse_forward("m", false, body, &limits),
-        gemini::parse_count("m", body, &limits),
+        gemini::parse_count("m", body, &limits, true),
     ] {
         if let Some(request) = accepted(request) {
             sent_on(&request);

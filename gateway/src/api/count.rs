@@ -22,7 +22,11 @@ pub(super) async fn messages(
     let (_, answer) = prepare::read(&app, request, |app, body, _| {
         let tokens = match elsewhere(app, body)? {
             Some(estimate) => estimate,
-            None => count(app, &messages::parse_count(body, &app.limits.request)?)?,
+            None => {
+                let limits = &app.limits.request;
+                let parse = |forward| messages::parse_count(body, limits, forward);
+                count(app, &prepare::without_hosted(parse, |chat| chat)?.0)?
+            }
         };
         Ok(messages::count_answer(tokens))
     })
@@ -44,7 +48,9 @@ pub(super) async fn responses(
             Some(estimate) => estimate.saturating_add(past.map_or(0, kept::Past::estimate)),
             None => {
                 let limits = &app.limits.request;
-                let mut request = responses::parse_count(&body, limits, &mut responses_id)?;
+                let parse =
+                    |forward| responses::parse_count(&body, limits, &mut responses_id, forward);
+                let (mut request, _) = prepare::without_hosted(parse, |own| &mut own.chat)?;
                 kept::make_whole(&mut request, past)?;
                 count(app, &request.chat)?
             }
@@ -59,7 +65,8 @@ pub(super) fn gemini(app: &App, model: &str, body: &[u8], _: &Caller) -> Result<
     let tokens = if app.models.get(model).is_none() && app.routes.find(model).is_some() {
         wire::glance::estimate(body)
     } else {
-        count(app, &gemini::parse_count(model, body, &app.limits.request)?)?
+        let parse = |forward| gemini::parse_count(model, body, &app.limits.request, forward);
+        count(app, &prepare::without_hosted(parse, |chat| chat)?.0)?
     };
     Ok(gemini::count_answer(tokens))
 }

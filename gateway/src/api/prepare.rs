@@ -10,8 +10,8 @@ use axum::http::HeaderValue;
 use text::grammar::Grammar;
 use text::{Detokenizer, TextModel};
 use wire::{
-    ChatRequest, CompletionRequest, Content, Decoding, Effort, ErrorKind, Message, Prompt,
-    Reasoning, Role, ToolChoice,
+    ApiError, ChatRequest, CompletionRequest, Content, Decoding, Effort, ErrorKind, Message,
+    Prompt, Reasoning, Role, ToolChoice,
 };
 
 use super::body::Body;
@@ -202,7 +202,7 @@ pub(super) fn model_or_first(app: &App, id: Option<&str>) -> Result<Arc<Model>, 
 /// The model is there and does something else.
 pub(super) fn wrong_task(id: &str, serves: &str) -> Failure {
     let message = format!("The model '{id}' does not answer here; it serves {serves}.");
-    let error = wire::ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
+    let error = ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
     error.with_param("model").into()
 }
 
@@ -307,8 +307,33 @@ fn not_continued<T>(why: &str) -> Result<T, Failure> {
     Err(Failure::new(ErrorKind::Invalid, "not_continued", why))
 }
 
-/// Parses a chat. Tools that a provider runs itself (a search of the web) are offered by agents in
-/// every request; a model of this process goes without them, and the answer's head says so.
+/// Parses a request, and again as one that is passed on where it is its tools that are refused.
+/// Those that a provider runs itself (a search of the web) are offered by agents in every request: a
+/// model of this process goes without them. Also their fields.
+pub(super) fn without_hosted<T>(
+    mut parse: impl FnMut(bool) -> Result<T, ApiError>,
+    chat: impl Fn(&mut T) -> &mut ChatRequest,
+) -> Result<(T, Vec<String>), ApiError> {
+    let error = match parse(false) {
+        Ok(parsed) => return Ok((parsed, Vec::new())),
+        Err(error) => error,
+    };
+    // Google's count has the whole request under a name of its own.
+    let hosted =
+        |field: &str| field.trim_start_matches("generateContentRequest.").starts_with("tools[");
+    if error.param.as_deref().is_none_or(|field| !hosted(field)) {
+        return Err(error);
+    }
+    let Ok(mut parsed) = parse(true) else { return Err(error) };
+    let extra = std::mem::take(&mut chat(&mut parsed).extra);
+    let names: Vec<String> = extra.into_iter().map(|(name, _)| name).collect();
+    if names.is_empty() || !names.iter().all(|name| hosted(name)) {
+        return Err(error);
+    }
+    Ok((parsed, names))
+}
+
+/// Parses a chat. The answer's head says which tools the model goes without.
 fn parse(
     app: &App,
     surface: &Surface,
@@ -316,23 +341,12 @@ fn parse(
     caller: &Caller,
 ) -> Result<(Parsed, Option<HeaderValue>), Failure> {
     let limits = &app.limits.request;
-    let error = match surface.parse(body, limits, false, &caller.request_id) {
-        Ok(parsed) => return Ok((parsed, None)),
-        Err(error) => error,
-    };
-    let hosted = |field: &str| field.starts_with("tools[");
-    if error.param.as_deref().is_none_or(|field| !hosted(field)) {
-        return Err(error.into());
+    let parse = |forward| surface.parse(body, limits, forward, &caller.request_id);
+    let (mut parsed, dropped) = without_hosted(parse, |parsed| &mut parsed.chat)?;
+    if dropped.is_empty() {
+        return Ok((parsed, None));
     }
-    let Ok(mut parsed) = surface.parse(body, limits, true, &caller.request_id) else {
-        return Err(error.into());
-    };
-    let names: Vec<&str> = parsed.chat.extra.keys().map(String::as_str).collect();
-    if names.is_empty() || !names.iter().all(|name| hosted(name)) {
-        return Err(error.into());
-    }
-    let header = HeaderValue::from_str(&names.join(", ")).ok();
-    parsed.chat.extra.clear();
+    let header = HeaderValue::from_str(&dropped.join(", ")).ok();
     // Read for a provider, a request that says nothing of thoughts leaves it to that; here nobody
     // who has not asked for them waits for any.
     let Reasoning { effort, include, .. } = &mut parsed.chat.reasoning;

@@ -282,7 +282,8 @@ async fn whole(
                 Dialect::Responses => responses::read_answer(&all),
                 _ => openai::read_answer(&all),
             };
-            let answer = answer.map_err(|Broken(why)| about.broken(&why))?;
+            let mut answer = answer.map_err(|Broken(why)| about.broken(&why))?;
+            page.back.choices(&mut answer.choices);
             let head = page.head(model);
             let usage = answer.usage.unwrap_or_default();
             let (bytes, stored) = page.whole(&head, &answer.choices, &usage);

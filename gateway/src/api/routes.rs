@@ -118,7 +118,7 @@ pub(super) fn chat_pools(app: &App) -> impl Iterator<Item = (&str, Option<usize>
     app.routes.pools().filter_map(|pool| {
         let chats = |target: &&Target| match &target.seat {
             Seat::Local(model) => app.models.get(model).is_some(),
-            Seat::Provider(provider, _) => provider.kind.chats(),
+            Seat::Provider(provider, _) => provider.kind.chats() && !target.embeds,
         };
         let context = |target: &Target| {
             let set = target.context.and_then(|tokens| usize::try_from(tokens).ok());

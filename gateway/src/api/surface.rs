@@ -10,8 +10,8 @@ use wire::openai::answer;
 use wire::openai::stream::{Kind, Writer as OpenAi};
 use wire::responses::{self, Echo};
 use wire::{
-    ApiError, ChatRequest, Choice, Dialect, Finish, Head, Limits, StreamOptions, Usage, Writer,
-    gemini, messages, openai,
+    ApiError, Back, ChatRequest, Choice, Dialect, Finish, Head, Limits, StreamOptions, Usage,
+    Writer, gemini, messages, openai,
 };
 
 use super::generate::now;
@@ -54,6 +54,8 @@ pub(super) struct Page {
     /// What a response repeats of its request.
     echo: Option<Box<Echo>>,
     request_id: Arc<str>,
+    /// What of a provider's answer is told, and by which names.
+    pub(super) back: Back,
     /// How the response is kept, where it is.
     pub(super) keep: Option<Arc<Keep>>,
 }
@@ -139,8 +141,8 @@ impl Surface {
             (Self::Completion | Self::Pooled(_), _) => unreachable!("{self:?} is no chat"),
         };
         let echo = responses.as_ref().map(|request| Box::new(request.echo.clone()));
-        let page =
-            Page { surface: self.clone(), echo, request_id: Arc::clone(request_id), keep: None };
+        let (request_id, back) = (Arc::clone(request_id), Back::default());
+        let page = Page { surface: self.clone(), echo, request_id, back, keep: None };
         Ok(Parsed { chat, page, responses })
     }
 }
@@ -158,7 +160,8 @@ pub(super) fn seconds() -> u64 {
 impl Page {
     /// Of plain completions.
     pub(super) fn completion() -> Self {
-        Self { surface: Surface::Completion, echo: None, request_id: "".into(), keep: None }
+        let (request_id, back) = ("".into(), Back::default());
+        Self { surface: Surface::Completion, echo: None, request_id, back, keep: None }
     }
 
     /// The head of an answer that is made now.

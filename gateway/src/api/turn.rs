@@ -334,11 +334,12 @@ fn of_denial(failure: Failure) -> Trouble {
 }
 
 /// What a model of this process has no words for, or no room: others may.
-const BEYOND: [&str; 7] = [
+const BEYOND: [&str; 8] = [
     "context_length_exceeded",
     "images_not_supported",
     "item_not_found",
     "previous_response_not_found",
+    "unknown_parameter",
     "unsupported_parameter",
     "unsupported_value",
     "wrong_endpoint",

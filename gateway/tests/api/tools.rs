@@ -223,3 +223,54 @@ async fn models_without_a_format_are_told_the_tools() {
     let counted = post(&fake.router, "/tokenize", counted.to_string()).await.json();
     assert_eq!(counted["count"].as_u64(), ids.as_array().map(|ids| ids.len() as u64));
 }
+
+/// Agents offer tools that a provider runs itself in each request, and count with them: they are
+/// counted as the model is asked, without.
+#[tokio::test]
+async fn counts_go_without_hosted_tools() {
+    let fake = hermes("Hello");
+    let own = json!({"name": "add", "input_schema": {"type": "object"}});
+    let hosted = json!({"type": "web_search_20250305", "name": "web_search"});
+    let flat = json!({"type": "function", "name": "add", "parameters": {"type": "object"}});
+    let search = json!({"googleSearch": {}});
+    let declared = json!({"functionDeclarations": [{"name": "add"}]});
+    let turns = json!([{"role": "user", "parts": [{"text": "Hi"}]}]);
+    let gemini = "/v1beta/models/org/fake:countTokens";
+    let routes = [
+        (
+            "/v1/messages/count_tokens",
+            json!({"model": "org/fake", "messages": [{"role": "user", "content": "Hi"}]}),
+            [own, hosted],
+        ),
+        (
+            "/v1/responses/input_tokens",
+            json!({"model": "org/fake", "input": "Hi"}),
+            [flat, json!({"type": "web_search"})],
+        ),
+        (gemini, json!({"contents": turns}), [declared, search]),
+    ];
+    for (path, mut body, [own, hosted]) in routes {
+        let mut tokens = Vec::new();
+        for tools in [json!([]), json!([own]), json!([own, hosted])] {
+            let inner = path == gemini;
+            body["tools"] = tools;
+            let mut asked = body.clone();
+            if inner {
+                asked["model"] = json!("models/org/fake");
+                asked = json!({"generateContentRequest": asked});
+            }
+            let got = post(&fake.router, path, asked.to_string()).await;
+            assert_eq!(got.status, 200, "{path}: {}", got.body);
+            let count = got.json();
+            let count = count.get("input_tokens").or(count.get("totalTokens")).cloned();
+            tokens.push(count.and_then(|count| count.as_u64()).expect("a count"));
+        }
+        let [none, one, both] = tokens[..] else { panic!("{tokens:?}") };
+        assert!(none < one && one == both, "{path}: {tokens:?}");
+        // What makes no sense is still refused by its name.
+        body["tools"] = json!([7]);
+        let got = post(&fake.router, path, body.to_string()).await;
+        assert_eq!(got.status, 400, "{path}: {}", got.body);
+        assert!(got.body.contains("tools"), "{path}: {}", got.body);
+    }
+}

@@ -163,9 +163,13 @@ async fn whoever_follows_may_leave_and_come_back() {
 }
 
 /// Somebody follows it to its end.
-fn following(caller: &Caller, path: &str) -> JoinHandle<String> {
-    let (caller, path) = (caller.clone(), format!("GET {path}?stream=true"));
-    tokio::spawn(async move { caller.ask(&path, &Value::Null).await.text() })
+async fn following(caller: &Caller, path: &str) -> JoinHandle<String> {
+    let request = caller.request(&format!("GET {path}?stream=true"), &Value::Null);
+    let body = caller.open(request).await.into_body();
+    tokio::spawn(async move {
+        let all = body.collect().await.expect("no break").to_bytes();
+        String::from_utf8(all.to_vec()).expect("UTF-8")
+    })
 }
 
 /// The last event that he read, and the number of the one before it.
@@ -190,7 +194,7 @@ async fn they_can_be_stopped() {
         let theirs = stranger.ask(&format!("POST {path}/cancel"), &Value::Null).await;
         assert_eq!(theirs.code(404), "response_not_found");
         assert_eq!(ada.get(&path).await.expect(200)["status"], "in_progress");
-        let follower = following(&ada, &path);
+        let follower = following(&ada, &path).await;
         assert_eq!(cancel(&ada, &path).await["status"], "cancelled");
         let (last, before) = ends(follower).await;
         assert_eq!(
@@ -202,7 +206,7 @@ async fn they_can_be_stopped() {
         assert_eq!(cancel(&ada, &path).await["status"], "cancelled");
         // One that is deleted is made no further.
         let (path, _) = begun(&ada).await;
-        let follower = following(&ada, &path);
+        let follower = following(&ada, &path).await;
         ada.ask(&format!("DELETE {path}"), &Value::Null).await.expect(200);
         let (last, _) = ends(follower).await;
         assert_eq!(last["type"], "response.cancelled");

@@ -480,6 +480,11 @@ async fn whoever_cannot_be_asked_costs_no_try() {
         let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
         assert_eq!((got.status, able.count()), (400, 40), "at fault itself: {}", got.text());
     }
+    // What only the caller's own dialect has words for.
+    let (path, mut body) = Inbound::Chat.request("p", false, "hi");
+    body["tools"] = serde_json::json!([{ "type": "custom", "custom": { "name": "run" } }]);
+    let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+    assert_eq!((got.status, able.count(), strict.count()), (200, 41, 0), "{}", got.text());
 }
 
 /// A provider that has said all, and then breaks off or never closes, has answered.

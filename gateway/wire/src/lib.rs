@@ -7,6 +7,8 @@
 //! engine in here, so that a fuzzer can reach all of it.
 
 pub mod answer;
+pub mod back;
+mod claude;
 pub mod cohere;
 pub mod converse;
 mod dialect;
@@ -28,6 +30,7 @@ pub mod responses;
 pub mod sse;
 
 pub use answer::{Answer, Call, Choice, Finish, Head, TokenLogprob, TopLogprob, Usage};
+pub use back::Back;
 pub use dialect::Dialect;
 pub use error::{ApiError, ErrorKind};
 pub use glance::Glance;

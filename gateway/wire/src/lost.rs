@@ -23,6 +23,12 @@ impl Lost {
         }
     }
 
+    /// What nobody has words for, but this field.
+    pub(crate) fn extra(&mut self, request: &ChatRequest, but: Option<&str>) {
+        let lost = request.extra.keys().filter(|name| Some(name.as_str()) != but);
+        lost.for_each(|name| self.field(name));
+    }
+
     /// What only engines and servers like ours know, and no provider with a dialect of its own.
     pub(crate) fn of_engines(&mut self, request: &ChatRequest) {
         let decoding = &request.decoding;
@@ -48,7 +54,6 @@ impl Lost {
             ("add_special_tokens", template.add_special_tokens),
         ];
         said.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| self.field(name));
-        request.extra.keys().for_each(|name| self.field(name));
     }
 
     /// Nothing was lost.

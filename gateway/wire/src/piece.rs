@@ -78,6 +78,15 @@ pub struct Piece<'a> {
     pub usage: Option<Usage>,
 }
 
+impl Piece<'_> {
+    /// Nothing is new with it, and nothing ends.
+    #[must_use]
+    pub fn says_nothing(&self) -> bool {
+        let beside = self.logprobs.is_some() || self.token_ids.is_some() || self.usage.is_some();
+        self.delta == Delta::None && self.finish.is_none() && !beside
+    }
+}
+
 /// What is said of a whole stream beside the dialect's own fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Remark<'a> {

@@ -4,6 +4,7 @@
 mod reasoning;
 mod structured;
 mod tools;
+pub(crate) mod verbosity;
 
 pub use reasoning::{Effort, Reasoning, Seal, Thought};
 pub use structured::{Form, Structured, Tag};

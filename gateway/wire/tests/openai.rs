@@ -3,7 +3,9 @@
 
 use serde_json::{Value, json};
 use wire::openai::{self, Flavor};
-use wire::{ChatRequest, Delta, Limits, Lost, Reader as _, Said, gemini, messages, responses};
+use wire::{
+    ChatRequest, Delta, Glance, Limits, Lost, Reader as _, Said, gemini, messages, responses,
+};
 
 /// A request to OpenAI, of which nothing is lost: to its chat, and to its responses.
 fn sent(request: &ChatRequest) -> [Value; 2] {
@@ -113,4 +115,32 @@ fn a_long_user_has_a_short_name() {
     assert_eq!(named(short.clone()), short);
     let [one, again, other] = ["a", "a", "b"].map(|end| named(short.clone() + end));
     assert!(one == again && one != other && one.len() == 64, "{one} {other}");
+}
+
+/// Where both sides speak it, what only they know passes as it was written.
+#[test]
+fn tools_and_parts_of_openais_own_pass() {
+    let body = json!({"model": "m", "n": 1,
+        "tools": [{"type": "custom", "custom": {"name": "sql", "format": {"type": "text"}}}],
+        "tool_choice": {"type": "custom", "custom": {"name": "sql"}},
+        "messages": [
+            {"role": "user", "mood": "good", "content": [
+                {"type": "file", "file": {"file_data": "data:application/pdf;base64,QUJD"}},
+                {"type": "input_audio", "input_audio": {"data": "QUJD", "format": "wav"}}]},
+            {"role": "assistant", "audio": {"id": "a"}, "tool_calls": [
+                {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "SELECT 1"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "1"}]});
+    let bytes = body.to_string().into_bytes();
+    let glance = Glance::of(&bytes).expect("it can be looked at");
+    assert_eq!((glance.files, &glance.tools[..]), (2, &["sql".to_owned()][..]));
+    let sent = glance.rewrite(&bytes, "theirs", false, None);
+    let sent: Value = serde_json::from_slice(&sent).expect("JSON");
+    let mut expect = body;
+    expect["model"] = "theirs".into();
+    assert_eq!(sent, expect);
+    // To a model here, and in any other dialect, they are refused by name.
+    for read in [openai::parse_chat, openai::parse_chat_forward] {
+        let error = read(&bytes, &Limits::default()).expect_err("it has no words for them");
+        assert_eq!(error.param.as_deref(), Some("messages[0].mood"));
+    }
 }

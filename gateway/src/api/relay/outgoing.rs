@@ -5,8 +5,8 @@ use axum::http::HeaderValue;
 use wire::glance::Most;
 use wire::openai::Flavor;
 use wire::{
-    ApiError, Dialect, ErrorKind, Lost, Message, StreamOptions, converse, gemini, messages, openai,
-    responses,
+    ApiError, Back, Dialect, ErrorKind, Lost, Message, StreamOptions, converse, gemini, messages,
+    openai, responses,
 };
 
 use super::super::App;
@@ -16,6 +16,7 @@ use super::super::error::Failure;
 use super::super::forward::{Inbound, ROOM};
 use super::super::kept;
 use super::super::surface::{Page, Parsed};
+use super::super::turn;
 use super::{of_request, unfit};
 use crate::config::routing::LostFields;
 use crate::upstream::{Provider, Trouble};
@@ -62,7 +63,8 @@ pub(super) fn outgoing(
     }
     let limits = &app.limits.request;
     let parsed = inbound.surface.parse(&inbound.body, limits, true, &caller.request_id);
-    let parsed = parsed.map_err(|error| of_request(error.into()))?;
+    // What has no words here may mean something to one that speaks the caller's own dialect.
+    let parsed = parsed.map_err(|error| turn::of_local(error.into()))?;
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
         kept::open(app, caller, &mut request, &mut page).map_err(|failure| {
@@ -85,6 +87,7 @@ pub(super) fn outgoing(
     if dialect != Dialect::Gemini {
         without_seals(&mut chat.messages);
     }
+    page.back = Back::of(&mut chat, dialect);
     let mut lost = Lost::default();
     let value = match dialect {
         Dialect::Messages => messages::render(&chat, MESSAGES_MAX_TOKENS, &mut lost),

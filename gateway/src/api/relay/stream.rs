@@ -212,7 +212,11 @@ impl Streaming {
 
     /// It may be handed out. Where nobody else can be asked nothing has to be held back.
     fn begins(&self) -> bool {
-        let Way::Pass(pass) = &self.way else { return !self.out.is_empty() };
+        let pass = match &self.way {
+            Way::Pass(pass) => pass,
+            // Thoughts that the caller does not see are an answer that has begun.
+            Way::Translate(way) => return !self.out.is_empty() || way.thinks,
+        };
         let alone = self.alone && !self.out.is_empty();
         alone || pass.relay.carries() || self.out.len() > HELD_BYTES
     }

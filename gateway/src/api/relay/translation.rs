@@ -32,6 +32,8 @@ pub(super) struct Translation {
     /// Of these, as many as the provider's dialect can answer.
     expected: usize,
     done: bool,
+    /// Thoughts have come that the caller does not see.
+    pub(super) thinks: bool,
     pub(super) failed: Option<ApiError>,
 }
 
@@ -82,20 +84,23 @@ impl Translation {
             choices: vec![Stage::Waits; choices],
             expected: if many { choices } else { 1 },
             done: false,
+            thinks: false,
             failed: None,
         }
     }
 
     pub(super) fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let Self { bytes: frames, reader, writer, usage, said_usage, pieces, choices, .. } = self;
-        let Self { done, failed, handed, events, .. } = self;
+        let Self { done, thinks, failed, handed, events, page, .. } = self;
         let mut said = |said: Said<'_>| match said {
             Said::Begun { .. } => {}
             Said::Usage(new) => (*usage, *said_usage) = (new, true),
             Said::Failed(error) => *failed = Some(error),
             Said::Done => *done = true,
             Said::Piece(piece) => {
-                if say(&mut **writer, out, (choices, *usage), &piece) {
+                let told = page.back.piece(&piece);
+                *thinks |= told.delta != piece.delta && told.says_nothing();
+                if say(&mut **writer, out, (choices, *usage), &told) {
                     *pieces += u64::from(piece.delta != wire::Delta::None);
                     handed.iter_mut().for_each(|handed| handed.piece(&piece));
                 }
@@ -127,10 +132,12 @@ impl Translation {
 
     /// The provider's stream is over.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
-        let Self { reader, writer, done, usage, said_usage, choices, .. } = self;
+        let Self { reader, writer, page, done, usage, said_usage, choices, .. } = self;
         let had_end = *done;
         reader.end(&mut |said| match said {
-            Said::Piece(piece) => drop(say(&mut **writer, out, (choices, *usage), &piece)),
+            Said::Piece(piece) => {
+                say(&mut **writer, out, (choices, *usage), &page.back.piece(&piece));
+            }
             Said::Usage(new) => (*usage, *said_usage) = (new, true),
             Said::Done => *done = true,
             _ => {}
@@ -179,7 +186,10 @@ fn say(
         writer.start(out, &Piece { index: piece.index, usage: Some(usage), ..Piece::default() });
     }
     *stage = if piece.finish.is_some() { Stage::Ended } else { Stage::Begun };
-    writer.piece(out, piece);
+    // Of a thought that the caller does not see nothing is left.
+    if !piece.says_nothing() {
+        writer.piece(out, piece);
+    }
     true
 }
 

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::turns;
+use crate::claude::{Claude, Draws};
 use crate::lost::Lost;
-use crate::messages::{BUDGET_MIN, THINKING_TOP_P_MIN};
 use crate::request::{
     ChatRequest, Decoding, Effort, Form, Reasoning, Role, Structured, Tool, ToolChoice,
 };
@@ -47,9 +47,9 @@ pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
     if let Some(shape) = &request.decoding.structured {
         structured(&mut config, shape, lost);
     }
-    let thinks = thinking(&mut more, &mut config, request, family, forced, lost);
-    top_k(&mut more, request.decoding.top_k, family, thinks, lost);
-    let inference = inference(&request.decoding, thinks, lost);
+    let draws = thinking(&mut more, &mut config, request, family, forced, lost);
+    top_k(&mut more, request.decoding.top_k, family, draws, lost);
+    let inference = inference(&request.decoding, draws, lost);
     if !inference.is_empty() {
         out.insert("inferenceConfig".into(), inference.into());
     }
@@ -82,6 +82,7 @@ fn losses(request: &ChatRequest, lost: &mut Lost) {
     ];
     said.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| lost.field(name));
     lost.of_engines(request);
+    lost.extra(request, None);
 }
 
 /// Notes, if they are such as the logs of Bedrock take.
@@ -152,27 +153,22 @@ fn spec(tool: &Tool) -> Value {
     let none = || json!({"type": "object", "properties": {}});
     let schema = tool.parameters().cloned().unwrap_or_else(none);
     out.insert("inputSchema".into(), json!({"json": schema}));
-    if tool.strict {
+    if tool.says_strict() {
         out.insert("strict".into(), true.into());
     }
     json!({"toolSpec": out})
 }
 
-/// `thinks`: it is a Claude that thinks, which has its own temperature, and takes little of the
-/// other ways to choose tokens.
-fn inference(decoding: &Decoding, thinks: bool, lost: &mut Lost) -> Map<String, Value> {
+fn inference(decoding: &Decoding, draws: Draws, lost: &mut Lost) -> Map<String, Value> {
     let mut out = Map::new();
     let mut put = |name: &str, value: Option<Value>| {
         out.extend(value.map(|value| (name.to_owned(), value)));
     };
-    let temperature = decoding.temperature.filter(|t| *t <= 1.0 && (!thinks || *t >= 1.0));
-    let top_p = decoding.top_p.filter(|p| !thinks || *p >= THINKING_TOP_P_MIN);
     put("maxTokens", decoding.max_tokens.map(Value::from));
+    let (temperature, top_p) = draws.shares(decoding, lost);
     put("temperature", temperature.map(Value::from));
     put("topP", top_p.map(Value::from));
     put("stopSequences", (!decoding.stop.is_empty()).then(|| json!(decoding.stop)));
-    lost.some("temperature", decoding.temperature.filter(|_| temperature.is_none()).as_ref());
-    lost.some("top_p", decoding.top_p.filter(|_| top_p.is_none()).as_ref());
     out
 }
 
@@ -180,13 +176,11 @@ fn top_k(
     out: &mut Map<String, Value>,
     k: Option<u32>,
     family: Family,
-    thinks: bool,
+    draws: Draws,
     lost: &mut Lost,
 ) {
-    // 0 keeps all, as does saying nothing.
-    let Some(k) = k.filter(|k| *k != 0) else { return };
+    let Some(k) = draws.top_k(k, lost) else { return };
     match family {
-        Family::Claude if thinks => lost.field("top_k"),
         Family::Claude => drop(out.insert("top_k".into(), k.into())),
         Family::Nova => drop(out.insert("inferenceConfig".into(), json!({"topK": k}))),
         Family::GptOss | Family::Other => lost.field("top_k"),
@@ -207,8 +201,8 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
     out.insert("textFormat".into(), format);
 }
 
-/// Thinking is each family's own; whether it is a Claude that thinks. `more` are the fields of the
-/// model, `config` of the answer. `forced`: a call is forced.
+/// Thinking is each family's own; which ways to choose tokens are left. `more` are the fields of
+/// the model, `config` of the answer. `forced`: a call is forced.
 fn thinking(
     more: &mut Map<String, Value>,
     config: &mut Map<String, Value>,
@@ -216,37 +210,13 @@ fn thinking(
     family: Family,
     forced: bool,
     lost: &mut Lost,
-) -> bool {
+) -> Draws {
     let Reasoning { effort, budget, .. } = request.reasoning;
     let none = effort == Some(Effort::None) || budget == Some(0);
     let effort = effort.filter(|effort| *effort != Effort::None);
     let budget = budget.filter(|budget| *budget != 0);
     match family {
-        Family::Claude => {
-            if none {
-                more.insert("thinking".into(), json!({"type": "disabled"}));
-                return false;
-            }
-            if forced {
-                // Asked for both, it refuses the request.
-                lost.some("reasoning_effort", effort.as_ref());
-                lost.some("thinking_token_budget", budget.as_ref());
-                return false;
-            }
-            let below = request.decoding.max_tokens.map_or(u32::MAX, |max| max.saturating_sub(1));
-            let fits = budget.map(|budget| budget.min(below)).filter(|own| *own >= BUDGET_MIN);
-            lost.some("thinking_token_budget", budget.filter(|_| fits.is_none()).as_ref());
-            let thinking = match (fits, effort) {
-                (Some(tokens), _) => json!({"type": "enabled", "budget_tokens": tokens}),
-                (None, Some(_)) => json!({"type": "adaptive"}),
-                (None, None) => return false,
-            };
-            more.insert("thinking".into(), thinking);
-            // Its efforts begin with the second.
-            let level = effort.map(|effort| effort.max(Effort::Low).name());
-            config.extend(level.map(|level| ("effort".to_owned(), level.into())));
-            return true;
-        }
+        Family::Claude => return claude(more, config, request, forced, lost),
         Family::GptOss => {
             // It has three efforts, and always thinks.
             let level = effort.map(|effort| effort.clamp(Effort::Low, Effort::High).name());
@@ -270,5 +240,24 @@ fn thinking(
             lost.some("thinking_token_budget", budget.as_ref());
         }
     }
-    false
+    Draws::Free
+}
+
+/// A Claude, by Anthropic's rules. Older ones show their thoughts without being asked to.
+fn claude(
+    more: &mut Map<String, Value>,
+    config: &mut Map<String, Value>,
+    request: &ChatRequest,
+    forced: bool,
+    lost: &mut Lost,
+) -> Draws {
+    let (own, asked) = (Claude::of(&request.model), request.reasoning);
+    let mut thinking = own.thinking(asked, request.decoding.max_tokens, forced, lost);
+    let thinks = thinking.value.as_mut().filter(|value| value["type"] != "disabled");
+    if let Some(value) = thinks.filter(|_| own.hides()) {
+        value["display"] = if asked.include { "summarized" } else { "omitted" }.into();
+    }
+    more.extend(thinking.value.map(|value| ("thinking".to_owned(), value)));
+    config.extend(thinking.effort.map(|effort| ("effort".to_owned(), effort.into())));
+    thinking.draws
 }

@@ -25,7 +25,7 @@ pub fn answer(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
         let mut parts = Parts::open(out);
         for thought in &choice.thoughts {
             let signature = thought.seal.as_ref().map(|seal| seal::write(as_ref(seal)));
-            parts.text(&thought.text, true, signature.as_deref());
+            parts.thought(&thought.text, signature.as_deref());
         }
         if !choice.text.is_empty() {
             parts.text(&choice.text, false, None);
@@ -90,6 +90,12 @@ impl<'o> Parts<'o> {
             self.out.extend_from_slice(b",\"thought\":true");
         }
         self.signature(signature);
+    }
+
+    /// A thought. A signature alone stands on an empty text, as Google's own do: whoever asks for
+    /// no thoughts sees none, and brings it back.
+    fn thought(&mut self, text: &str, signature: Option<&str>) {
+        self.text(text, !text.is_empty(), signature);
     }
 
     fn signature(&mut self, signature: Option<&str>) {

@@ -155,6 +155,7 @@ fn reasoning(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Reasoning> {
             effort: effort.transpose()?,
             budget: budget.and_then(|budget| u32::try_from(budget).ok()),
             include: inner.boolean("includeThoughts", false)?,
+            ..Reasoning::default()
         })
     };
     let silent = Reasoning { include: false, ..Reasoning::default() };

@@ -73,6 +73,7 @@ pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
         lost.field("continue_final_message");
     }
     lost.of_engines(request);
+    lost.extra(request, None);
     Value::Object(out)
 }
 
@@ -100,7 +101,7 @@ fn tools(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost) {
     }
     let declarations: Vec<Value> = request.tools.iter().map(declaration).collect();
     out.insert("tools".into(), json!([{"functionDeclarations": declarations}]));
-    let strict = request.tools.iter().any(|tool| tool.strict);
+    let strict = request.tools.iter().any(Tool::says_strict);
     let (mode, names) = match &request.tool_choice {
         ToolChoice::Auto if strict => ("VALIDATED", &[][..]),
         ToolChoice::Auto => ("AUTO", &[][..]),
@@ -181,7 +182,7 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
 
 /// Newer models know levels, older ones a budget. Of the two a model takes one.
 fn thinking(reasoning: Reasoning, family: Family, lost: &mut Lost) -> Map<String, Value> {
-    let Reasoning { effort, budget, include } = reasoning;
+    let Reasoning { effort, budget, include, .. } = reasoning;
     let mut out = Map::new();
     let level = |effort: Effort| {
         let least = if family.heavy { Effort::Low } else { Effort::Minimal };

@@ -72,17 +72,24 @@ pub fn parse_forward(
 
 /// Parses a request for a count of tokens: contents alone, or a whole request in
 /// `generateContentRequest`.
+/// `forward`: what cannot be honoured here is kept in [`ChatRequest::extra`], by its path.
 ///
 /// # Errors
 /// The first field that is missing, unknown, wrong or cannot be honoured, by its path.
-pub fn parse_count(model: &str, body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
+pub fn parse_count(
+    model: &str,
+    body: &[u8],
+    limits: &Limits,
+    forward: bool,
+) -> Result<ChatRequest, ApiError> {
     let value = value(body)?;
+    let beyond = if forward { Beyond::Kept(Map::new()) } else { Beyond::Refused };
     let fields = Fields::of(&value)?;
     let Some(inner) = fields.object("generateContentRequest")? else {
-        return Ok(read(model, false, fields, limits, Beyond::Refused)?);
+        return Ok(read(model, false, fields, limits, beyond)?);
     };
     fields.only(&["model", "generateContentRequest"])?;
-    let read = read(model, false, inner, limits, Beyond::Refused);
+    let read = read(model, false, inner, limits, beyond);
     Ok(read.map_err(|fault| fault.under("generateContentRequest"))?)
 }
 

@@ -38,6 +38,8 @@ pub struct Writer {
 struct State {
     calls: Vec<(u32, Call)>,
     refusal: String,
+    /// The last part is of thoughts, which a signature may follow.
+    thinks: bool,
     /// Of pieces without a text.
     logprobs: Vec<TokenLogprob>,
     finish: Option<Finish>,
@@ -126,6 +128,18 @@ impl Writer {
         self.close(out);
     }
 
+    /// Whether thoughts stand right before this piece; takes note of what it is.
+    fn thinks(&mut self, piece: &Piece<'_>) -> bool {
+        let Some(state) = self.state(piece.index) else { return false };
+        let before = state.thinks;
+        state.thinks = match piece.delta {
+            Delta::Reasoning(text) => before || !text.is_empty(),
+            Delta::None | Delta::Content("") => before,
+            _ => false,
+        };
+        before
+    }
+
     fn state(&mut self, index: u32) -> Option<&mut State> {
         self.choices.get_mut(usize::try_from(index).ok()?)
     }
@@ -140,6 +154,7 @@ impl piece::Writer for Writer {
         if self.state(piece.index).is_none() {
             return;
         }
+        let thinks = self.thinks(piece);
         match piece.delta {
             Delta::Content(text) if !text.is_empty() => {
                 self.part(out, piece, |parts| parts.text(text, false, None));
@@ -149,7 +164,8 @@ impl piece::Writer for Writer {
             }
             Delta::Seal(seal) => {
                 let signature = seal::write(seal);
-                self.part(out, piece, |parts| parts.text("", true, Some(&signature)));
+                // As in a whole answer: without words before it, it is no thought.
+                self.part(out, piece, |parts| parts.text("", thinks, Some(&signature)));
             }
             delta => {
                 let Some(state) = self.state(piece.index) else { return };

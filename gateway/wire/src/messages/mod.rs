@@ -46,7 +46,6 @@ pub use reader::Reader;
 pub use render::render;
 pub use request::{parse, parse_count, parse_forward};
 pub use stream::Writer;
-pub(crate) use thinking::{BUDGET_MIN, THINKING_TOP_P_MIN};
 
 /// In front of the text of a result whose tool failed.
 const TOOL_ERROR: &str = "Tool error: ";

@@ -6,9 +6,9 @@ mod turns;
 
 use serde_json::{Map, Value, json};
 
+use crate::claude::Draws;
 use crate::json::set;
 use crate::lost::Lost;
-use crate::messages::thinking::THINKING_TOP_P_MIN;
 use crate::request::{ChatRequest, Decoding, Form, Role, Structured, Tool, ToolChoice};
 
 /// A request as JSON. `default_max_tokens` stands in where the caller sets no limit, which the
@@ -27,8 +27,9 @@ pub fn render(request: &ChatRequest, default_max_tokens: u32, lost: &mut Lost) -
     tools(&mut out, request);
     let forced = out.get("tool_choice").and_then(|choice| choice.get("type"));
     let forced = forced.is_some_and(|kind| kind == "any" || kind == "tool");
-    let thinks = thinking::render(&mut out, request.reasoning, max_tokens, forced, lost);
-    decoding(&mut out, &request.decoding, thinks, lost);
+    let bounds = (max_tokens, forced);
+    let draws = thinking::render(&mut out, &request.model, request.reasoning, bounds, lost);
+    decoding(&mut out, &request.decoding, draws, lost);
     if let Some(shape) = &request.decoding.structured {
         structured(&mut out, shape, lost);
     }
@@ -86,28 +87,21 @@ fn tool(tool: &Tool) -> Value {
         schema.entry("type").or_insert_with(|| "object".into());
     }
     out.insert("input_schema".into(), schema);
-    if tool.strict {
+    if tool.says_strict() {
         set(&mut out, "strict", true);
     }
     Value::Object(out)
 }
 
-/// A model that thinks takes neither a temperature nor a limit of candidates.
-fn decoding(out: &mut Map<String, Value>, decoding: &Decoding, thinks: bool, lost: &mut Lost) {
-    match decoding.temperature {
-        Some(t) if t > 1.0 || (thinks && t < 1.0) => lost.field("temperature"),
-        Some(t) => set(out, "temperature", t),
-        None => {}
+fn decoding(out: &mut Map<String, Value>, decoding: &Decoding, draws: Draws, lost: &mut Lost) {
+    let (temperature, top_p) = draws.shares(decoding, lost);
+    for (name, value) in [("temperature", temperature), ("top_p", top_p)] {
+        if let Some(value) = value {
+            set(out, name, value);
+        }
     }
-    match decoding.top_p {
-        Some(p) if thinks && p < THINKING_TOP_P_MIN => lost.field("top_p"),
-        Some(p) => set(out, "top_p", p),
-        None => {}
-    }
-    match decoding.top_k {
-        Some(0) | None => {}
-        Some(_) if thinks => lost.field("top_k"),
-        Some(k) => set(out, "top_k", k),
+    if let Some(k) = draws.top_k(decoding.top_k, lost) {
+        set(out, "top_k", k);
     }
     if !decoding.stop.is_empty() {
         set(out, "stop_sequences", &decoding.stop);
@@ -131,6 +125,7 @@ fn losses(request: &ChatRequest, lost: &mut Lost) {
     let decoding = &request.decoding;
     let is = |value: Option<f64>, off: f64| value.is_none_or(|value| value == off);
     lost.of_engines(request);
+    lost.extra(request, None);
     // A turn of the assistant at the end is always gone on with.
     let prefill = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
     let template = &request.template;

@@ -21,8 +21,6 @@ enum Purpose {
     Answer,
     /// Its tokens are counted here.
     Count,
-    /// It is passed on in another dialect.
-    Forward,
 }
 
 /// Parses a request that is answered here.
@@ -30,15 +28,16 @@ enum Purpose {
 /// # Errors
 /// The first field that is missing, unknown, wrong or cannot be honoured, by its path.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
-    read(body, limits, Purpose::Answer)
+    read(body, limits, (Purpose::Answer, false))
 }
 
 /// Parses a request whose tokens are to be counted: as [`parse`], but `max_tokens` may be absent.
+/// `forward`: what cannot be honoured here is kept in [`ChatRequest::extra`], by its path.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_count(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
-    read(body, limits, Purpose::Count)
+pub fn parse_count(body: &[u8], limits: &Limits, forward: bool) -> Result<ChatRequest, ApiError> {
+    read(body, limits, (Purpose::Count, forward))
 }
 
 /// Parses a request that is to be passed on in another dialect: fields, blocks and tools that
@@ -47,13 +46,17 @@ pub fn parse_count(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError
 /// # Errors
 /// The first field that is missing or wrong, by its path.
 pub fn parse_forward(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
-    read(body, limits, Purpose::Forward)
+    read(body, limits, (Purpose::Answer, true))
 }
 
-fn read(body: &[u8], limits: &Limits, purpose: Purpose) -> Result<ChatRequest, ApiError> {
+fn read(
+    body: &[u8],
+    limits: &Limits,
+    (purpose, forward): (Purpose, bool),
+) -> Result<ChatRequest, ApiError> {
     let value = json::parse(body)?;
     let fields = Fields::of(&value)?;
-    let aside = Aside::new(fields, TABLES, purpose == Purpose::Forward)?;
+    let aside = Aside::new(fields, TABLES, forward)?;
     Ok(chat(fields, limits, purpose, aside)?)
 }
 

@@ -2,21 +2,16 @@
 
 use super::aside::Aside;
 use super::policy;
+use crate::claude::BUDGET_MIN;
 use crate::fields::{Fault, Fields, Parsed};
 use crate::request::{Effort, Form, Reasoning, Structured};
-
-/// The least budget of thoughts that the dialect knows.
-pub(crate) const BUDGET_MIN: u32 = 1024;
-
-/// The least share of tokens that a model that thinks may be told to choose from.
-pub(crate) const THINKING_TOP_P_MIN: f64 = 0.95;
 
 /// The efforts that it knows.
 const EFFORTS: [Effort; 5] =
     [Effort::Low, Effort::Medium, Effort::High, Effort::XHigh, Effort::Max];
 
 /// What `thinking` and `output_config.effort` say. A caller that does not ask for thoughts gets no
-/// blocks of them; that it says nothing is, to a provider, nothing said.
+/// blocks of them, sealed ones neither; that it says nothing is, to a provider, nothing said.
 pub(super) fn reasoning(
     fields: Fields<'_>,
     max_tokens: Option<u32>,
@@ -26,7 +21,7 @@ pub(super) fn reasoning(
         None => None,
         Some(config) => output_config(config, aside).map_err(|f| f.under("output_config"))?,
     };
-    let hidden = Reasoning { effort, budget: None, include: false };
+    let hidden = Reasoning { effort, budget: None, include: false, seals: false };
     let (Some(thinking), Some(value)) = (fields.object("thinking")?, fields.get("thinking")) else {
         let silence = (!aside.keeps()).then_some(Effort::None);
         return Ok(Reasoning { effort: effort.or(silence), ..hidden });
@@ -62,8 +57,11 @@ fn config(
     }
     match kind {
         // Without thoughts there is nothing that an effort could change.
-        "disabled" => Ok(Reasoning { effort: Some(Effort::None), budget: None, include: false }),
-        "adaptive" => Ok(Reasoning { effort, budget: None, include: shown(thinking)? }),
+        "disabled" => {
+            let effort = Some(Effort::None);
+            Ok(Reasoning { effort, budget: None, include: false, seals: false })
+        }
+        "adaptive" => Ok(Reasoning { effort, include: shown(thinking)?, ..Reasoning::default() }),
         "enabled" => {
             let most = max_tokens.map_or(u32::MAX, |max| max.saturating_sub(1));
             if most < BUDGET_MIN {
@@ -72,7 +70,8 @@ fn config(
             }
             let budget = thinking.natural("budget_tokens", BUDGET_MIN..=most)?;
             let budget = budget.ok_or_else(|| Fault::missing("budget_tokens"))?;
-            Ok(Reasoning { effort, budget: Some(budget), include: shown(thinking)? })
+            let (budget, include) = (Some(budget), shown(thinking)?);
+            Ok(Reasoning { effort, budget, include, ..Reasoning::default() })
         }
         "between_tools" => {
             let why = "what is said between calls is text here; use 'disabled'";
@@ -82,7 +81,8 @@ fn config(
     }
 }
 
-/// Thoughts come in the model's own words, which are their own summary.
+/// Thoughts come in the model's own words, which are their own summary. Those that are omitted are
+/// blocks without words where a provider has sealed them.
 fn shown(thinking: Fields<'_>) -> Parsed<bool> {
     match thinking.string("display")? {
         None | Some("summarized") => Ok(true),

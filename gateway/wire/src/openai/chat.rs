@@ -9,6 +9,7 @@ use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
 use crate::json;
 use crate::limits::Limits;
+use crate::request::verbosity::Verbosity;
 use crate::request::{ChatRequest, Content, Message, Template};
 
 /// Parses a chat request.
@@ -19,7 +20,11 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
     let value = json::parse(body)?;
     let fields = Fields::of(&value)?;
     policy::apply(fields, TABLES)?;
-    Ok(read(fields, limits, Map::new())?)
+    let mut request = read(fields, limits, Map::new())?;
+    if let Some(wish) = Verbosity::of(fields)? {
+        wish.say(&mut request.messages);
+    }
+    Ok(request)
 }
 
 /// Parses a chat request that is to be passed on in another dialect: what cannot be honoured here
@@ -30,7 +35,11 @@ pub fn parse(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
 pub fn parse_forward(body: &[u8], limits: &Limits) -> Result<ChatRequest, ApiError> {
     let value = json::parse(body)?;
     let fields = Fields::of(&value)?;
-    Ok(read(fields, limits, policy::beyond(fields, TABLES))?)
+    let mut extra = policy::beyond(fields, TABLES);
+    if let Some(wish) = Verbosity::of(fields)? {
+        extra.insert("verbosity".into(), wish.name().into());
+    }
+    Ok(read(fields, limits, extra)?)
 }
 
 /// What a request may carry.

@@ -10,6 +10,7 @@ use super::render::{message, some, structured, tool_choice};
 use super::strict::is_strict;
 use crate::json::set;
 use crate::lost::Lost;
+use crate::request::verbosity;
 use crate::request::{
     ChatRequest, Content, Decoding, Effort, Form, Part, Role, Structured, Template, ToolChoice,
 };
@@ -55,7 +56,7 @@ pub fn render(request: &ChatRequest, flavor: Flavor, lost: &mut Lost) -> Value {
         value
     });
     out.insert("messages".into(), turns.collect());
-    tools(&mut out, request);
+    tools(&mut out, request, flavor);
     thoughts(&mut out, request, flavor, lost);
     template(&request.template, flavor, &mut out, lost);
     decoding(&request.decoding, flavor, &mut out, lost);
@@ -65,7 +66,9 @@ pub fn render(request: &ChatRequest, flavor: Flavor, lost: &mut Lost) -> Value {
         (false, Flavor::OpenAi) => set(&mut out, "metadata", &request.metadata),
         (false, _) => lost.field("metadata"),
     }
-    request.extra.keys().for_each(|name| lost.field(name));
+    let wish = verbosity::kept(request).filter(|_| flavor == Flavor::OpenAi);
+    some(&mut out, "verbosity", wish.map(|(_, level)| level));
+    lost.extra(request, wish.map(|(field, _)| field));
     Value::Object(out)
 }
 
@@ -83,7 +86,7 @@ fn has_image(content: &Content) -> bool {
     matches!(content, Content::Parts(parts) if parts.iter().any(|p| matches!(p, Part::Image(_))))
 }
 
-fn tools(out: &mut Map<String, Value>, request: &ChatRequest) {
+fn tools(out: &mut Map<String, Value>, request: &ChatRequest, flavor: Flavor) {
     if request.tools.is_empty() {
         return;
     }
@@ -91,6 +94,10 @@ fn tools(out: &mut Map<String, Value>, request: &ChatRequest) {
         let mut value = tool.value.clone();
         if let Some(fields) = value.as_object_mut() {
             fields.shift_remove("cache_control");
+        }
+        // Responses holds some to their schemas unsaid.
+        if tool.strict && flavor == Flavor::OpenAi {
+            value["function"]["strict"] = true.into();
         }
         value
     });

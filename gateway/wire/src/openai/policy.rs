@@ -110,7 +110,7 @@ pub const CHAT: &[(&str, Rule)] = &[
     ("add_generation_prompt", Honoured),
     ("continue_final_message", Honoured),
     ("store", Only(&["false"], "answers are not stored")),
-    ("verbosity", Only(&["\"medium\""], "ask for it in the prompt")),
+    ("verbosity", Honoured),
     ("modalities", Only(&["[\"text\"]", "[]"], NO_AUDIO)),
     ("audio", Refused(NO_AUDIO)),
     ("moderation", Refused("moderation is not available")),

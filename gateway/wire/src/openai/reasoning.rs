@@ -21,7 +21,8 @@ pub(crate) fn parse(fields: Fields<'_>) -> Parsed<Reasoning> {
         (fields.natural("thinking_token_budget", 0..=u32::MAX)?, "thinking_token_budget"),
         (inner_budget, "reasoning.max_tokens"),
     )?;
-    Ok(Reasoning { effort, budget, include: fields.boolean("include_reasoning", true)? })
+    let include = fields.boolean("include_reasoning", true)?;
+    Ok(Reasoning { effort, budget, include, ..Reasoning::default() })
 }
 
 /// A client may send both names if they agree.

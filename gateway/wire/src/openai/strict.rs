@@ -40,9 +40,9 @@ pub(crate) fn is_strict(schema: &Value) -> bool {
 /// One level and all below it.
 fn level(schema: &Value) -> bool {
     let Some(fields) = schema.as_object() else { return false };
-    if fields.contains_key("$ref") {
-        // Nothing may stand beside it.
-        return fields.len() == 1;
+    if let Some(place) = fields.get("$ref") {
+        // It stays within the schema, and nothing may stand beside it.
+        return fields.len() == 1 && place.as_str().is_some_and(|place| place.starts_with('#'));
     }
     let known = fields.keys().all(|name| WORDS.contains(&name.as_str()));
     let typed = fields.contains_key("type") || fields.contains_key("anyOf");
@@ -106,6 +106,8 @@ mod tests {
         check(json!({"type": ["object", "null"]}), false);
         check(json!({"$ref": "#"}), true);
         check(json!({"$ref": "#", "description": "d"}), false);
+        check(json!({"$ref": "https://example.com/s.json"}), false);
+        check(json!({"$ref": 1}), false);
         check(json!({"allOf": [closed()]}), false);
         check(json!({"type": "string", "minLength": 1}), false);
         check(json!({}), false);

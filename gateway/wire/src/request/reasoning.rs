@@ -87,10 +87,12 @@ pub struct Reasoning {
     pub budget: Option<u32>,
     /// Thoughts are part of the answer. They count as tokens either way.
     pub include: bool,
+    /// Where they are not, what seals them is: a provider wants it back with the next turn.
+    pub seals: bool,
 }
 
 impl Default for Reasoning {
     fn default() -> Self {
-        Self { effort: None, budget: None, include: true }
+        Self { effort: None, budget: None, include: true, seals: true }
     }
 }

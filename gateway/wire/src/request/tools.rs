@@ -7,7 +7,8 @@ use serde_json::Value;
 pub struct Tool {
     /// Name of its function; no other tool of the request has it.
     pub name: String,
-    /// The arguments of a call must be valid for [`Tool::parameters`].
+    /// The arguments of a call must be valid for [`Tool::parameters`]: its caller says so, or its
+    /// caller's dialect where nothing is said.
     pub strict: bool,
     /// The whole tool in OpenAI's shape, as it was written and in its key order: templates print
     /// it.
@@ -19,6 +20,12 @@ impl Tool {
     #[must_use]
     pub fn parameters(&self) -> Option<&Value> {
         self.value.get("function")?.get("parameters").filter(|schema| !schema.is_null())
+    }
+
+    /// Its caller says itself that it is strict. Providers that do not hold tools to their schemas
+    /// unsaid have models that refuse the word.
+    pub(crate) fn says_strict(&self) -> bool {
+        self.value.pointer("/function/strict").is_some_and(|said| *said == Value::Bool(true))
     }
 }
 

@@ -29,9 +29,18 @@ impl Beyond {
 
     /// A value that cannot be honoured, and why.
     pub(super) fn value(&mut self, path: &str, value: &Value, fault: Fault) -> Parsed<()> {
-        let Some(kept) = &mut self.0 else { return Err(fault) };
-        kept.insert(path.to_owned(), value.clone());
+        if self.is_strict() {
+            return Err(fault);
+        }
+        self.keep(path, value.clone());
         Ok(())
+    }
+
+    /// A value that is kept where anything is.
+    pub(super) fn keep(&mut self, path: &str, value: Value) {
+        if let Some(kept) = &mut self.0 {
+            kept.insert(path.to_owned(), value);
+        }
     }
 
     /// Holds an object's fields against a table. `at` is the object's path, empty for the body.

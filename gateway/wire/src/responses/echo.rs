@@ -15,6 +15,8 @@ pub struct Echo {
     pub(super) names: Names,
     /// Thoughts come with `encrypted_content`.
     pub(super) encrypted: bool,
+    /// A summary of the thoughts was asked for.
+    pub(super) summary: bool,
 }
 
 /// Fields of a response that its answer decides.
@@ -71,7 +73,8 @@ impl Echo {
             };
             fields.insert(name.to_owned(), value);
         }
-        Self { fields, names, encrypted }
+        let summary = asks_for_summary(&fields);
+        Self { fields, names, encrypted, summary }
     }
 }
 
@@ -81,8 +84,17 @@ impl Echo {
         for name in ["output", "usage"] {
             fields.entry(name).or_insert(Value::Null);
         }
-        Self { fields, names: Names::new(), encrypted: false }
+        let summary = asks_for_summary(&fields);
+        Self { fields, names: Names::new(), encrypted: false, summary }
     }
+}
+
+/// By the newer or the older name.
+fn asks_for_summary(fields: &Map<String, Value>) -> bool {
+    let reasoning = fields.get("reasoning");
+    ["summary", "generate_summary"]
+        .iter()
+        .any(|name| reasoning.and_then(|said| said.get(name)).is_some_and(Value::is_string))
 }
 
 /// An object with the fields that were said, among those that were not.

@@ -77,6 +77,12 @@ impl Events {
         put(&mut self.place, &index);
     }
 
+    /// What follows speaks of the item's summary, which has one part.
+    pub(super) fn at_summary(&mut self) {
+        self.place.truncate(self.item);
+        self.place.extend_from_slice(b",\"summary_index\":0");
+    }
+
     pub(super) fn part(&mut self, out: &mut Vec<u8>, name: &str, part: &Part) {
         self.open(out, name);
         out.extend_from_slice(&self.place);

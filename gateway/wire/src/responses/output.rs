@@ -9,6 +9,10 @@ use crate::json::{list, put};
 use crate::openai::answer::logprob_entry;
 use crate::request::Seal;
 
+/// What words of thoughts are called, in the item's content and in its summary.
+const THOUGHT: &[u8] = b"reasoning_text";
+const SUMMARY: &[u8] = b"summary_text";
+
 /// An item under way or finished.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Item {
@@ -52,6 +56,8 @@ pub(super) enum Part {
     Refusal(String),
     /// Of thoughts.
     Thought(String),
+    /// Of their summary.
+    Summary(String),
 }
 
 /// For whom items are written.
@@ -106,7 +112,7 @@ impl Item {
         out.push(b'}');
     }
 
-    /// Words are shown as they are: there is no summary of them.
+    /// Words are shown as they are: where a summary was asked for, as their own.
     fn thoughts(
         &self,
         out: &mut Vec<u8>,
@@ -115,9 +121,13 @@ impl Item {
         text: &str,
         seal: Option<&Seal>,
     ) {
-        out.extend_from_slice(b",\"type\":\"reasoning\",\"summary\":[],\"content\":[");
-        if !text.is_empty() {
-            write_thought(out, text);
+        out.extend_from_slice(b",\"type\":\"reasoning\",\"summary\":[");
+        if echo.summary && !text.is_empty() {
+            write_words(out, SUMMARY, text);
+        }
+        out.extend_from_slice(b"],\"content\":[");
+        if !echo.summary && !text.is_empty() {
+            write_words(out, THOUGHT, text);
         }
         out.push(b']');
         let wanted = echo.encrypted || (reader == Reader::Store && seal.is_some());
@@ -167,14 +177,17 @@ impl Part {
                 out.extend_from_slice(b"{\"type\":\"refusal\",\"refusal\":");
                 put(out, text);
             }
-            Self::Thought(text) => return write_thought(out, text),
+            Self::Thought(text) => return write_words(out, THOUGHT, text),
+            Self::Summary(text) => return write_words(out, SUMMARY, text),
         }
         out.push(b'}');
     }
 }
 
-fn write_thought(out: &mut Vec<u8>, text: &str) {
-    out.extend_from_slice(b"{\"type\":\"reasoning_text\",\"text\":");
+fn write_words(out: &mut Vec<u8>, kind: &[u8], text: &str) {
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind);
+    out.extend_from_slice(b"\",\"text\":");
     put(out, text);
     out.push(b'}');
 }

@@ -8,7 +8,8 @@ use Rule::{Advisory, AdvisoryText, Honoured, Only, Refused};
 type Table = &'static [(&'static str, Rule)];
 
 const NEVER_CUT: &str = "prompts are never cut; send a shorter one";
-const AS_THEY_ARE: &str = "thoughts are shown as they are";
+const SUMMARY: &str = "expected 'auto', 'concise' or 'detailed'";
+const SUMMARIES: [&str; 3] = ["\"auto\"", "\"concise\"", "\"detailed\""];
 const CALLER_RUNS: &str = "the caller runs all calls";
 
 /// Of `POST /v1/responses`.
@@ -75,14 +76,14 @@ pub(super) const COUNT: Table = &[
 
 pub(super) const REASONING: Table = &[
     ("effort", Honoured),
-    ("summary", Only(&["\"auto\""], AS_THEY_ARE)),
-    ("generate_summary", Only(&["\"auto\""], AS_THEY_ARE)),
+    // The thoughts are their own summary, whole: it is as detailed, and no more concise.
+    ("summary", Only(&SUMMARIES, SUMMARY)),
+    ("generate_summary", Only(&SUMMARIES, SUMMARY)),
     ("context", Only(&["\"auto\""], "the model's template says which thoughts it reads again")),
     ("mode", Only(&["\"standard\""], "there is one mode, \"standard\"")),
 ];
 
-pub(super) const TEXT: Table =
-    &[("format", Honoured), ("verbosity", Only(&["\"medium\""], "ask for it in the prompt"))];
+pub(super) const TEXT: Table = &[("format", Honoured), ("verbosity", Honoured)];
 
 pub(super) const FORMAT: Table = &[("type", Honoured)];
 

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::json::set;
 use crate::lost::Lost;
 use crate::openai::{effort_of, is_strict, user};
+use crate::request::verbosity;
 use crate::request::{
     ChatRequest, Content, Decoding, Effort, Form, Message, Part, Role, Seal, Structured, Thought,
     Tool, ToolChoice,
@@ -22,6 +23,10 @@ pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
     let mut include = Vec::new();
     thoughts(&mut out, request, thinks, &mut include);
     decoding(&mut out, &request.decoding, &mut include, lost);
+    let wish = verbosity::kept(request);
+    if let Some((_, level)) = wish {
+        put_text(&mut out, "verbosity", level);
+    }
     if !include.is_empty() {
         set(&mut out, "include", include);
     }
@@ -33,6 +38,7 @@ pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
     }
     set(&mut out, "store", false);
     lost.of_engines(request);
+    lost.extra(request, wish.map(|(field, _)| field));
     let template = &request.template;
     for (name, said) in [
         ("add_generation_prompt", !template.add_generation_prompt),
@@ -230,5 +236,11 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
         }
         _ => return lost.field(&shape.field),
     };
-    set(out, "text", json!({"format": format}));
+    put_text(out, "format", format);
+}
+
+/// A field of `text`, which two things have a place in.
+fn put_text(out: &mut Map<String, Value>, name: &str, value: impl serde::Serialize) {
+    let text = out.entry("text").or_insert_with(|| json!({}));
+    text[name] = json!(value);
 }

@@ -12,6 +12,7 @@ use crate::json;
 use crate::limits::Limits;
 use crate::openai::flex;
 use crate::openai::policy::Rule;
+use crate::request::verbosity::Verbosity;
 use crate::request::{
     ChatRequest, Decoding, Effort, Form, Message, Reasoning, Role, StreamOptions, Structured,
     Template,
@@ -41,6 +42,8 @@ pub struct Request {
     pub input: Vec<Value>,
     /// What the response repeats.
     pub echo: Echo,
+    /// How long the answer is to be, where it is made here.
+    verbosity: Option<Verbosity>,
     /// What cannot be honoured is refused.
     strict: bool,
 }
@@ -66,11 +69,18 @@ pub fn parse_forward(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<
 }
 
 /// Parses a request whose tokens are only counted.
+/// `forward`: what cannot be honoured here is kept in [`ChatRequest::extra`], by its path.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_count(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
-    read(body, policy::COUNT, limits, ids, Beyond::refused())
+pub fn parse_count(
+    body: &[u8],
+    limits: &Limits,
+    ids: &mut Ids<'_>,
+    forward: bool,
+) -> Result<Request, ApiError> {
+    let beyond = if forward { Beyond::kept() } else { Beyond::refused() };
+    read(body, policy::COUNT, limits, ids, beyond)
 }
 
 fn read(
@@ -132,7 +142,11 @@ impl Request {
         let said = self.instructions.as_deref().filter(|text| !text.is_empty());
         let first = said.map(|text| Message::text(Role::System, text)).into_iter();
         let rest = items::messages(history, &self.input, whole, beyond)?;
-        Ok(first.chain(rest).collect())
+        let mut messages: Vec<Message> = first.chain(rest).collect();
+        if let Some(wish) = self.verbosity.filter(|_| !messages.is_empty()) {
+            wish.say(&mut messages);
+        }
+        Ok(messages)
     }
 }
 
@@ -168,6 +182,7 @@ fn request(
         instructions: fields.string("instructions")?.map(str::to_owned),
         input: items::normalise(fields, limits, ids)?,
         echo: Echo::of(fields, names, include.encrypted),
+        verbosity: verbosity(fields, beyond)?,
         strict: true,
     };
     if request.previous.is_some() && request.conversation.is_some() {
@@ -279,6 +294,19 @@ fn structured(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structur
         shape(format, beyond).map_err(|fault| fault.under("format"))
     };
     read().map_err(|fault: Fault| fault.under("text"))
+}
+
+/// A wish that a provider may have a word for is kept.
+fn verbosity(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Verbosity>> {
+    let Some(text) = fields.object("text")? else { return Ok(None) };
+    let wish = Verbosity::of(text).map_err(|fault| fault.under("text"))?;
+    match wish {
+        Some(wish) if !beyond.is_strict() => {
+            beyond.keep("text.verbosity", wish.name().into());
+            Ok(None)
+        }
+        wish => Ok(wish),
+    }
 }
 
 fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> {

@@ -157,6 +157,13 @@ impl Writer {
     fn close_part(&mut self, out: &mut Vec<u8>) {
         let Some(item) = self.response.items.last() else { return };
         let part = match (self.open, &item.body) {
+            (Open::Thoughts, Body::Thoughts { text, .. }) if self.response.echo.summary => {
+                self.events.text(out, "response.reasoning_summary_text.done", "text", text);
+                let part = Part::Summary(text.clone());
+                self.events.part(out, "response.reasoning_summary_part.done", &part);
+                self.open = Open::Item;
+                return;
+            }
             (Open::Thoughts, Body::Thoughts { text, .. }) => {
                 self.events.text(out, "response.reasoning_text.done", "text", text);
                 Part::Thought(text.clone())
@@ -169,7 +176,7 @@ impl Writer {
                         let name = "response.output_text.done";
                         self.events.scored(out, name, "text", text, logprobs);
                     }
-                    Part::Refusal(text) | Part::Thought(text) => {
+                    Part::Refusal(text) | Part::Thought(text) | Part::Summary(text) => {
                         self.events.text(out, "response.refusal.done", "refusal", text);
                     }
                 }
@@ -236,9 +243,21 @@ impl Writer {
         if self.open != Open::Thoughts {
             let body = Body::Thoughts { text: String::new(), seal: None };
             self.open_item(out, body, Open::Item);
-            self.open_part(out, Part::Thought(String::new()), Open::Thoughts);
+            if self.response.echo.summary {
+                let part = Part::Summary(String::new());
+                self.events.at_summary();
+                self.events.part(out, "response.reasoning_summary_part.added", &part);
+                self.open = Open::Thoughts;
+            } else {
+                self.open_part(out, Part::Thought(String::new()), Open::Thoughts);
+            }
         }
-        self.events.text(out, "response.reasoning_text.delta", "delta", new);
+        let name = if self.response.echo.summary {
+            "response.reasoning_summary_text.delta"
+        } else {
+            "response.reasoning_text.delta"
+        };
+        self.events.text(out, name, "delta", new);
         if let Some(Body::Thoughts { text, .. }) = self.last().map(|item| &mut item.body) {
             text.push_str(new);
         }

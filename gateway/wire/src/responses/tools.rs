@@ -11,6 +11,7 @@ use super::beyond::Beyond;
 use super::policy;
 use crate::fields::{Fault, Fields, Parsed, bound, short};
 use crate::limits::Limits;
+use crate::openai::is_strict;
 use crate::request::{Tool, ToolChoice};
 
 /// The argument of a custom tool.
@@ -120,7 +121,7 @@ impl Offer<'_> {
             (self.custom(fields, &name, description, at)?, true)
         } else {
             self.beyond.fields(fields, at, policy::FUNCTION)?;
-            (function(fields, &name, description)?, fields.boolean("strict", false)?)
+            (function(fields, &name, description)?, strict(fields)?)
         };
         if custom || namespace.is_some() {
             let namespace = namespace.map(str::to_owned);
@@ -189,6 +190,14 @@ fn name(fields: Fields<'_>) -> Parsed<&str> {
         return Err(Fault::value("name", why));
     }
     Ok(name)
+}
+
+/// Whether calls are held to the schema. Where nothing is said OpenAI makes it strict if it can, so
+/// that one which needs no change for it is: to what a change would make of others nobody agreed.
+/// Source: OpenAI's guide to function calling, on an omitted `strict`.
+fn strict(fields: Fields<'_>) -> Parsed<bool> {
+    let by_itself = || fields.get("parameters").is_some_and(is_strict);
+    Ok(if fields.get("strict").is_some() { fields.boolean("strict", false)? } else { by_itself() })
 }
 
 /// A function as a chat has it, in the order in which it was written and without what says

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use wire::{ChatRequest, Effort, Limits, Lost, Reasoning, Seal, Thought, converse, openai};
 
 const CLAUDE: &str = "us.anthropic.claude-sonnet-4-20250514-v1:0";
+/// One that finds out itself how much it thinks.
+const ADAPTIVE: &str = "anthropic.claude-opus-4-6-v1";
 
 fn request(model: &str, mut body: Value) -> ChatRequest {
     body["model"] = model.into();
@@ -202,7 +204,7 @@ fn what_is_lost_is_named() {
 fn thinking_is_each_familys_own() {
     let check = |model: &str, effort, budget, more: Value, level: Value, names: &[&str]| {
         let mut chat = request(model, json!({}));
-        chat.reasoning = Reasoning { effort, budget, include: true };
+        chat.reasoning = Reasoning { effort, budget, ..Reasoning::default() };
         let (value, lost) = write(&chat);
         let fields = value.get("additionalModelRequestFields").cloned().unwrap_or_default();
         assert_eq!(fields, more, "{model}");
@@ -215,11 +217,21 @@ fn thinking_is_each_familys_own() {
     check(CLAUDE, None, None, null(), null(), &[]);
     check(CLAUDE, none, None, thinking(json!({"type": "disabled"})), null(), &[]);
     check(CLAUDE, None, Some(0), thinking(json!({"type": "disabled"})), null(), &[]);
+    // Those before 4.6 know budgets alone.
+    let enabled = |tokens: u32| thinking(json!({"type": "enabled", "budget_tokens": tokens}));
+    check(CLAUDE, high, None, enabled(24_576), null(), &[]);
+    check(CLAUDE, Some(Effort::Minimal), None, enabled(1024), null(), &[]);
+    check(CLAUDE, None, Some(2048), enabled(2048), null(), &[]);
     let adaptive = || thinking(json!({"type": "adaptive"}));
-    check(CLAUDE, high, None, adaptive(), json!("high"), &[]);
-    check(CLAUDE, Some(Effort::Minimal), None, adaptive(), json!("low"), &[]);
-    let enabled = thinking(json!({"type": "enabled", "budget_tokens": 2048}));
-    check(CLAUDE, None, Some(2048), enabled, null(), &[]);
+    check(ADAPTIVE, high, None, adaptive(), json!("high"), &[]);
+    check(ADAPTIVE, Some(Effort::Minimal), None, adaptive(), json!("low"), &[]);
+    check(ADAPTIVE, None, Some(2048), enabled(2048), null(), &[]);
+    let old = "anthropic.claude-3-5-sonnet-20241022-v2:0";
+    check(old, high, None, null(), null(), &["reasoning_effort"]);
+    check(old, none, None, null(), null(), &[]);
+    // It would show none unasked.
+    let shown = thinking(json!({"type": "adaptive", "display": "summarized"}));
+    check("global.anthropic.claude-opus-5", high, None, shown, json!("high"), &[]);
     let oss = "openai.gpt-oss-120b-1:0";
     check(oss, high, None, json!({"reasoning_effort": "high"}), null(), &[]);
     check(oss, none, Some(5), null(), null(), &["reasoning_effort", "thinking_token_budget"]);
@@ -239,17 +251,17 @@ fn what_a_claude_that_thinks_does_not_take() {
         assert_eq!(config, inference, "{body}");
         assert_eq!(lost, names, "{body}");
     };
-    let adaptive = || json!({"thinking": {"type": "adaptive"}});
+    let enabled = |tokens: u32| json!({"thinking": {"type": "enabled", "budget_tokens": tokens}});
     check(
         json!({"reasoning_effort": "high", "temperature": 0.5, "top_p": 0.5, "top_k": 3}),
-        adaptive(),
+        enabled(24_576),
         Value::Null,
         &["temperature", "top_k", "top_p"],
     );
     check(
         json!({"reasoning_effort": "high", "temperature": 1, "top_p": 0.96875}),
-        adaptive(),
-        json!({"temperature": 1.0, "topP": 0.96875}),
+        enabled(24_576),
+        json!({"topP": 0.96875}),
         &[],
     );
     check(
@@ -260,7 +272,7 @@ fn what_a_claude_that_thinks_does_not_take() {
     );
     check(
         json!({"thinking_token_budget": 5000, "max_tokens": 2000}),
-        json!({"thinking": {"type": "enabled", "budget_tokens": 1999}}),
+        enabled(1999),
         json!({"maxTokens": 2000}),
         &[],
     );

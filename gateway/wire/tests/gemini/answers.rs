@@ -49,7 +49,7 @@ fn a_whole_answer() {
     let expect = format!(
         "{{\"candidates\":[{{\"content\":{{\"parts\":[\
          {{\"text\":\"h\\\"m\",\"thought\":true,\"thoughtSignature\":\"AQID\"}},\
-         {{\"text\":\"\",\"thought\":true,\"thoughtSignature\":\"aGVhcnRoLnI6eA==\"}},\
+         {{\"text\":\"\",\"thoughtSignature\":\"aGVhcnRoLnI6eA==\"}},\
          {{\"text\":\"t\"}},\
          {{\"functionCall\":{{\"id\":\"c1\",\"name\":\"f\",\
          \"args\":{{ \"b\": 1.50, \"a\": \"\\n\"}}}},\"thoughtSignature\":\"BAUG\"}}],\

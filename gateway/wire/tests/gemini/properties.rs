@@ -165,6 +165,7 @@ fn reasoning() -> impl Strategy<Value = Reasoning> {
         effort: (kind == 1).then(|| Effort::ALL[effort]),
         budget: (kind == 2).then_some(budget),
         include,
+        ..Reasoning::default()
     })
 }
 
@@ -431,7 +432,7 @@ fn no_bytes_panic() {
         let requests = [
             gemini::parse("m", true, &body, &limits),
             gemini::parse_forward("m", false, &body, &limits),
-            gemini::parse_count("m", &body, &limits),
+            gemini::parse_count("m", &body, &limits, false),
         ];
         for request in requests {
             match request {

@@ -188,7 +188,7 @@ fn thinking_is_a_level_or_a_budget() {
         let body = json!({"contents": [{"parts": [{"text": "q"}]}]}).to_string();
         let limits = Limits::default();
         let mut request = gemini::parse(model, false, body.as_bytes(), &limits).expect("accepted");
-        request.reasoning = Reasoning { effort, budget, include: false };
+        request.reasoning = Reasoning { effort, budget, include: false, ..Reasoning::default() };
         let mut lost = Lost::default();
         let value = gemini::render(&request, &mut lost);
         assert_eq!(value["generationConfig"]["thinkingConfig"], expect, "{model}");

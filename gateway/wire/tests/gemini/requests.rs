@@ -238,7 +238,7 @@ fn generation_config() {
     assert_eq!(decoding.stop, ["x"]);
     assert_eq!((decoding.presence_penalty, decoding.frequency_penalty), (Some(1.0), Some(-1.5)));
     assert_eq!(decoding.logprobs, Some(4));
-    assert_eq!(request.reasoning, Reasoning { effort: None, budget: Some(0), include: true });
+    assert_eq!(request.reasoning, Reasoning { budget: Some(0), ..Reasoning::default() });
     // The caller's own names stay as they are.
     assert_eq!(json!(request.metadata), json!({"team_name": "a"}));
 }
@@ -250,7 +250,7 @@ fn thinking() {
             "generationConfig": {"thinkingConfig": config}}));
         assert_eq!(request.reasoning, expect);
     };
-    let none = Reasoning { effort: None, budget: None, include: false };
+    let none = Reasoning { include: false, ..Reasoning::default() };
     check(json!(null), none);
     check(json!({"thinkingBudget": -1}), none);
     check(json!({"thinkingBudget": 512}), Reasoning { budget: Some(512), ..none });
@@ -296,7 +296,7 @@ fn counting() {
     let plain = json!({"contents": contents}).to_string();
     let whole = json!({"generateContentRequest": {"model": "models/m", "contents": contents}});
     for body in [plain, whole.to_string()] {
-        let request = gemini::parse_count("m", body.as_bytes(), &limits).expect("accepted");
+        let request = gemini::parse_count("m", body.as_bytes(), &limits, false).expect("accepted");
         assert_eq!(request.messages, [text(Role::User, "q")]);
     }
     let answer = String::from_utf8(gemini::count_answer(7)).expect("UTF-8");

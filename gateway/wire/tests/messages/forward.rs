@@ -90,13 +90,14 @@ fn what_is_wrong_is_refused_all_the_same() {
 /// To a provider, a caller that says nothing of thoughts says nothing of them.
 #[test]
 fn silence_about_thinking_stays_silence() {
+    let silent = Reasoning { effort: None, budget: None, include: false, seals: false };
     let (request, _) = kept(&json!({}));
-    assert_eq!(request.reasoning, Reasoning { effort: None, budget: None, include: false });
+    assert_eq!(request.reasoning, silent);
     let (request, _) = kept(&json!({"thinking": {"type": "disabled"}}));
     assert_eq!(request.reasoning.effort, Some(Effort::None));
     let (request, names) = kept(&json!({"thinking": {"type": "between_tools"},
         "output_config": {"effort": "low"}}));
     assert_eq!(names, ["thinking"]);
     let low = Some(Effort::Low);
-    assert_eq!(request.reasoning, Reasoning { effort: low, budget: None, include: false });
+    assert_eq!(request.reasoning, Reasoning { effort: low, ..silent });
 }

@@ -123,17 +123,26 @@ fn tools() -> impl Strategy<Value = (Vec<Tool>, ToolChoice, bool)> {
     })
 }
 
+/// What `"type": "disabled"` says.
+const OFF: Reasoning =
+    Reasoning { effort: Some(Effort::None), budget: None, include: false, seals: false };
+
 fn reasoning() -> impl Strategy<Value = Reasoning> {
     let effort = || (2..7_usize).prop_map(|at| Effort::ALL[at]);
-    let off = Just(Reasoning { effort: Some(Effort::None), budget: None, include: false });
     let free = (effort(), any::<bool>()).prop_map(|(effort, include)| Reasoning {
         effort: Some(effort),
-        budget: None,
         include,
+        ..Reasoning::default()
     });
-    let bound = (option::of(effort()), 1024..2000_u32, any::<bool>())
-        .prop_map(|(effort, budget, include)| Reasoning { effort, budget: Some(budget), include });
-    prop_oneof![off, free, bound]
+    let bound = (option::of(effort()), 1024..2000_u32, any::<bool>()).prop_map(
+        |(effort, budget, include)| Reasoning {
+            effort,
+            budget: Some(budget),
+            include,
+            ..Reasoning::default()
+        },
+    );
+    prop_oneof![Just(OFF), free, bound]
 }
 
 fn decoding() -> impl Strategy<Value = Decoding> {
@@ -176,7 +185,7 @@ pub(crate) fn request() -> impl Strategy<Value = ChatRequest> {
         let goes_on = messages.last().is_some_and(|last| last.role == Role::Assistant);
         // What a model that thinks does not take.
         if matches!(tool_choice, ToolChoice::Required | ToolChoice::Named(_)) {
-            reasoning = Reasoning { effort: Some(Effort::None), budget: None, include: false };
+            reasoning = OFF;
         }
         if reasoning.effort != Some(Effort::None) {
             (decoding.temperature, decoding.top_k, decoding.top_p) = (None, None, None);

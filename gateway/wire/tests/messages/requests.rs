@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use wire::{
-    Content, Effort, Form, Image, Limits, Message, Part, Reasoning, Role, Seal, Thought, ToolCall,
-    ToolChoice, messages, openai,
+    Content, Effort, Form, Image, Limits, Message, Part, Role, Seal, Thought, ToolCall, ToolChoice,
+    messages, openai,
 };
 
 use crate::{accept, body, turns};
@@ -233,7 +233,11 @@ fn tool_choices() {
 #[test]
 fn thinking_is_shown_to_whom_it_is_asked_by() {
     let check = |extra: Value, effort: Option<Effort>, budget: Option<u32>, include: bool| {
-        assert_eq!(accept(&extra).reasoning, Reasoning { effort, budget, include }, "{extra}");
+        let read = accept(&extra).reasoning;
+        assert_eq!((read.effort, read.budget, read.include), (effort, budget, include), "{extra}");
+        // A provider's seals belong to thoughts that were asked for, whether their words are shown.
+        let asked = extra["thinking"]["type"].as_str().is_some_and(|kind| kind != "disabled");
+        assert_eq!(read.seals, asked, "{extra}");
     };
     let high = || json!({"effort": "high"});
     let enabled = |display: Value| {
@@ -301,7 +305,7 @@ fn counting_needs_no_limit() {
     .expect("JSON");
     value.as_object_mut().expect("an object").remove("max_tokens");
     let body = value.to_string().into_bytes();
-    let request = messages::parse_count(&body, &Limits::default()).expect("counted");
+    let request = messages::parse_count(&body, &Limits::default(), false).expect("counted");
     assert_eq!(request.decoding.max_tokens, None);
     let refused = messages::parse(&body, &Limits::default()).expect_err("no limit");
     assert_eq!(refused.param.as_deref(), Some("max_tokens"));

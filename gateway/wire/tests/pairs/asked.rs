@@ -196,6 +196,7 @@ fn tools() -> Vec<Feature> {
     vec![
         Feature::new("tools", offered(&["look"], false)),
         Feature::new("tools, strict", offered(&["look"], true)),
+        Feature::new("tools, their names with points", offered(&["files.look"], false)),
         Feature::new(
             "one call at a time",
             [
@@ -441,6 +442,15 @@ fn rest() -> Vec<Feature> {
                 json!({"user": "u1"}),
                 json!({"user": "u1"}),
                 json!({"metadata": {"user_id": "u1"}}),
+                Value::Null,
+            ],
+        ),
+        Feature::new(
+            "a short answer",
+            [
+                json!({"verbosity": "low"}),
+                json!({"text": {"verbosity": "low"}}),
+                Value::Null,
                 Value::Null,
             ],
         ),

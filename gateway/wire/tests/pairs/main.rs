@@ -3,6 +3,7 @@
 
 mod answers;
 mod asked;
+mod back;
 mod chat_client;
 mod frame;
 mod golden;

@@ -30,7 +30,13 @@ and the header `x-hearth-dropped` of the answer names them.
 - left out: the provider gets none of it, and no name is told. So it is with thoughts of earlier
   turns, which a provider takes back only if it made and sealed them itself.
 - refused: the request does not get so far.
+- A name of a tool that the provider refuses, for its length or its letters, is replaced by one that
+  is always the same; the answer has the caller's own.
 - A dash: the caller's dialect cannot say it.
+
+A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in none,
+before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into which from
+4.7 on a budget is turned. From 4.7 on none takes a temperature, `top_p` or `top_k` but the usual.
 
 The three kinds of chat are OpenAI's own; the part of it that all who call themselves compatible
 know; and that with what vLLM and SGLang add. Some cells depend on the model: those here are of
@@ -45,6 +51,11 @@ What a caller reads of a provider's answer, whole and as a stream. Columns are w
 speaks; a dash: it has no such answer. \"without\" says what its caller cannot read. Seals are what
 a provider signs its thoughts with and wants back: they arrive if what the caller sends back brings
 them back.
+
+Thoughts are shown to callers that ask for them: in Messages with `thinking`, in Google's dialect
+with `includeThoughts`. In Chat and Responses they always are, but for `include_reasoning`: false.
+Seals come without the words to a caller of Messages that asks with `display`: `omitted`, and to
+every caller of Google's dialect, on an empty text. These tables are of callers that ask.
 ";
 
 fn request(features: &[Feature], side: In, to: To, name: &str) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use wire::Lost;
+use wire::{Back, Lost};
 
 use crate::asked::{Case, Feature, features};
 use crate::golden::Golden;
@@ -27,6 +27,7 @@ pub(crate) enum Fate {
 pub(crate) fn asked(side: In, to: To, body: &Value) -> Result<(Value, Lost), String> {
     let mut chat = side.parse(body, false).map_err(|error| error.message)?;
     chat.model = to.model().to_owned();
+    let _ = Back::of(&mut chat, to.dialect());
     let mut lost = Lost::default();
     let sent = to.render(&chat, &mut lost);
     Ok((sent, lost))

@@ -184,7 +184,8 @@ fn there_and_back(side: In, to: To, body: &Value) -> bool {
     if to == To::Gemini && asked.decoding.stream.is_some() {
         sent["stream"] = true.into();
     }
-    let read = reader.parse(&sent, true);
+    // A wish for a short answer becomes words where it is answered.
+    let read = reader.parse(&sent, asked.extra.is_empty());
     let mut read =
         read.unwrap_or_else(|e| panic!("{side:?} {to:?}: {e} ({:?}) in {sent}", e.param));
     if asked.decoding.max_tokens.is_none() && to == To::Messages {

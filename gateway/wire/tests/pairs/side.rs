@@ -7,8 +7,8 @@ use wire::openai::Flavor;
 use wire::openai::stream::Kind;
 use wire::responses::Echo;
 use wire::{
-    Answer, ApiError, Broken, ChatRequest, Choice, Head, Limits, Lost, Reader, StreamOptions,
-    Usage, Writer, converse, gemini, messages, openai, responses, sse,
+    Answer, ApiError, Broken, ChatRequest, Choice, Dialect, Head, Limits, Lost, Reader,
+    StreamOptions, Usage, Writer, converse, gemini, messages, openai, responses, sse,
 };
 
 use crate::{chat_client, gemini_client, messages_client, responses_client};
@@ -93,6 +93,16 @@ impl To {
             Self::Messages => From::Messages,
             Self::Gemini => From::Gemini,
             Self::Converse => From::Converse,
+        }
+    }
+
+    pub(crate) fn dialect(self) -> Dialect {
+        match self {
+            Self::OpenAi | Self::Plain | Self::Extended => Dialect::Chat,
+            Self::Responses => Dialect::Responses,
+            Self::Messages => Dialect::Messages,
+            Self::Gemini => Dialect::Gemini,
+            Self::Converse => Dialect::Converse,
         }
     }
 

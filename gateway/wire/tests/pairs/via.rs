@@ -2,8 +2,8 @@
 //! what either end understood.
 
 use wire::{
-    Answer, ApiError, Broken, Choice, Delta, ErrorKind, Finish, Piece, Reader, Remark, Said, Seal,
-    SealRef, Thought, TokenLogprob, Usage, Writer,
+    Answer, ApiError, Back, Broken, Choice, Delta, ErrorKind, Finish, Piece, Reader, Remark, Said,
+    Seal, SealRef, Thought, TokenLogprob, Usage, Writer,
 };
 
 use crate::side::{Frames, From, In};
@@ -118,6 +118,7 @@ pub(crate) struct Via {
     frames: Frames,
     reader: Box<dyn Reader>,
     writer: Box<dyn Writer>,
+    back: Back,
     /// Choices that were asked for, and those of them that have begun.
     begun: Vec<bool>,
     /// It could not be read.
@@ -141,6 +142,7 @@ impl Via {
             frames: from.frames(),
             reader: from.reader(),
             writer: to.writer(choices),
+            back: Back::default(),
             begun: vec![false; choices],
             broken: None,
             heard: Heard::default(),
@@ -149,8 +151,13 @@ impl Via {
         }
     }
 
+    /// Told this way.
+    pub(crate) fn on(self, back: Back) -> Self {
+        Self { back, ..self }
+    }
+
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), Broken> {
-        let Self { frames, reader, writer, begun, broken, heard, others, out } = self;
+        let Self { frames, reader, writer, back, begun, broken, heard, others, out } = self;
         let mut said = |said: Said<'_>| {
             hear(heard, others, &said);
             let Said::Piece(piece) = said else { return };
@@ -159,7 +166,7 @@ impl Via {
                 let first = Piece { index: piece.index, usage: heard.usage, ..Piece::default() };
                 writer.start(out, &first);
             }
-            writer.piece(out, &piece);
+            writer.piece(out, &back.piece(&piece));
         };
         let read = frames.push(bytes, &mut |name, data| reader.event(name, data, &mut said));
         *broken = read.clone().err();
@@ -174,12 +181,12 @@ impl Via {
 
     /// As [`Via::end`], with what was heard of choices behind the first.
     pub(crate) fn end_all(mut self) -> (Result<(), Broken>, Heard, Vec<Heard>, Vec<u8>) {
-        let Self { reader, writer, broken, heard, others, out, .. } = &mut self;
+        let Self { reader, writer, back, broken, heard, others, out, .. } = &mut self;
         let ended = broken.clone().map_or(Ok(()), Err).and_then(|()| {
             reader.end(&mut |said| {
                 hear(heard, others, &said);
                 if let Said::Piece(piece) = said {
-                    writer.piece(out, &piece);
+                    writer.piece(out, &back.piece(&piece));
                 }
             })
         });

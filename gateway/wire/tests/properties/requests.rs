@@ -151,6 +151,7 @@ fn reasoning() -> impl Strategy<Value = Reasoning> {
         effort: effort.map(|at| Effort::ALL[at]),
         budget,
         include,
+        ..Reasoning::default()
     })
 }
 

@@ -193,6 +193,22 @@ fn neutral_and_advisory_fields_pass() {
     assert_eq!(scored.decoding.max_tokens, Some(0));
 }
 
+/// In words to the model, where it is answered here; as it is, where it is passed on.
+#[test]
+fn a_short_answer_is_asked_for() {
+    let body = json!({"model": "m", "verbosity": "low", "messages": [
+        {"role": "system", "content": "Be kind."}, {"role": "user", "content": "hi"}]});
+    let request = chat(&body).expect("accepted");
+    let said = "Be kind.\n\nKeep your answers short: say what is needed, and no more.";
+    assert_eq!(request.messages[0].content, Content::Text(said.into()));
+    assert_eq!(request.messages.len(), 2);
+    check(chat(&json!({"verbosity": "lower"})), "verbosity", "invalid_value");
+    let bytes = body.to_string().into_bytes();
+    let passed = openai::parse_chat_forward(&bytes, &Limits::default()).expect("accepted");
+    assert_eq!(passed.messages[0].content, Content::Text("Be kind.".into()));
+    assert_eq!(passed.extra["verbosity"], "low");
+}
+
 #[test]
 fn a_replayed_answer_is_accepted() {
     let request = chat(&json!({

@@ -81,8 +81,10 @@ fn take(name: &str, data: &Value, items: &mut Vec<Item>) {
     }
     assert_eq!(data["item_id"], item.id.as_str());
     let is_call = item.kind.ends_with("_call");
-    let part = if is_call { 0 } else { index(data, "content_index") };
-    if name == "response.content_part.added" {
+    // A summary has parts of its own.
+    let at = if name.contains("summary") { "summary_index" } else { "content_index" };
+    let part = if is_call { 0 } else { index(data, at) };
+    if matches!(name, "response.content_part.added" | "response.reasoning_summary_part.added") {
         assert!(!is_call);
         assert_eq!(part, item.parts.len(), "parts are added in their order");
         assert!(item.parts.iter().all(|(_, done)| *done), "one part at a time");
@@ -90,7 +92,7 @@ fn take(name: &str, data: &Value, items: &mut Vec<Item>) {
         return;
     }
     let (text, done) = item.parts.get_mut(part).expect("a part that was added");
-    if name == "response.content_part.done" {
+    if matches!(name, "response.content_part.done" | "response.reasoning_summary_part.done") {
         assert!(*done, "its text is done before it");
         let said = &data["part"];
         let whole = said.get("text").or(said.get("refusal")).expect("a text");

@@ -88,12 +88,8 @@ fn fields_are_refused_by_name() {
         (json!({"include": ["x"]}), "include[0]", "invalid_value"),
         (json!({"include": [5]}), "include[0]", "invalid_type"),
         (json!({"reasoning": {"effort": "some"}}), "reasoning.effort", "invalid_value"),
-        (
-            json!({"reasoning": {"summary": "detailed"}}),
-            "reasoning.summary",
-            "unsupported_parameter",
-        ),
-        (json!({"text": {"verbosity": "low"}}), "text.verbosity", "unsupported_parameter"),
+        (json!({"reasoning": {"summary": "long"}}), "reasoning.summary", "unsupported_parameter"),
+        (json!({"text": {"verbosity": "lower"}}), "text.verbosity", "invalid_value"),
         (json!({"text": {"format": {"type": "x"}}}), "text.format.type", "invalid_value"),
         (
             json!({"text": {"format": {"type": "json_schema", "name": "n"}}}),
@@ -139,7 +135,6 @@ fn what_is_passed_on_keeps_what_it_cannot_say() {
         ("truncation", json!("auto")),
         ("top_k", json!(5)),
         ("include[0]", json!("x")),
-        ("reasoning.summary", json!("detailed")),
         ("text.verbosity", json!("low")),
         ("input[0].mood", json!("good")),
         ("input[1]", json!({"type": "web_search_call", "id": "ws_1"})),
@@ -169,10 +164,33 @@ fn a_request_that_goes_on_waits_for_the_rest() {
 #[test]
 fn counting_takes_what_makes_a_prompt() {
     let count =
-        |extra: Value| responses::parse_count(&body(&extra), &Limits::default(), &mut ids());
+        |extra: Value| responses::parse_count(&body(&extra), &Limits::default(), &mut ids(), false);
     let request = count(json!({"instructions": "x", "tools": [], "reasoning": {"effort": "low"}}));
     assert_eq!(request.expect("accepted").chat.messages.len(), 2);
     refused(count(json!({"stream": true})), "stream", "unknown_parameter");
     refused(count(json!({"personality": "friendly"})), "personality", "unsupported_parameter");
     assert_eq!(count_answer(5), br#"{"object":"response.input_tokens","input_tokens":5}"#);
+}
+
+/// Codex says it with every request to a model of some names.
+#[test]
+fn a_wish_for_less_or_more_is_said_to_the_model() {
+    let first = |extra: Value| {
+        let chat = parse(&extra).expect("accepted").chat;
+        (chat.messages.len(), chat.messages[0].content.clone())
+    };
+    let short = "Keep your answers short: say what is needed, and no more.";
+    let low = || json!({"verbosity": "low"});
+    assert_eq!(first(json!({"text": low()})), (2, Content::Text(short.into())));
+    let said = json!({"text": low(), "instructions": "Be kind."});
+    assert_eq!(first(said), (2, Content::Text(format!("Be kind.\n\n{short}"))));
+    let long = json!({"text": {"verbosity": "high"}});
+    assert!(matches!(first(long).1, Content::Text(text) if text.starts_with("Answer at length")));
+    assert_eq!(first(json!({"text": {"verbosity": "medium"}})), first(json!({})));
+    // With what it goes on with it is said once.
+    let mut open = parse(&json!({"text": low(), "previous_response_id": "r"})).expect("accepted");
+    open.join(&[json!({"type": "message", "role": "user", "content": "a"})]).expect("sound");
+    let texts: Vec<Content> = open.chat.messages.into_iter().map(|m| m.content).collect();
+    assert_eq!(texts[0], Content::Text(short.into()));
+    assert_eq!(texts.len(), 3);
 }

@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use wire::responses::Writer;
+use wire::responses::{Writer, answer};
 use wire::{
-    ApiError, Delta, ErrorKind, Finish, Piece, Remark, SealRef, TokenLogprob, TopLogprob, Usage,
-    Writer as _,
+    ApiError, Choice, Delta, ErrorKind, Finish, Piece, Remark, SealRef, Thought, TokenLogprob,
+    TopLogprob, Usage, Writer as _,
 };
 
 use crate::checker::{self, Outcome};
@@ -91,6 +91,34 @@ fn thoughts_a_text_and_calls() {
         Delta::Arguments { index: 2, text: "\\ny\"}" },
     ];
     golden("tools", &stream(&extra, &deltas, Finish::ToolCalls).0);
+}
+
+/// Codex and others show summaries alone: where one is asked for, the thoughts are theirs.
+#[test]
+fn thoughts_are_their_own_summary() {
+    let deltas = [Delta::Reasoning("h"), Delta::Reasoning("m"), Delta::Content("Hi.")];
+    for asked in [json!({"summary": "auto"}), json!({"generate_summary": "concise"})] {
+        let extra = json!({"reasoning": asked, "include": ["reasoning.encrypted_content"]});
+        let (out, kept) = stream(&extra, &deltas, Finish::Stop);
+        let names: Vec<String> = checker::read(&out).names;
+        let of = |name: &str| format!("response.reasoning_summary_{name}");
+        let expect = ["part.added", "text.delta", "text.delta", "text.done", "part.done"].map(of);
+        assert_eq!(names[3..8], expect, "{asked}");
+        let words = json!([{"type": "summary_text", "text": "hm"}]);
+        assert_eq!(
+            (&kept["output"][0]["summary"], &kept["output"][0]["content"]),
+            (&words, &json!([]))
+        );
+        let choice =
+            Choice { thoughts: vec![Thought::of("hm")], ..Choice::text(0, "Hi.", Finish::Stop) };
+        let whole = answer(head(), echo(&extra), &choice, &USAGE, &mut ids(), 9);
+        assert_eq!(whole.to_stored(), kept);
+        // It comes back as what it was.
+        let mut body = extra.clone();
+        body["input"] = json!([kept["output"][0], {"role": "user", "content": "Go on"}]);
+        let read = crate::parse(&body).expect("accepted").chat;
+        assert_eq!(read.messages[0].thoughts, [Thought::of("hm")]);
+    }
 }
 
 #[test]

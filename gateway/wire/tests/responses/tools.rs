@@ -1,8 +1,8 @@
 //! Tools: functions, tools of a namespace, custom tools, and which of them may be called.
 
 use serde_json::{Value, json};
-use wire::responses::answer;
-use wire::{Call, Choice, Finish, Tool, ToolChoice, Usage};
+use wire::responses::{self, answer};
+use wire::{Call, Choice, Finish, Tool, ToolChoice, Usage, messages, openai};
 
 use crate::{echo, forward, head, ids, parse, refused};
 
@@ -26,6 +26,37 @@ fn a_function_as_a_chat_has_it() {
     assert_eq!(got.iter().map(|tool| tool.value.to_string()).collect::<Vec<_>>(), expect);
     assert_eq!(got.iter().map(|tool| tool.strict).collect::<Vec<_>>(), [false, true]);
     assert!(got[1].parameters().is_none());
+}
+
+/// OpenAI holds a function to its schema if it can where nothing is said. Chat does not: there it
+/// has to be said.
+#[test]
+fn a_function_that_can_be_strict_is() {
+    let closed = json!({"type": "object", "properties": {"a": {"type": "string"}},
+        "required": ["a"], "additionalProperties": false});
+    let open = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    for (schema, said, expect) in [
+        (&closed, Value::Null, true),
+        (&open, Value::Null, false),
+        (&Value::Null, Value::Null, false),
+        (&closed, json!(false), false),
+        (&open, json!(true), true),
+    ] {
+        let tool = json!({"type": "function", "name": "f", "parameters": schema, "strict": said});
+        let case = tool.to_string();
+        let chat = forward(&json!({"tools": [tool]})).expect("accepted").chat;
+        assert_eq!(chat.tools[0].strict, expect, "{case}");
+        let lost = &mut wire::Lost::default();
+        let there = openai::render(&chat, openai::Flavor::OpenAi, lost);
+        let strict = there["tools"][0]["function"]["strict"].as_bool();
+        assert_eq!(strict.unwrap_or(false), expect, "{case}");
+        let there = responses::render(&chat, true, lost);
+        assert_eq!(there["tools"][0]["strict"], expect, "{case}");
+        // Others are told what the caller says itself.
+        let there = messages::render(&chat, 100, lost);
+        assert_eq!(there["tools"][0]["strict"].as_bool(), said.as_bool().filter(|said| *said));
+        assert!(lost.is_empty());
+    }
 }
 
 #[test]
