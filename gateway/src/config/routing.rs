@@ -168,10 +168,11 @@ pub struct TargetTable {
     pub target: String,
     /// Its share, against the others'.
     pub weight: Option<u32>,
-    /// Its longest sequence in tokens, where known.
+    /// Its longest sequence in tokens; as the table of models says where absent.
     pub context: Option<u64>,
-    /// What it cannot do: `tools`, `images`, `structured`.
-    pub without: Vec<String>,
+    /// What it cannot do: `tools`, `images`, `structured`; as the table says where absent, and
+    /// nothing where empty.
+    pub without: Option<Vec<String>>,
     /// The most secret label that it may see, if lower than its provider's.
     pub max_label: Option<Label>,
     /// The name of the arm of an experiment, for logs and the answer's head.

@@ -22,7 +22,7 @@ use crate::config::routing::{
 };
 use crate::digest;
 use crate::metrics::{PoolMetrics, Retry, RouteMetrics};
-use crate::upstream::{Provider, Providers};
+use crate::upstream::{Provider, Providers, models};
 pub use decide::{Asked, Finding, Plan, Verdict};
 use overflow::Overflow;
 use target::Counts;
@@ -284,22 +284,38 @@ impl Routes {
         pool.fallback.iter().try_for_each(|next| self.behind(config, next, local, out))
     }
 
+    /// A target of a pool: where its table is silent, what is known of its model counts.
     fn target(&self, table: &TargetTable, local: &[&str]) -> Result<Arc<Target>, String> {
+        let name = table.target.as_str();
+        let far = if local.contains(&name) { None } else { self.provider(name) };
+        let Some(known) = far.and_then(|(provider, model)| models::known(provider.kind, model))
+        else {
+            return self.as_it_is(table, local);
+        };
+        let mut table = table.clone();
+        table.context = table.context.or(known.reads());
+        table.without.get_or_insert_with(|| known.without.clone());
+        self.as_it_is(&table, local)
+    }
+
+    /// A target of which only its table is believed.
+    fn as_it_is(&self, table: &TargetTable, local: &[&str]) -> Result<Arc<Target>, String> {
         let name = &table.target;
-        let without = table.without.iter().map(|text| {
+        let without = table.without.iter().flatten().map(|text| {
             let needs = Needs::ALL.into_iter().find(|needs| needs.name() == text);
             needs.ok_or_else(|| {
                 format!("`{name}`: without: `{text}` is none of tools, images, structured")
             })
         });
         let mut without = without.collect::<Result<Vec<_>, _>>()?;
-        let (seat, most) = if local.contains(&name.as_str()) {
+        let (seat, most, embeds) = if local.contains(&name.as_str()) {
             // Models here read text.
             without.push(Needs::Images);
-            (Seat::Local(name.clone()), Label::Restricted)
+            (Seat::Local(name.clone()), Label::Restricted, false)
         } else if let Some((provider, model)) = self.provider(name) {
             let most = provider.max_label;
-            (Seat::Provider(provider, model.to_owned()), most)
+            let embeds = models::known(provider.kind, model).is_some_and(|known| known.embeds);
+            (Seat::Provider(provider, model.to_owned()), most, embeds)
         } else {
             let models = local.join("`, `");
             return Err(format!(
@@ -313,6 +329,7 @@ impl Routes {
             weight: table.weight.unwrap_or(1),
             context: table.context,
             without,
+            embeds,
             max_label: table.max_label.map_or(most, |own| own.min(most)),
             number: digest::number(&[name.as_bytes()]),
             arm: table.arm.clone(),
@@ -401,7 +418,8 @@ impl Routes {
             return None;
         }
         let table = TargetTable { target: name.to_owned(), ..TargetTable::default() };
-        let target = self.target(&table, &[]).ok()?;
+        // Whoever asks for a model by its own name is told by it what it cannot.
+        let target = self.as_it_is(&table, &[]).ok()?;
         Some(Pool {
             name: name.to_owned(),
             strategy: Strategy::Priority,

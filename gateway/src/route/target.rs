@@ -43,6 +43,8 @@ pub struct Target {
     pub context: Option<u64>,
     /// What it cannot do.
     pub without: Vec<Needs>,
+    /// It makes embeddings and answers no chats, as far as is known.
+    pub embeds: bool,
     /// The most secret label that it may see.
     pub max_label: Label,
     /// A number of its name, for choices by chance.
@@ -85,7 +87,9 @@ impl Target {
         match &self.seat {
             // Which of them, depends on the model; it says so itself.
             Seat::Local(_) => true,
-            Seat::Provider(provider, _) => provider.kind.serves(dialect),
+            Seat::Provider(provider, _) => {
+                provider.kind.serves(dialect) && (!self.embeds || dialect == Dialect::Embeddings)
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! The kinds of providers, as data: where each answers, what it is shown, which dialects it speaks
 //! at which paths. `hearth providers` prints this table; a kind that speaks a dialect of ours is a
-//! row here and no code.
+//! row here and no code. Which models they have stands beside it, in `models.toml`.
 //!
 //! Sources: each provider's own API reference, as linked in its row.
 
+use govern::policy::Label;
 use wire::Dialect;
 use wire::openai::Flavor;
 
@@ -41,6 +42,8 @@ pub struct Kind {
     pub flavor: Flavor,
     /// Headers that every request carries.
     pub headers: &'static [(&'static str, &'static str)],
+    /// The most secret label that it may see where `max_label` says nothing.
+    pub max_label: Label,
     /// Its API reference.
     pub docs: &'static str,
 }
@@ -89,6 +92,7 @@ const PLAIN: Kind = Kind {
     speaks: CHAT,
     flavor: Flavor::Plain,
     headers: &[],
+    max_label: Label::Internal,
     docs: "https://platform.openai.com/docs/api-reference/chat",
 };
 
@@ -351,6 +355,8 @@ mod tests {
                 "{name}"
             );
             assert!(kind.speaks.iter().all(|(_, path)| path.starts_with('/')), "{name}");
+            // More than that leaves a house only where its operator has said so.
+            assert!(kind.max_label <= Label::Internal, "{name}");
         }
     }
 }

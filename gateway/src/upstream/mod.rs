@@ -9,6 +9,7 @@ mod http1;
 pub mod kinds;
 mod later;
 mod line;
+pub mod models;
 pub mod reference;
 mod refusal;
 
@@ -139,10 +140,7 @@ impl Provider {
     /// # Errors
     /// What cannot be used.
     pub fn new(name: &str, config: &ProviderConfig) -> Result<Self, String> {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
-            return Err("a name has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
-        }
+        check_name(name)?;
         let wanted = config.kind.as_deref().unwrap_or(name);
         let kind = Kind::named(wanted).ok_or_else(|| {
             let all: Vec<_> = kinds::KINDS.iter().map(|kind| kind.name).collect();
@@ -179,7 +177,7 @@ impl Provider {
         Ok(Self {
             name: name.to_owned(),
             kind,
-            max_label: config.max_label.unwrap_or(Label::Internal),
+            max_label: config.max_label.unwrap_or(kind.max_label),
             models: config.models.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             lost_fields: config.lost_fields.unwrap_or_default(),
             base,
@@ -374,6 +372,15 @@ impl Provider {
         let failure = Failure::new(ErrorKind::Upstream, "provider_error", message);
         Trouble { failure, about: About::Ours }
     }
+}
+
+/// What a section may be called: names of models begin so, and patterns of price sheets.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        return Err("a name has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
+    }
+    Ok(())
 }
 
 /// Where it answers, and its host.

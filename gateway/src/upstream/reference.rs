@@ -1,11 +1,14 @@
-//! The table of kinds for people: `hearth providers`, and the page `docs/providers.md`, which is
-//! generated so that it cannot be wrong. A test compares both.
+//! The tables of kinds and of models for people: `hearth providers`, and the page
+//! `docs/providers.md`, which is generated so that it cannot be wrong. A test compares both.
 
 use std::fmt::Write as _;
 
+use govern::Money;
+use govern::price::TokenPrices;
 use serde_json::{Value, json};
 
 use super::kinds::{Auth, KINDS, Kind};
+use super::models::{self, Model, Source};
 
 /// Options of `[providers.NAME]`, in the order of the page.
 const OPTIONS: &[(&str, &str)] = &[
@@ -55,7 +58,7 @@ const OPTIONS: &[(&str, &str)] = &[
     ),
     (
         "max_label",
-        "the most secret label that it may see: `public`, `internal`, `confidential`, `restricted`; `internal` where absent",
+        "the most secret label that it may see: `public`, `internal`, `confidential`, `restricted`; where absent, the kind's",
     ),
     (
         "models",
@@ -74,8 +77,9 @@ const INTRODUCTION: &str = "\
 
 Others can answer beside the models of this machine. Each is a section of `hearth.toml`; its models
 are asked as `NAME/MODEL`, or through a pool ([routing](routing.md)). `hearth providers` prints the
-table of kinds, `hearth providers NAME` one of them with the lines to copy; `--json` is for
-programs. A server without a model of its own is `hearth serve --model none`.
+table of kinds, `hearth providers NAME` one of them with the lines to copy and the [models](#models)
+that are known of it; `--json` is for programs. A server without a model of its own is
+`hearth serve --model none`.
 
 A kind is data: where it answers, what it is shown, which dialects it speaks at which paths. A
 request in a dialect that the provider speaks goes there as it came, but for the model's name, the
@@ -111,6 +115,30 @@ Under `[providers.NAME]`:
 
 ";
 
+const MODELS: &str = "\n\
+## Models
+
+Of these is known how much they read and what they cannot. A pool's target that is among them, as
+`NAME/MODEL` of a provider of that kind, need not say its `context` and `without`; what it does say
+counts ([routing](routing.md#pools)). `*` stands for any letters, `?` for one.
+
+Prices are dollars per million tokens, of text: the providers' list prices of the day in the last
+column, as its source gave them. They bind nobody, and nobody is charged by them: what is billed is
+what the operator's own sheet says ([prices](govern.md#prices)). To begin with one of these:
+
+```
+hearth providers openai anthropic --prices > prices.json      # look at it, add your own models
+hearth admin prices set prices.json
+```
+
+The sheet has them as `NAME/MODEL`, as callers ask and the ledger says. Where a section of
+`hearth.toml` is not called as its kind is, `hearth providers work=openai --prices` writes
+`work/MODEL`. A sheet takes the place of the one in force: what it has no entry for costs nothing.
+
+| kind | model | context | longest prompt | longest answer | cannot | prompt | from a cache | into a cache | answer | else | as of |
+|---|---|---|---|---|---|---|---|---|---|---|---|
+";
+
 /// The page.
 #[must_use]
 pub fn page() -> String {
@@ -119,9 +147,11 @@ pub fn page() -> String {
     for (name, words) in OPTIONS {
         let _ = writeln!(page, "| `{name}` | {words} |");
     }
-    page.push_str("\n## Kinds\n\n| name | | dialects | base URL | key |\n|---|---|---|---|---|\n");
+    page.push_str("\n## Kinds\n\n| name | | dialects | base URL | key | may see |\n");
+    page.push_str("|---|---|---|---|---|---|\n");
     for kind in KINDS {
         let Kind { name, title, docs, key_env, .. } = kind;
+        let label = kind.max_label.name();
         let dialects = dialects(kind).join(", ");
         let base = if kind.base_url.is_empty() {
             "yours".to_owned()
@@ -129,7 +159,17 @@ pub fn page() -> String {
             format!("`{}`", kind.base_url)
         };
         let key = if key_env.is_empty() { "if it asks".to_owned() } else { format!("`{key_env}`") };
-        let _ = writeln!(page, "| `{name}` | [{title}]({docs}) | {dialects} | {base} | {key} |");
+        let _ = writeln!(
+            page,
+            "| `{name}` | [{title}]({docs}) | {dialects} | {base} | {key} | {label} |"
+        );
+    }
+    page.push_str(MODELS);
+    for (source, model) in models::all() {
+        let (kinds, names) = (source.kinds.join(", "), model.names.join("`, `"));
+        let mut cells = cells(source, model);
+        cells[SEEN] = format!("[{}]({})", source.seen, source.url);
+        let _ = writeln!(page, "| {kinds} | `{names}` | {} |", cells.join(" | "));
     }
     page.push_str("\n## The least that is needed\n");
     for kind in KINDS {
@@ -177,20 +217,71 @@ fn dialects(kind: &Kind) -> Vec<&'static str> {
     kind.speaks.iter().map(|(dialect, _)| dialect.name()).collect()
 }
 
+/// What is known of a model beside its names, column by column.
+const COLUMNS: [&str; 10] = [
+    "CONTEXT",
+    "PROMPT MAX",
+    "ANSWER MAX",
+    "CANNOT",
+    "$PROMPT",
+    "$FROM CACHE",
+    "$INTO CACHE",
+    "$ANSWER",
+    "$ELSE",
+    "AS OF",
+];
+
+/// The column of the day.
+const SEEN: usize = 9;
+
+fn cells(source: &Source, model: &Model) -> [String; 10] {
+    let tokens = |count: Option<u64>| count.map_or("-".to_owned(), |count| count.to_string());
+    let price = |micro: Option<u64>| micro.map_or("-".to_owned(), dollars);
+    let Model { tokens: most, price: rates, .. } = model;
+    let cannot = if model.embeds { "chats".to_owned() } else { model.without.join(", ") };
+    let pair = |rates: &TokenPrices| [dollars(rates.input), dollars(rates.output)].join(" / ");
+    let batch = model.batch.iter().map(|rates| format!("flex: {}", pair(rates)));
+    let tiers = model.tiers.iter();
+    let tiers =
+        tiers.map(|tier| format!("above {}: {}", tier.above_input_tokens, pair(&tier.rates)));
+    let more = batch.chain(tiers).collect::<Vec<_>>().join("; ");
+    [
+        tokens(most.context),
+        tokens(most.prompt),
+        tokens(most.output),
+        or_dash(&cannot).to_owned(),
+        dollars(rates.input),
+        price(rates.cache_read),
+        price(rates.cache_write),
+        dollars(rates.output),
+        or_dash(&more).to_owned(),
+        source.seen.clone(),
+    ]
+}
+
+/// Micro-dollars as dollars.
+fn dollars(micro: u64) -> String {
+    Money(i64::try_from(micro).unwrap_or(i64::MAX).saturating_mul(1000)).decimals()
+}
+
 /// The table for a terminal.
 #[must_use]
 pub fn table() -> String {
     let mut text = String::new();
-    let mut row = |name: &str, dialects: &str, key: &str, base: &str| {
-        let _ = writeln!(text, "{name:<11} {key:<31} {base:<50} {dialects}");
+    let mut row = |name: &str, label: &str, key: &str, base: &str, dialects: &str| {
+        let _ = writeln!(text, "{name:<11} {label:<9} {key:<31} {base:<50} {dialects}");
     };
-    row("NAME", "DIALECTS", "KEY", "BASE URL");
+    row("NAME", "MAY SEE", "KEY", "BASE URL", "DIALECTS");
     for kind in KINDS {
         // Vertex's is longer than a line.
         let base = kind.base_url.split("/projects/").next().unwrap_or_default();
-        row(kind.name, &dialects(kind).join(" "), or_dash(kind.key_env), or_dash(base));
+        let (label, dialects) = (kind.max_label.name(), dialects(kind).join(" "));
+        row(kind.name, label, or_dash(kind.key_env), or_dash(base), &dialects);
     }
-    text.push_str("\n`hearth providers NAME` shows one with the lines for hearth.toml.\n");
+    text.push_str(
+        "\n`hearth providers NAME` shows one with the lines for hearth.toml and the models that are\n\
+         known of it; `hearth providers --prices` writes their list prices as a price sheet.\n",
+    );
     text
 }
 
@@ -198,14 +289,44 @@ pub fn table() -> String {
 #[must_use]
 pub fn details(kind: &Kind) -> String {
     format!(
-        "{}\n\ndialects  {}\nbase URL  {}\nkey       {}\ndocs      {}\n\n{}",
+        "{}\n\ndialects  {}\nbase URL  {}\nkey       {}\nmay see   {}\ndocs      {}\n\n{}{}",
         kind.title,
         dialects(kind).join(" "),
         or_dash(kind.base_url),
         or_dash(kind.key_env),
+        kind.max_label.name(),
         kind.docs,
-        example(kind)
+        example(kind),
+        known(kind),
     )
+}
+
+/// The models of a kind for a terminal; nothing where none are known.
+fn known(kind: &Kind) -> String {
+    let head = COLUMNS.map(str::to_owned);
+    let rows = models::of(kind).map(|(source, model)| (&*model.names[0], cells(source, model)));
+    let rows: Vec<_> = [("MODEL", head)].into_iter().chain(rows).collect();
+    if rows.len() == 1 {
+        return String::new();
+    }
+    let mut wide = [0; COLUMNS.len()];
+    for (_, cells) in &rows {
+        for (most, cell) in wide.iter_mut().zip(cells) {
+            *most = cell.len().max(*most);
+        }
+    }
+    let name_wide = rows.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    let mut text =
+        "\nmodels that are known; list prices in dollars per million tokens\n".to_owned();
+    for (name, cells) in &rows {
+        let _ = write!(text, "{name:<name_wide$}");
+        for (cell, wide) in cells.iter().zip(wide) {
+            let _ = write!(text, "  {cell:<wide$}");
+        }
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    text
 }
 
 fn or_dash(text: &str) -> &str {
@@ -216,12 +337,16 @@ fn or_dash(text: &str) -> &str {
 #[must_use]
 pub fn json(kind: &Kind) -> Value {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let models = models::of(kind).map(|(source, model)| models::shown(source, model));
+    let models: Vec<Value> = models.collect();
     json!({
         "name": kind.name,
         "title": kind.title,
         "dialects": dialects(kind),
         "base_url": some(kind.base_url),
         "key_variable": some(kind.key_env),
+        "max_label": kind.max_label.name(),
         "docs": kind.docs,
+        "models": models,
     })
 }

@@ -20,6 +20,7 @@ mod faults;
 mod governed;
 mod headers;
 mod hedging;
+mod known;
 mod labels;
 mod leaving;
 mod mirror;

@@ -1,4 +1,5 @@
-//! The table of kinds as people read it: on the terminal, and on the pages, which cannot be wrong.
+//! The tables of kinds and models as people read them: on the terminal, and on the pages, which
+//! cannot be wrong.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +10,7 @@ use gateway::config::routing::{
 use gateway::route::Routes;
 use gateway::upstream::{Kind, Provider, kinds::KINDS, reference};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn page(name: &str) -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a root");
@@ -121,9 +122,42 @@ fn the_command_prints_the_table() {
     assert_eq!(rows.len(), KINDS.len());
     assert_eq!(rows[0]["name"], "openai");
     assert_eq!(rows[0]["dialects"][1], "responses");
+    assert_eq!(rows[0]["max_label"], "internal");
+    let models = rows[0]["models"].as_array().expect("models");
+    let mini = models.iter().find(|model| model["names"][0] == "gpt-4o-mini").expect("it is known");
+    assert_eq!((&mini["context"], &mini["price"]["input"]), (&json!(128_000), &json!(150_000)));
+    let (_, one) = hearth(&["providers", "openai"]);
+    let mini = one.lines().find(|line| line.starts_with("gpt-4o-mini ")).expect("a line");
+    assert!(mini.contains(" 128000 ") && mini.contains(" 0.15 "), "{mini}");
     let (_, line) = hearth(&["providers", "azure", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON")["base_url"], Value::Null);
     let (code, said) = hearth(&["providers", "nobody"]);
     assert_eq!(code, Some(64));
     assert!(said.contains("`nobody`") && said.contains("openai, azure"), "{said}");
+}
+
+#[test]
+fn the_command_writes_price_sheets() {
+    let (code, text) = hearth(&["providers", "work=openai", "anthropic", "--prices"]);
+    assert_eq!(code, Some(0), "{text}");
+    let sheet: Value = serde_json::from_str(&text).expect("a sheet");
+    let models = sheet["models"].as_array().expect("models");
+    let price = |name: &str| models.iter().find(|price| price["model"] == name);
+    let mini = json!({
+        "model": "work/gpt-4o-mini", "input": 150_000, "output": 600_000, "cache_read": 75_000,
+    });
+    assert_eq!(price("work/gpt-4o-mini"), Some(&mini));
+    assert!(price("anthropic/claude-haiku-4-5").is_some() && price("openai/gpt-4o-mini").is_none());
+    let (code, all) = hearth(&["providers", "--prices"]);
+    assert_eq!(code, Some(0));
+    assert!(all.contains("\"openai/gpt-4o-mini\"") && all.contains("\"xai/"), "{all}");
+    for (name, problem) in [
+        ("vllm", "no models of the kind `vllm`"),
+        ("work=nobody", "there is no kind `nobody`"),
+        ("a b=openai", "`a b`: a name has"),
+    ] {
+        let (code, said) = hearth(&["providers", name, "--prices"]);
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains(problem), "{said}");
+    }
 }
