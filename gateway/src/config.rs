@@ -255,7 +255,7 @@ impl Config {
             draft.set(option, &texts).map_err(|problem| ConfigError { at: at(), problem })?;
         }
         let Draft { mut config, mut warnings, .. } = draft;
-        config.cluster.find_api(&lookup);
+        config.cluster.find_api(lookup);
         config.check(role)?;
         warnings.extend(tls::warning(&config));
         warnings.extend(cluster::warnings(&config));

@@ -65,8 +65,10 @@ pub(super) fn without_cost(bytes: Bytes) -> Bytes {
     out.into()
 }
 
-/// Our field at the end of an item: what stands before it, what is left of it, what follows.
-fn field(line: &[u8]) -> Option<(&[u8], Option<Vec<u8>>, &[u8])> {
+/// An item with our field at its end: what stands before it, what is left of it, what follows.
+type Item<'a> = (&'a [u8], Option<Vec<u8>>, &'a [u8]);
+
+fn field(line: &[u8]) -> Option<Item<'_>> {
     let from = line.len().saturating_sub(BYTES_MAX);
     let at = line[from..].windows(FIELD.len()).rposition(|part| part == FIELD)? + from;
     let text = &line[at + FIELD.len()..];
