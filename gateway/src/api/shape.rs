@@ -85,24 +85,32 @@ impl<'a> Shape<'a> {
         if self.callable.is_empty() && structured.is_none() && self.budget.is_none() {
             return Ok(None);
         }
-        let offer = |tool: &&'a Tool| Offer {
-            name: &tool.name,
-            parameters: tool.parameters(),
-            strict: tool.strict,
-        };
-        let tools: Vec<Offer<'_>> = self.callable.iter().map(offer).collect();
-        let content = structured.map(content).transpose()?;
-        let wanted = Wanted {
-            tools: &tools,
-            forced: self.forced,
-            parallel: self.parallel,
-            content,
-            budget: self.budget,
-        };
         let held = self.forced || structured.is_some();
         let thoughts = self.answering.thoughts.as_ref();
         let thoughts = thoughts.filter(|thoughts| !held || open || self.may_think(thoughts));
-        let plan = text::tools::plan(text, self.format, thoughts, open, &wanted);
+        let plan = |strict: fn(&Tool) -> bool| {
+            let offer = |tool: &&'a Tool| Offer {
+                name: &tool.name,
+                parameters: tool.parameters(),
+                strict: strict(tool),
+            };
+            let tools: Vec<Offer<'_>> = self.callable.iter().map(offer).collect();
+            let wanted = Wanted {
+                tools: &tools,
+                forced: self.forced,
+                parallel: self.parallel,
+                content: structured.map(content).transpose()?,
+                budget: self.budget,
+            };
+            Ok::<_, Failure>(text::tools::plan(text, self.format, thoughts, open, &wanted))
+        };
+        // What nobody has called strict is held to its schema only where that can be done.
+        let plan = match plan(|tool| tool.strict)? {
+            Err(WriteError::Schema { tool, .. }) if !self.callable[tool].says_strict() => {
+                plan(Tool::says_strict)?
+            }
+            plan => plan,
+        };
         let plan = plan.map_err(|error| self.refuse(error))?;
         let field = match structured {
             Some(structured) => structured.field.clone(),

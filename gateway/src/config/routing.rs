@@ -55,6 +55,8 @@ pub struct ProviderConfig {
     pub idle_timeout: Option<Span>,
     /// Longest wait for the end of an answer that is no stream.
     pub total_timeout: Option<Span>,
+    /// The same of a stream.
+    pub stream_timeout: Option<Span>,
     /// A proxy that requests go through: `http://host:port`, with `name:password@` if it asks.
     pub proxy: Option<Secret>,
     /// A file of certificate authorities that count instead of the public ones.

@@ -92,6 +92,8 @@ pub struct Provider {
     pub idle: Duration,
     /// Longest wait for the end of an answer that is no stream.
     pub total: Duration,
+    /// The same of a stream.
+    pub stream: Duration,
     client: Client,
 }
 
@@ -189,6 +191,7 @@ impl Provider {
             first_byte: time(config.first_byte_timeout, 300),
             idle: time(config.idle_timeout, 120),
             total: time(config.total_timeout, 600),
+            stream: time(config.stream_timeout, 3600),
             client: Client::new(&options)?,
         })
     }

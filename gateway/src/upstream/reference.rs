@@ -44,6 +44,7 @@ const OPTIONS: &[(&str, &str)] = &[
         "total_timeout",
         "longest wait for the end of an answer that is no stream; `600s` where absent",
     ),
+    ("stream_timeout", "longest wait for the end of a stream; `3600s` where absent"),
     (
         "proxy",
         "a proxy that makes tunnels (CONNECT): `http://HOST:PORT`, with `NAME:PASSWORD@` if it asks; may be a reference. It then also looks names up",

@@ -274,3 +274,34 @@ async fn counts_go_without_hosted_tools() {
         assert!(got.body.contains("tools"), "{path}: {}", got.body);
     }
 }
+
+/// A function of Responses that nobody calls strict is held to its schema where that can be done,
+/// and is no reason to refuse where it cannot.
+#[tokio::test]
+async fn a_schema_that_nobody_calls_strict_is_no_hindrance() {
+    let fake = Fake::start(Setup {
+        speech: "Hello",
+        format: Format::named("llama-pythonic"),
+        ..Setup::default()
+    });
+    let closed = |name: &str| {
+        json!({"type": "object", "properties": {name: {"type": "string"}}, "required": [name],
+            "additionalProperties": false})
+    };
+    for (name, strict, status) in [
+        ("path", json!(null), 200),
+        ("path", json!(true), 200),
+        // No name of an argument in that way of writing calls.
+        ("file-path", json!(null), 200),
+        ("file-path", json!(false), 200),
+        ("file-path", json!(true), 400),
+    ] {
+        let mut tool = json!({"type": "function", "name": "open", "parameters": closed(name)});
+        if !strict.is_null() {
+            tool["strict"] = strict.clone();
+        }
+        let body = json!({"model": "org/fake", "input": "Hi", "tools": [tool]});
+        let got = post(&fake.router, "/v1/responses", body.to_string()).await;
+        assert_eq!(got.status, status, "{name} {strict}: {}", got.body);
+    }
+}

@@ -11,9 +11,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::answer::Choice;
+use crate::claude::Claude;
 use crate::dialect::Dialect;
 use crate::piece::{Delta, Piece};
-use crate::request::{ChatRequest, Reasoning, Role, ToolChoice};
+use crate::request::{ChatRequest, Reasoning, Role, Thought, ToolChoice};
 
 /// Bytes of a name that is made: as many as all dialects take.
 const MADE_BYTES: usize = 64;
@@ -43,18 +44,25 @@ impl Back {
     pub fn of(request: &mut ChatRequest, target: Dialect) -> Self {
         let shown = match request.reasoning {
             Reasoning { include: true, .. } => Shown::All,
-            Reasoning { seals: true, .. } => Shown::Seals,
+            Reasoning { seals: true, .. } if !seals_words(request, target) => Shown::Seals,
             Reasoning { .. } => Shown::Nothing,
         };
         Self { shown, names: rename(request, target) }
     }
 
-    /// A piece as the caller gets it; one of thoughts that it does not see has no delta.
+    /// A piece as the caller gets it; one of thoughts that it does not see has no delta, and
+    /// nothing of the tokens that they are made of.
     #[must_use]
     pub fn piece<'a>(&'a self, piece: &Piece<'a>) -> Piece<'a> {
+        let hidden = match piece.delta {
+            Delta::Reasoning(_) => self.shown != Shown::All,
+            Delta::Seal(_) => self.shown == Shown::Nothing,
+            _ => false,
+        };
+        if hidden {
+            return Piece { delta: Delta::None, logprobs: None, token_ids: None, ..*piece };
+        }
         let delta = match piece.delta {
-            Delta::Reasoning(_) if self.shown != Shown::All => Delta::None,
-            Delta::Seal(_) if self.shown == Shown::Nothing => Delta::None,
             Delta::CallStart { index, id, name } => {
                 Delta::CallStart { index, id, name: self.names.get(name).map_or(name, |own| own) }
             }
@@ -66,6 +74,9 @@ impl Back {
     /// The choices of a whole answer, likewise.
     pub fn choices(&self, choices: &mut [Choice]) {
         for choice in choices {
+            if self.shown != Shown::All && Thought::words(&choice.thoughts).is_some() {
+                without_thoughts(choice);
+            }
             match self.shown {
                 Shown::All => {}
                 Shown::Seals => {
@@ -81,6 +92,31 @@ impl Back {
             }
         }
     }
+}
+
+/// Whether the provider seals words that it cannot be asked to leave out. It refuses a seal that
+/// comes back without them, so that one is of no use to a caller that does not see them.
+fn seals_words(request: &ChatRequest, target: Dialect) -> bool {
+    let own = &request.model;
+    target == Dialect::Converse && own.contains("claude") && !Claude::of(own).hides()
+}
+
+/// Leaves out the tokens that thoughts are made of: engines tell those of the whole answer. Where
+/// it cannot be seen which are the text's, none are told.
+fn without_thoughts(choice: &mut Choice) {
+    let (logprobs, ids) = (choice.logprobs.take(), choice.token_ids.take());
+    let Some(mut logprobs) = logprobs.filter(|_| choice.tool_calls.is_empty()) else { return };
+    let mut rest = choice.text.as_bytes();
+    let mut from = logprobs.len();
+    while !rest.is_empty() {
+        let before = from.checked_sub(1).map(|at| &logprobs[at]);
+        let said = before.map(|token| if token.hidden { &[][..] } else { &token.bytes[..] });
+        let Some(left) = said.and_then(|said| rest.strip_suffix(said)) else { return };
+        (rest, from) = (left, from - 1);
+    }
+    choice.token_ids =
+        ids.filter(|ids| ids.len() == logprobs.len()).map(|mut ids| ids.split_off(from));
+    choice.logprobs = Some(logprobs.split_off(from));
 }
 
 /// Whether a dialect takes a name for a tool.

@@ -1,8 +1,9 @@
-//! What a Claude's name says of it: how it is told to think, which efforts it knows, and which ways
-//! to choose tokens it takes. Anthropic refuses what a model does not know, so that each gets what
-//! it knows. Of a Claude whose name says nothing it is held that it is a new one.
-//! Sources: Anthropic's pages on thinking, adaptive thinking and effort; Bedrock's page on adaptive
-//! thinking; the errors that callers have reported.
+//! What a Claude's name says of it: how it is told to think, which efforts it knows, which ways to
+//! choose tokens it takes, whether a call can be forced and whether it goes on with a turn that was
+//! begun for it. Anthropic refuses what a model does not know, so that each gets what it knows. Of
+//! a Claude whose name says nothing it is held that it is a new one.
+//! Sources: Anthropic's pages on thinking, adaptive thinking and effort, and on what is new in each
+//! model; Bedrock's page on adaptive thinking; the errors that callers have reported.
 
 use serde_json::{Value, json};
 
@@ -31,12 +32,44 @@ pub(crate) struct Claude {
     adapts: bool,
     /// It thinks where nothing is said of that.
     unasked: bool,
-    /// It cannot be told not to think.
-    always: bool,
+    off: Off,
+    /// With a budget, turns that call must begin with thoughts.
+    begins: bool,
+    /// It can be made to call a tool.
+    pub(crate) forces: bool,
+    /// And may think of it (langchain-aws#1141); others skip their thoughts then, or refuse.
+    both: bool,
+    /// It goes on with a turn that was begun for it.
+    prefills: bool,
     /// Which ways to choose tokens it takes while it does not think.
     draws: Draws,
     /// From the least.
     efforts: &'static [Effort],
+    /// The most tokens that it makes, where that is known.
+    room: Option<u32>,
+}
+
+/// How a model is told not to think.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Off {
+    Disabled,
+    /// Not before its answer, but it may between calls.
+    BetweenTools,
+    /// It cannot be.
+    Never,
+}
+
+/// What of a request bears on thoughts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Setting {
+    /// Most tokens of thoughts and answer, where the caller says so.
+    pub(crate) max_tokens: Option<u32>,
+    /// A call is forced.
+    pub(crate) forced: bool,
+    /// The answer has begun.
+    pub(crate) open: bool,
+    /// See [`is_bare`].
+    pub(crate) bare: bool,
 }
 
 /// How a model is told to think.
@@ -45,7 +78,19 @@ pub(crate) struct Thinking {
     /// The field `thinking`.
     pub(crate) value: Option<Value>,
     pub(crate) effort: Option<&'static str>,
+    /// Tokens that the thoughts may take.
+    tokens: u32,
     pub(crate) draws: Draws,
+}
+
+impl Thinking {
+    /// Says whether its words are shown: where nothing is said, models differ.
+    pub(crate) fn show(&mut self, shown: bool) {
+        let thinks = |value: &&mut Value| value["type"] == "enabled" || value["type"] == "adaptive";
+        if let Some(value) = self.value.as_mut().filter(thinks) {
+            value["display"] = if shown { "summarized" } else { "omitted" }.into();
+        }
+    }
 }
 
 /// Which ways to choose tokens are taken.
@@ -61,43 +106,74 @@ pub(crate) enum Draws {
 }
 
 impl Claude {
+    /// One of which nothing is known.
+    const ANY: Self = Self {
+        budgets: true,
+        adapts: true,
+        unasked: false,
+        off: Off::Disabled,
+        begins: false,
+        forces: true,
+        both: false,
+        prefills: true,
+        draws: Draws::Free,
+        efforts: &EFFORTS,
+        room: None,
+    };
+
     /// By its name at Anthropic, on Bedrock, Vertex or OpenRouter. A name that is no Claude's is
     /// that of a model which speaks the dialect: nothing is held of it.
     pub(crate) fn of(model: &str) -> Self {
-        let (budgets, adapts, unasked, always) = (true, true, false, false);
-        let all = Self { budgets, adapts, unasked, always, draws: Draws::Free, efforts: &EFFORTS };
         let model = model.to_ascii_lowercase();
-        let Some((_, name)) = model.rsplit_once("claude") else { return all };
+        let Some((_, name)) = model.rsplit_once("claude") else { return Self::ANY };
         let words: Vec<&str> = name.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-        let is = |kind: &str| words.contains(&kind);
-        let always = is("fable") || is("mythos");
-        let newest = Self { budgets: false, unasked: true, always, draws: Draws::Usual, ..all };
-        let one = Self { draws: Draws::One, ..all };
-        match version(&words) {
-            Some(..307) => Self { budgets: false, adapts: false, efforts: &[], ..all },
-            Some(..401) => Self { adapts: false, efforts: &[], ..all },
-            Some(405) if is("opus") => Self { adapts: false, efforts: &EFFORTS[..3], ..one },
-            Some(..406) => Self { adapts: false, efforts: &[], ..one },
-            Some(406) => Self { efforts: &EFFORTS_406, ..one },
-            Some(..500) => Self { unasked: false, ..newest },
-            Some(_) | None => newest,
+        let version = version(&words).unwrap_or(u32::MAX);
+        let opus = words.contains(&"opus");
+        let room = Some(if opus && version < 405 { 32_000 } else { 64_000 });
+        let old = Self { adapts: false, begins: true, efforts: &[], room, ..Self::ANY };
+        let efforts = if opus && version == 405 { &EFFORTS[..3] } else { &[] };
+        let one = Self { draws: Draws::One, efforts, ..old };
+        match version {
+            0..307 => Self { budgets: false, ..old },
+            307..401 => old,
+            401..406 => one,
+            406 => Self { adapts: true, prefills: false, efforts: &EFFORTS_406, ..one },
+            407..500 => Self { unasked: false, ..Self::new(&words, version) },
+            _ => Self::new(&words, version),
         }
     }
 
-    /// How it is told. `max_tokens` bounds thoughts and answer; `forced`: a call is forced, with
-    /// which there are no thoughts.
-    pub(crate) fn thinking(
-        self,
-        asked: Reasoning,
-        max_tokens: Option<u32>,
-        forced: bool,
-        lost: &mut Lost,
-    ) -> Thinking {
-        let none = Thinking { value: None, effort: None, draws: self.draws };
+    /// From 4.7 on.
+    fn new(words: &[&str], version: u32) -> Self {
+        let is = |kind: &str| words.contains(&kind);
+        let (fable, opus) = (is("fable") || is("mythos"), is("opus") && version >= 505);
+        let sonnet = is("sonnet") && version >= 505;
+        let off = match (fable || opus, sonnet) {
+            (true, _) => Off::Never,
+            (_, true) => Off::BetweenTools,
+            _ => Off::Disabled,
+        };
+        Self {
+            budgets: false,
+            unasked: true,
+            off,
+            forces: !(opus || sonnet || fable && version >= 501),
+            both: version >= 408,
+            prefills: false,
+            draws: Draws::Usual,
+            room: Some(128_000),
+            ..Self::ANY
+        }
+    }
+
+    /// How it is told.
+    pub(crate) fn thinking(self, asked: Reasoning, within: Setting, lost: &mut Lost) -> Thinking {
+        let none = Thinking { value: None, effort: None, tokens: 0, draws: self.draws };
         if asked.effort == Some(Effort::None) || asked.budget == Some(0) {
             return self.off(none, lost);
         }
-        if forced || !(self.budgets || self.adapts) {
+        let barred = (within.forced && !self.both) || (within.open && self.begins);
+        if barred || !(self.budgets || self.adapts) {
             // Asked for both, the provider refuses the request.
             lost.some("reasoning_effort", asked.effort.as_ref());
             lost.some("thinking_token_budget", asked.budget.as_ref());
@@ -106,28 +182,68 @@ impl Claude {
         if self.efforts.is_empty() && asked.budget.is_some() {
             lost.some("reasoning_effort", asked.effort.as_ref());
         }
+        if within.bare && self.begins {
+            return self.bare(none, asked, lost);
+        }
         // A bound in tokens is an effort in other words, where that is all there is.
         let bound = asked.budget.filter(|_| !self.budgets).map(effort_of);
-        let effort = asked.effort.or(bound);
-        let value = match self.budget(asked, max_tokens, lost) {
-            Some(budget) => json!({"type": "enabled", "budget_tokens": budget}),
-            None if self.adapts && effort.is_some() => json!({"type": "adaptive"}),
-            None => return none,
-        };
-        let draws = if self.draws == Draws::Usual { Draws::Usual } else { Draws::Thinking };
-        Thinking { value: Some(value), effort: effort.and_then(|effort| self.level(effort)), draws }
+        let budget = self.budget(asked, within.max_tokens, lost);
+        match (budget, asked.effort.or(bound)) {
+            (Some(budget), effort) => Thinking {
+                value: Some(json!({"type": "enabled", "budget_tokens": budget})),
+                effort: effort.and_then(|effort| self.level(effort)),
+                tokens: budget,
+                draws: self.draws.of_thinking(),
+            },
+            (None, Some(effort)) if self.adapts => self.adaptive(effort),
+            (None, _) => none,
+        }
+    }
+
+    fn adaptive(self, effort: Effort) -> Thinking {
+        Thinking {
+            value: Some(json!({"type": "adaptive"})),
+            effort: self.level(effort),
+            tokens: tokens(effort),
+            draws: self.draws.of_thinking(),
+        }
+    }
+
+    /// Among calls without thoughts it takes no budget. That is not the caller's doing: its
+    /// dialect may have no words for what a provider wants back. One that adapts gets the effort
+    /// that the budget comes to; others answer this turn without thoughts.
+    fn bare(self, none: Thinking, asked: Reasoning, lost: &mut Lost) -> Thinking {
+        if self.adapts
+            && let Some(effort) = asked.effort.or(asked.budget.map(effort_of))
+        {
+            return self.adaptive(effort);
+        }
+        let effort = asked.effort.filter(|_| asked.budget.is_none());
+        for (name, said) in [
+            ("reasoning_effort", effort.is_some()),
+            ("thinking_token_budget", asked.budget.is_some()),
+        ] {
+            if said {
+                lost.in_this_turn(name);
+            }
+        }
+        Thinking { effort: asked.effort.and_then(|effort| self.level(effort)), ..none }
     }
 
     /// Told not to think.
     fn off(self, none: Thinking, lost: &mut Lost) -> Thinking {
-        if self.always {
-            // The least that there is, which is not nothing.
-            lost.field("reasoning_effort");
-            return Thinking { effort: self.level(Effort::Low), ..none };
-        }
         // One that thinks only when asked need not be told, and some of those refuse the word.
         let said = self.budgets || self.unasked;
-        Thinking { value: said.then(|| json!({"type": "disabled"})), ..none }
+        let value = match self.off {
+            Off::Disabled => said.then(|| json!({"type": "disabled"})),
+            Off::BetweenTools => Some(json!({"type": "between_tools"})),
+            Off::Never => {
+                // The least that there is, which is not nothing.
+                lost.field("reasoning_effort");
+                return Thinking { effort: self.level(Effort::Low), ..none };
+            }
+        };
+        Thinking { value, ..none }
     }
 
     /// The budget that it is given: what was asked, or what an effort means where the model knows
@@ -138,7 +254,7 @@ impl Claude {
             lost.some("thinking_token_budget", both.as_ref());
             return None;
         }
-        let below = max_tokens.map_or(u32::MAX, |max| max.saturating_sub(1));
+        let below = max_tokens.or(self.room).unwrap_or(u32::MAX).saturating_sub(1);
         let (budget, field) = match (asked.budget, asked.effort) {
             (Some(budget), _) => (budget, "thinking_token_budget"),
             (None, Some(effort)) if !self.adapts => {
@@ -155,6 +271,29 @@ impl Claude {
         fits
     }
 
+    /// The limit that holds for the thoughts: the caller's. Where there is none and nobody knows
+    /// how far the model goes, it is that of an answer.
+    pub(crate) fn limit(self, asked: Option<u32>, answer: u32) -> Option<u32> {
+        asked.or(self.room.is_none().then_some(answer))
+    }
+
+    /// The tokens of an answer, and those of thoughts beside them, as far as the model goes.
+    pub(crate) fn limit_with(self, answer: u32, thinking: &Thinking) -> u32 {
+        let room = self.room.unwrap_or_default().max(answer);
+        answer.saturating_add(thinking.tokens).min(room)
+    }
+
+    /// Whether the turns end with one of the assistant, which it goes on with. A model that does
+    /// not refuses such turns: they are left out.
+    pub(crate) fn is_open(self, turns: &mut Vec<Value>, lost: &mut Lost) -> bool {
+        let open = turns.last().is_some_and(|turn| turn["role"] == "assistant");
+        if open && !self.prefills {
+            lost.field("continue_final_message");
+            turns.pop();
+        }
+        open && self.prefills
+    }
+
     /// The greatest effort that it knows which is no greater, or its least.
     fn level(self, effort: Effort) -> Option<&'static str> {
         let known = self.efforts.iter().rfind(|known| **known <= effort);
@@ -165,6 +304,35 @@ impl Claude {
     pub(crate) fn hides(self) -> bool {
         !self.budgets && self.adapts
     }
+}
+
+/// Kinds of blocks, in both dialects that a Claude is asked in.
+const THOUGHTS: [&str; 3] = ["thinking", "redacted_thinking", "reasoningContent"];
+const CALLS: [&str; 2] = ["tool_use", "toolUse"];
+const RESULTS: [&str; 2] = ["tool_result", "toolResult"];
+
+/// Whether the model is among calls that came without thoughts, or whose thoughts were lost on the
+/// way. Told a budget there, it is refused: "Expected `thinking` or `redacted_thinking`, but found
+/// `tool_use`". Its first turn of several may have thoughts alone (litellm#18926). `kind`: what a
+/// block is.
+pub(crate) fn is_bare(turns: &[Value], kind: fn(&Value) -> Option<&str>) -> bool {
+    let blocks = |turn: &Value| turn["content"].as_array().cloned().unwrap_or_default();
+    let is = |block: &Value, kinds: &[&str]| kind(block).is_some_and(|kind| kinds.contains(&kind));
+    let mut called = false;
+    for turn in turns.iter().rev() {
+        let blocks = blocks(turn);
+        let has = |kinds| blocks.iter().any(|block| is(block, kinds));
+        let only = |kinds| !blocks.is_empty() && blocks.iter().all(|block| is(block, kinds));
+        match turn["role"].as_str() {
+            Some("assistant") if !has(&CALLS) => break,
+            Some("assistant") if has(&THOUGHTS) => return false,
+            Some("assistant") => called = true,
+            // What the user says begins anew. Behind the last calls it is not known to.
+            Some("user") if called && !only(&RESULTS) => break,
+            _ => {}
+        }
+    }
+    called
 }
 
 /// What an effort means in tokens; the other way around from [`effort_of`].
@@ -187,6 +355,11 @@ fn version(words: &[&str]) -> Option<u32> {
 }
 
 impl Draws {
+    /// Of a model that is told to think.
+    fn of_thinking(self) -> Self {
+        if self == Self::Usual { Self::Usual } else { Self::Thinking }
+    }
+
     /// The temperature and the share of tokens that are sent.
     pub(crate) fn shares(self, decoding: &Decoding, lost: &mut Lost) -> (Option<f64>, Option<f64>) {
         let least = match self {

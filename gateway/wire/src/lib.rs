@@ -40,6 +40,6 @@ pub use piece::{Broken, Delta, Piece, Reader, Remark, Said, SealRef, Writer};
 pub use pooling::{EmbeddingRequest, Encoding, Instruction, RerankRequest, ScoreRequest, Truncate};
 pub use request::{
     ChatRequest, CompletionRequest, Content, Decoding, Detail, DetokenizeRequest, Effort, Form,
-    Image, Message, Part, Prompt, Reasoning, Role, Seal, StreamOptions, Structured, Tag, Template,
-    Thought, TokenizeInput, TokenizeRequest, Tool, ToolCall, ToolChoice,
+    Image, Message, Part, Prompt, Reasoning, Role, Seal, StreamOptions, Structured, Summary, Tag,
+    Template, Thought, TokenizeInput, TokenizeRequest, Tool, ToolCall, ToolChoice,
 };

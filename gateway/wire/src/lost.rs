@@ -8,12 +8,21 @@ use crate::request::ChatRequest;
 /// by their path in the caller's own request. What happens with them is the operator's choice:
 /// the request is refused, or goes without them and the answer's head says so.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Lost(BTreeSet<String>);
+pub struct Lost {
+    fields: BTreeSet<String>,
+    /// See [`Lost::of_this_turn`].
+    turn: BTreeSet<String>,
+}
 
 impl Lost {
     /// A field that the target knows nothing of.
     pub fn field(&mut self, name: impl Into<String>) {
-        self.0.insert(name.into());
+        self.fields.insert(name.into());
+    }
+
+    /// A field that the target knows, but not behind these turns.
+    pub(crate) fn in_this_turn(&mut self, name: &str) {
+        self.turn.insert(name.to_owned());
     }
 
     /// The field, if the request has it.
@@ -59,11 +68,17 @@ impl Lost {
     /// Nothing was lost.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.fields.is_empty() && self.turn.is_empty()
     }
 
-    /// Their names, sorted, each once.
+    /// Names of fields that the target knows nothing of, sorted, each once.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().map(String::as_str)
+        self.fields.iter().map(String::as_str)
+    }
+
+    /// Names of fields that this one request goes without because of the turns before it. Nobody
+    /// is refused for them: an agent whose first turn was taken would end with its second.
+    pub fn of_this_turn(&self) -> impl Iterator<Item = &str> {
+        self.turn.iter().map(String::as_str)
     }
 }

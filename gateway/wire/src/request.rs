@@ -6,7 +6,7 @@ mod structured;
 mod tools;
 pub(crate) mod verbosity;
 
-pub use reasoning::{Effort, Reasoning, Seal, Thought};
+pub use reasoning::{Effort, Reasoning, Seal, Summary, Thought};
 pub use structured::{Form, Structured, Tag};
 pub use tools::{Tool, ToolCall, ToolChoice};
 

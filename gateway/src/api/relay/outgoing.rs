@@ -21,7 +21,8 @@ use super::{of_request, unfit};
 use crate::config::routing::LostFields;
 use crate::upstream::{Provider, Trouble};
 
-/// New tokens that Anthropic's dialect must be told, where the caller says nothing.
+/// New tokens that Anthropic's dialect must be told, where the caller says nothing; those of thoughts
+/// come on top of it.
 const MESSAGES_MAX_TOKENS: u32 = 8192;
 
 /// What is sent, and how the answer is to be read.
@@ -106,20 +107,20 @@ pub(super) fn dropped(provider: &Provider, lost: &Lost) -> Result<Option<HeaderV
     let names: Vec<&str> = lost.names().collect();
     // Thoughts of earlier turns mean something to nobody but who had them.
     let only_thoughts = names.iter().all(|name| name.ends_with("reasoning_content"));
-    match (names.first(), provider.lost_fields) {
-        (None, _) => Ok(None),
-        (Some(_), _) if only_thoughts => Ok(HeaderValue::from_str(&names.join(", ")).ok()),
-        (Some(_), LostFields::Drop) => Ok(HeaderValue::from_str(&names.join(", ")).ok()),
-        (Some(first), LostFields::Refuse) => {
-            let message = format!(
-                "Unsupported parameter: '{}': {} has no words for it.",
-                names.join("', '"),
-                provider.kind.title
-            );
-            let error = ApiError::new(ErrorKind::Invalid, "unsupported_parameter", message);
-            Err(error.with_param(*first).into())
-        }
+    if let (Some(first), LostFields::Refuse, false) =
+        (names.first(), provider.lost_fields, only_thoughts)
+    {
+        let message = format!(
+            "Unsupported parameter: '{}': {} has no words for it.",
+            names.join("', '"),
+            provider.kind.title
+        );
+        let error = ApiError::new(ErrorKind::Invalid, "unsupported_parameter", message);
+        return Err(error.with_param(*first).into());
     }
+    // What this turn alone goes without is told, and no reason to refuse.
+    let all: Vec<&str> = names.into_iter().chain(lost.of_this_turn()).collect();
+    Ok(HeaderValue::from_str(&all.join(", ")).ok().filter(|_| !all.is_empty()))
 }
 
 /// The same request, for the provider's own name of the model.

@@ -37,6 +37,9 @@ const WRITE_BYTES: usize = 64 << 10;
 /// the caller should know.
 const HELD: Duration = Duration::from_secs(1);
 
+/// Longest time without a sign of life, of a provider that sends what the caller does not see.
+const QUIET: Duration = Duration::from_secs(5);
+
 /// Bytes of it: a response repeats all of its request.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -60,6 +63,8 @@ pub(super) struct Streaming {
     /// Written and not yet sent.
     out: Vec<u8>,
     first: Option<Duration>,
+    /// When something was last written.
+    wrote: Instant,
     /// Events so far, and how long the next one has been waited for.
     heard: (u64, Duration),
     done: bool,
@@ -143,6 +148,7 @@ impl Streaming {
             way,
             out,
             first,
+            wrote: Instant::now(),
             heard: (0, Duration::ZERO),
             done,
             booked: false,
@@ -239,7 +245,10 @@ impl Streaming {
                     self.took(&bytes);
                     if !self.done && self.is_stuck(asked.elapsed()) {
                         self.end(Some("it sends and says nothing".to_owned())).await;
+                    } else if self.about.open.begun().elapsed() > self.about.provider.stream {
+                        self.end(Some("it does not end".to_owned())).await;
                     }
+                    self.think().await;
                 }
                 Ok(None) => self.end(None).await,
                 Err(why) => self.end(Some(why)).await,
@@ -254,7 +263,27 @@ impl Streaming {
         if !self.done {
             self.count().await;
         }
+        self.wrote = Instant::now();
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
+    }
+
+    /// Of thoughts that the caller does not see, who pays hears as of all others; and the caller,
+    /// that somebody is there.
+    async fn think(&mut self) {
+        if self.done
+            || !self.out.is_empty()
+            || !matches!(&self.way, Way::Translate(way) if way.thinks)
+        {
+            return;
+        }
+        self.count().await;
+        if let Way::Translate(translation) = &mut self.way
+            && self.out.is_empty()
+            && !self.done
+            && self.wrote.elapsed() > QUIET
+        {
+            translation.ping(&mut self.out);
+        }
     }
 
     /// It sends, and was waited for as long as a first event may take, and none has come. A comment

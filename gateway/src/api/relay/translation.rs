@@ -130,6 +130,11 @@ impl Translation {
         self.done
     }
 
+    /// A sign of life.
+    pub(super) fn ping(&mut self, out: &mut Vec<u8>) {
+        self.writer.ping(out);
+    }
+
     /// The provider's stream is over.
     pub(super) fn end(&mut self, out: &mut Vec<u8>) -> Result<(), Broken> {
         let Self { reader, writer, page, done, usage, said_usage, choices, .. } = self;

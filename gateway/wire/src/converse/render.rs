@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use super::turns;
-use crate::claude::{Claude, Draws};
+use crate::claude::{self, Claude, Draws, Setting};
 use crate::lost::Lost;
 use crate::request::{
     ChatRequest, Decoding, Effort, Form, Reasoning, Role, Structured, Tool, ToolChoice,
@@ -40,14 +40,21 @@ pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
     if !system.is_empty() {
         out.insert("system".into(), system.into());
     }
-    out.insert("messages".into(), turns::render(&request.messages, lost).into());
-    tools(&mut out, request, lost);
-    let forced = out.get("toolConfig").is_some_and(|config| config.get("toolChoice").is_some());
+    let own = Claude::of(&request.model);
+    let mut turns = turns::render(&request.messages, lost);
+    let open = own.is_open(&mut turns, lost);
+    let bare = claude::is_bare(&turns, kind);
+    out.insert("messages".into(), turns.into());
+    let forced = tools(&mut out, request, own, lost);
     let (mut config, mut more) = (Map::new(), Map::new());
     if let Some(shape) = &request.decoding.structured {
         structured(&mut config, shape, lost);
     }
-    let draws = thinking(&mut more, &mut config, request, family, forced, lost);
+    let within = Setting { max_tokens: request.decoding.max_tokens, forced, open, bare };
+    let draws = match family {
+        Family::Claude => claude(&mut more, &mut config, (own, request.reasoning), within, lost),
+        _ => thinking(&mut more, request.reasoning, family, lost),
+    };
     top_k(&mut more, request.decoding.top_k, family, draws, lost);
     let inference = inference(&request.decoding, draws, lost);
     if !inference.is_empty() {
@@ -85,6 +92,11 @@ fn losses(request: &ChatRequest, lost: &mut Lost) {
     lost.extra(request, None);
 }
 
+/// What a block is: the name of its only field.
+fn kind(block: &Value) -> Option<&str> {
+    block.as_object()?.keys().next().map(String::as_str)
+}
+
 /// Notes, if they are such as the logs of Bedrock take.
 fn metadata(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost) {
     let letters = |text: &str| {
@@ -105,37 +117,48 @@ fn metadata(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost
 }
 
 /// Tools and the choice among them. A chat in which tools were called must name them, even where
-/// none may be called any more.
-fn tools(out: &mut Map<String, Value>, request: &ChatRequest, lost: &mut Lost) {
+/// none may be called any more. Gives whether a call is forced.
+fn tools(
+    out: &mut Map<String, Value>,
+    request: &ChatRequest,
+    own: Claude,
+    lost: &mut Lost,
+) -> bool {
     let mut specs: Vec<Value> = request.tools.iter().map(spec).collect();
     let called: BTreeSet<&str> = request
         .messages
         .iter()
         .flat_map(|message| message.tool_calls.iter().map(|call| &*call.name))
         .collect();
-    let mut choice = None;
     match &request.tool_choice {
-        ToolChoice::Auto => {}
+        ToolChoice::Auto | ToolChoice::Required | ToolChoice::Named(_) => {}
         ToolChoice::None if called.is_empty() => specs.clear(),
         ToolChoice::None => lost.field("tool_choice"),
-        ToolChoice::Required => choice = Some(json!({"any": {}})),
-        ToolChoice::Named(name) => choice = Some(json!({"tool": {"name": name}})),
-        ToolChoice::Allowed { names, required } => {
+        ToolChoice::Allowed { names, .. } => {
             let allowed = request.tools.iter().filter(|tool| names.contains(&tool.name));
             specs = allowed.map(spec).collect();
-            choice = required.then(|| json!({"any": {}}));
         }
     }
     if specs.is_empty() {
         specs = called.into_iter().map(empty).collect();
     }
     if specs.is_empty() {
-        return;
+        return false;
     }
     let mut config = Map::new();
     config.insert("tools".into(), specs.into());
-    config.extend(choice.map(|choice| ("toolChoice".to_owned(), choice)));
+    let forced = request.tool_choice.forces() && own.forces;
+    if forced {
+        let choice = match &request.tool_choice {
+            ToolChoice::Named(name) => json!({"tool": {"name": name}}),
+            _ => json!({"any": {}}),
+        };
+        config.insert("toolChoice".into(), choice);
+    } else if request.tool_choice.forces() {
+        lost.field("tool_choice");
+    }
     out.insert("toolConfig".into(), config.into());
+    forced
 }
 
 /// A tool of which only the name is known.
@@ -202,21 +225,18 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
 }
 
 /// Thinking is each family's own; which ways to choose tokens are left. `more` are the fields of
-/// the model, `config` of the answer. `forced`: a call is forced.
+/// the model. A Claude's are [`claude`]'s.
 fn thinking(
     more: &mut Map<String, Value>,
-    config: &mut Map<String, Value>,
-    request: &ChatRequest,
+    asked: Reasoning,
     family: Family,
-    forced: bool,
     lost: &mut Lost,
 ) -> Draws {
-    let Reasoning { effort, budget, .. } = request.reasoning;
+    let Reasoning { effort, budget, .. } = asked;
     let none = effort == Some(Effort::None) || budget == Some(0);
     let effort = effort.filter(|effort| *effort != Effort::None);
     let budget = budget.filter(|budget| *budget != 0);
     match family {
-        Family::Claude => return claude(more, config, request, forced, lost),
         Family::GptOss => {
             // It has three efforts, and always thinks.
             let level = effort.map(|effort| effort.clamp(Effort::Low, Effort::High).name());
@@ -234,7 +254,7 @@ fn thinking(
             more.extend(own.map(|own| ("reasoningConfig".to_owned(), own)));
             lost.some("thinking_token_budget", budget.as_ref());
         }
-        Family::Other => {
+        Family::Claude | Family::Other => {
             // Most do not think at all: to ask for none is to ask for nothing.
             lost.some("reasoning_effort", effort.as_ref());
             lost.some("thinking_token_budget", budget.as_ref());
@@ -243,19 +263,18 @@ fn thinking(
     Draws::Free
 }
 
-/// A Claude, by Anthropic's rules. Older ones show their thoughts without being asked to.
+/// A Claude, by Anthropic's rules. Older ones show their thoughts without being asked to. `config`
+/// are the fields of the answer.
 fn claude(
     more: &mut Map<String, Value>,
     config: &mut Map<String, Value>,
-    request: &ChatRequest,
-    forced: bool,
+    (own, asked): (Claude, Reasoning),
+    within: Setting,
     lost: &mut Lost,
 ) -> Draws {
-    let (own, asked) = (Claude::of(&request.model), request.reasoning);
-    let mut thinking = own.thinking(asked, request.decoding.max_tokens, forced, lost);
-    let thinks = thinking.value.as_mut().filter(|value| value["type"] != "disabled");
-    if let Some(value) = thinks.filter(|_| own.hides()) {
-        value["display"] = if asked.include { "summarized" } else { "omitted" }.into();
+    let mut thinking = own.thinking(asked, within, lost);
+    if own.hides() {
+        thinking.show(asked.include);
     }
     more.extend(thinking.value.map(|value| ("thinking".to_owned(), value)));
     config.extend(thinking.effort.map(|effort| ("effort".to_owned(), effort.into())));

@@ -6,29 +6,31 @@ mod turns;
 
 use serde_json::{Map, Value, json};
 
-use crate::claude::Draws;
+use crate::claude::{self, Claude, Draws, Setting};
 use crate::json::set;
 use crate::lost::Lost;
 use crate::request::{ChatRequest, Decoding, Form, Role, Structured, Tool, ToolChoice};
 
 /// A request as JSON. `default_max_tokens` stands in where the caller sets no limit, which the
-/// dialect requires.
+/// dialect requires; thoughts that are asked for come on top of it.
 #[must_use]
 pub fn render(request: &ChatRequest, default_max_tokens: u32, lost: &mut Lost) -> Value {
-    let max_tokens = request.decoding.max_tokens.unwrap_or(default_max_tokens).max(1);
+    let own = Claude::of(&request.model);
+    let max_tokens = own.limit(request.decoding.max_tokens, default_max_tokens);
     let mut out = Map::new();
     set(&mut out, "model", &request.model);
-    set(&mut out, "max_tokens", max_tokens);
-    let (system, messages) = turns::render(&request.messages, lost);
+    // It stands here, but depends on the thoughts.
+    set(&mut out, "max_tokens", Value::Null);
+    let (system, mut turns) = turns::render(&request.messages, lost);
     if let Some(system) = system {
         out.insert("system".into(), system);
     }
-    out.insert("messages".into(), messages);
-    tools(&mut out, request);
-    let forced = out.get("tool_choice").and_then(|choice| choice.get("type"));
-    let forced = forced.is_some_and(|kind| kind == "any" || kind == "tool");
-    let bounds = (max_tokens, forced);
-    let draws = thinking::render(&mut out, &request.model, request.reasoning, bounds, lost);
+    let open = own.is_open(&mut turns, lost);
+    let bare = claude::is_bare(&turns, |block| block["type"].as_str());
+    out.insert("messages".into(), turns.into());
+    let forced = tools(&mut out, request, own, lost);
+    let within = (Setting { max_tokens, forced, open, bare }, default_max_tokens);
+    let draws = thinking::render(&mut out, own, request.reasoning, within, lost);
     decoding(&mut out, &request.decoding, draws, lost);
     if let Some(shape) = &request.decoding.structured {
         structured(&mut out, shape, lost);
@@ -49,22 +51,32 @@ fn put_config(out: &mut Map<String, Value>, name: &str, value: impl serde::Seria
 }
 
 /// Where only some tools may be called, only those are offered: the dialect has no other way to
-/// say so.
-fn tools(out: &mut Map<String, Value>, request: &ChatRequest) {
+/// say so. Gives whether a call is forced.
+fn tools(
+    out: &mut Map<String, Value>,
+    request: &ChatRequest,
+    own: Claude,
+    lost: &mut Lost,
+) -> bool {
     let offered = |tool: &&Tool| match &request.tool_choice {
         ToolChoice::Allowed { names, .. } => names.contains(&tool.name),
         _ => true,
     };
     let tools: Vec<Value> = request.tools.iter().filter(offered).map(tool).collect();
     if tools.is_empty() {
-        return;
+        return false;
     }
     out.insert("tools".into(), tools.into());
+    let asked = request.tool_choice.forces();
+    let forced = asked && own.forces;
+    if asked && !forced {
+        lost.field("tool_choice");
+    }
     let mut choice = match &request.tool_choice {
         ToolChoice::None => json!({"type": "none"}),
-        ToolChoice::Named(name) => json!({"type": "tool", "name": name}),
-        ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => json!({"type": "any"}),
-        ToolChoice::Auto | ToolChoice::Allowed { .. } => json!({"type": "auto"}),
+        ToolChoice::Named(name) if forced => json!({"type": "tool", "name": name}),
+        _ if forced => json!({"type": "any"}),
+        _ => json!({"type": "auto"}),
     };
     if !request.parallel_tool_calls && request.tool_choice != ToolChoice::None {
         choice["disable_parallel_tool_use"] = true.into();
@@ -72,6 +84,7 @@ fn tools(out: &mut Map<String, Value>, request: &ChatRequest) {
     if choice != json!({"type": "auto"}) {
         out.insert("tool_choice".into(), choice);
     }
+    forced
 }
 
 /// Anthropic takes schemas of objects only, and one is required.

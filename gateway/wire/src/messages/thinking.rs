@@ -21,7 +21,7 @@ pub(super) fn reasoning(
         None => None,
         Some(config) => output_config(config, aside).map_err(|f| f.under("output_config"))?,
     };
-    let hidden = Reasoning { effort, budget: None, include: false, seals: false };
+    let hidden = Reasoning { effort, include: false, seals: false, ..Reasoning::default() };
     let (Some(thinking), Some(value)) = (fields.object("thinking")?, fields.get("thinking")) else {
         let silence = (!aside.keeps()).then_some(Effort::None);
         return Ok(Reasoning { effort: effort.or(silence), ..hidden });
@@ -59,7 +59,7 @@ fn config(
         // Without thoughts there is nothing that an effort could change.
         "disabled" => {
             let effort = Some(Effort::None);
-            Ok(Reasoning { effort, budget: None, include: false, seals: false })
+            Ok(Reasoning { effort, include: false, seals: false, ..Reasoning::default() })
         }
         "adaptive" => Ok(Reasoning { effort, include: shown(thinking)?, ..Reasoning::default() }),
         "enabled" => {

@@ -60,9 +60,16 @@ fn is_object(fields: &Map<String, Value>) -> bool {
 fn is_closed(fields: &Map<String, Value>) -> bool {
     let required = fields.get("required").and_then(Value::as_array);
     let required = required.map(Vec::as_slice).unwrap_or_default();
-    let mut properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let properties = fields.get("properties").and_then(Value::as_object);
+    let all_required = |all: &Map<String, Value>| {
+        all.keys().all(|name| required.iter().any(|own| own == name.as_str()))
+    };
+    let known = |name: &Value| {
+        name.as_str().is_some_and(|name| properties.is_some_and(|all| all.contains_key(name)))
+    };
     fields.get("additionalProperties") == Some(&Value::Bool(false))
-        && properties.all(|(name, _)| required.iter().any(|own| own == name.as_str()))
+        && properties.is_none_or(all_required)
+        && required.iter().all(known)
 }
 
 fn below(fields: &Map<String, Value>) -> bool {
@@ -103,6 +110,11 @@ mod tests {
             check(json!({"type": "string", "$defs": {"d": schema}}), expect);
             check(schema, expect);
         }
+        // What is required cannot come: no object is valid.
+        let mut unknown = closed();
+        unknown["required"] = json!(["b", "c"]);
+        check(unknown, false);
+        check(json!({"type": "object", "required": ["b"], "additionalProperties": false}), false);
         check(json!({"type": ["object", "null"]}), false);
         check(json!({"$ref": "#"}), true);
         check(json!({"$ref": "#", "description": "d"}), false);

@@ -89,10 +89,35 @@ pub struct Reasoning {
     pub include: bool,
     /// Where they are not, what seals them is: a provider wants it back with the next turn.
     pub seals: bool,
+    /// How much of them a provider tells that sums them up. `None`: what it sees fit.
+    pub summary: Option<Summary>,
+}
+
+/// How much a provider's summary of thoughts says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Summary {
+    /// Little.
+    Concise,
+    /// Much.
+    Detailed,
+}
+
+impl Summary {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Concise, Self::Detailed];
+
+    /// As a request spells it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Concise => "concise",
+            Self::Detailed => "detailed",
+        }
+    }
 }
 
 impl Default for Reasoning {
     fn default() -> Self {
-        Self { effort: None, budget: None, include: true, seals: true }
+        Self { effort: None, budget: None, include: true, seals: true, summary: None }
     }
 }

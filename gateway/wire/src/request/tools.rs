@@ -22,9 +22,11 @@ impl Tool {
         self.value.get("function")?.get("parameters").filter(|schema| !schema.is_null())
     }
 
-    /// Its caller says itself that it is strict. Providers that do not hold tools to their schemas
-    /// unsaid have models that refuse the word.
-    pub(crate) fn says_strict(&self) -> bool {
+    /// Its caller says itself that it is strict. One that is strict unsaid is held to its schema
+    /// where that can be done, and nobody is refused where it cannot. Providers that do not hold
+    /// tools to their schemas unsaid have models that refuse the word.
+    #[must_use]
+    pub fn says_strict(&self) -> bool {
         self.value.pointer("/function/strict").is_some_and(|said| *said == Value::Bool(true))
     }
 }
@@ -59,4 +61,11 @@ pub struct ToolCall {
     pub name: String,
     /// Its arguments as the JSON text that the model wrote (possibly not valid JSON).
     pub arguments: String,
+}
+
+impl ToolChoice {
+    /// At least one call is made.
+    pub(crate) fn forces(&self) -> bool {
+        matches!(self, Self::Required | Self::Named(_) | Self::Allowed { required: true, .. })
+    }
 }

@@ -8,8 +8,8 @@ use crate::lost::Lost;
 use crate::openai::{effort_of, is_strict, user};
 use crate::request::verbosity;
 use crate::request::{
-    ChatRequest, Content, Decoding, Effort, Form, Message, Part, Role, Seal, Structured, Thought,
-    Tool, ToolChoice,
+    ChatRequest, Content, Decoding, Effort, Form, Message, Part, Role, Seal, Structured, Summary,
+    Thought, Tool, ToolChoice,
 };
 
 /// Writes a request. `thinks`: the model is one that thinks, so that its thoughts can be asked
@@ -173,7 +173,7 @@ fn thoughts(
     if thinks && effort != Some(Effort::None) {
         include.push("reasoning.encrypted_content");
         if asked.include {
-            set(&mut reasoning, "summary", "auto");
+            set(&mut reasoning, "summary", asked.summary.map_or("auto", Summary::name));
         }
     }
     if !reasoning.is_empty() {

@@ -15,7 +15,7 @@ use crate::openai::policy::Rule;
 use crate::request::verbosity::Verbosity;
 use crate::request::{
     ChatRequest, Decoding, Effort, Form, Message, Reasoning, Role, StreamOptions, Structured,
-    Template,
+    Summary, Template,
 };
 
 /// Pairs of `metadata`, and characters of a key and of a value, as OpenAI documents them.
@@ -246,7 +246,10 @@ fn reasoning(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Reasoning> {
             let all = || Effort::ALL.map(Effort::name).join("', '");
             known.ok_or_else(|| Fault::value("effort", format!("expected one of '{}'", all())))
         });
-        Ok(Reasoning { effort: effort.transpose()?, ..Reasoning::default() })
+        // Checked with the fields; the second is what the first was called once.
+        let said = inner.string("summary")?.or(inner.string("generate_summary")?);
+        let summary = said.and_then(|name| Summary::ALL.into_iter().find(|own| own.name() == name));
+        Ok(Reasoning { effort: effort.transpose()?, summary, ..Reasoning::default() })
     };
     read().map_err(|fault: Fault| fault.under("reasoning"))
 }

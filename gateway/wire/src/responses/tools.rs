@@ -194,6 +194,7 @@ fn name(fields: Fields<'_>) -> Parsed<&str> {
 
 /// Whether calls are held to the schema. Where nothing is said OpenAI makes it strict if it can, so
 /// that one which needs no change for it is: to what a change would make of others nobody agreed.
+/// [`Tool::says_strict`] tells it from one that its caller calls so.
 /// Source: OpenAI's guide to function calling, on an omitted `strict`.
 fn strict(fields: Fields<'_>) -> Parsed<bool> {
     let by_itself = || fields.get("parameters").is_some_and(is_strict);

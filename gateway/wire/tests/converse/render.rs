@@ -295,3 +295,57 @@ fn what_a_claude_that_thinks_does_not_take() {
         );
     }
 }
+
+/// What Anthropic's new models refuse, Bedrock's refuse too.
+#[test]
+fn what_a_new_claude_does_not_take() {
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let forced = json!({"tools": tools, "tool_choice": "required", "reasoning_effort": "high"});
+    let (value, lost) = render("global.anthropic.claude-opus-5-5", forced.clone());
+    assert_eq!(value["toolConfig"].get("toolChoice"), None);
+    assert_eq!(value["additionalModelRequestFields"]["thinking"]["type"], "adaptive");
+    assert_eq!(lost, ["tool_choice"]);
+    let (value, lost) = render("global.anthropic.claude-sonnet-5", forced);
+    assert_eq!(value["toolConfig"]["toolChoice"], json!({"any": {}}));
+    assert_eq!(value["additionalModelRequestFields"]["thinking"]["type"], "adaptive");
+    assert!(lost.is_empty());
+    let (value, lost) = render("anthropic.claude-sonnet-5-5", json!({"reasoning_effort": "none"}));
+    let fields = &value["additionalModelRequestFields"];
+    assert_eq!(fields["thinking"], json!({"type": "between_tools"}));
+    assert!(lost.is_empty());
+    let (value, lost) = render("anthropic.claude-opus-5-5", json!({"reasoning_effort": "none"}));
+    assert_eq!(value.get("additionalModelRequestFields"), None);
+    assert_eq!(
+        (&value["outputConfig"]["effort"], &lost[..]),
+        (&json!("low"), &["reasoning_effort".to_owned()][..])
+    );
+    let turns = json!([{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"},
+        {"role": "system", "content": "s"}]);
+    let (value, lost) = render(ADAPTIVE, json!({"messages": turns}));
+    assert_eq!(value["messages"].as_array().map(Vec::len), Some(1));
+    assert_eq!(lost, ["continue_final_message"]);
+}
+
+/// As [`wire::messages`] has it.
+#[test]
+fn a_budget_is_for_turns_that_begin_with_thoughts() {
+    let call = json!({"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let turns = json!([{"role": "user", "content": "q"},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "a", "content": "1"}]);
+    let check = |seal: Option<Seal>, thinks: bool| {
+        let mut chat = request(CLAUDE, json!({"messages": turns, "reasoning_effort": "high"}));
+        chat.messages[1].thoughts = vec![Thought { text: "hm".into(), seal }];
+        let mut lost = Lost::default();
+        let value = converse::render(&chat, &mut lost);
+        let thinking = value.pointer("/additionalModelRequestFields/thinking");
+        assert_eq!(thinking.is_some(), thinks, "{value}");
+        let left: Vec<&str> = lost.of_this_turn().collect();
+        assert_eq!(left, if thinks { vec![] } else { vec!["reasoning_effort"] });
+        assert!(lost.names().all(|name| name.ends_with("reasoning_content")), "{lost:?}");
+    };
+    check(Some(Seal::Signature("c2ln".into())), true);
+    check(Some(Seal::Redacted("ZGF0YQ".into())), true);
+    check(Some(Seal::Signature("google.CiQ=".into())), false);
+    check(None, false);
+}

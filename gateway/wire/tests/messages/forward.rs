@@ -90,7 +90,7 @@ fn what_is_wrong_is_refused_all_the_same() {
 /// To a provider, a caller that says nothing of thoughts says nothing of them.
 #[test]
 fn silence_about_thinking_stays_silence() {
-    let silent = Reasoning { effort: None, budget: None, include: false, seals: false };
+    let silent = Reasoning { include: false, seals: false, ..Reasoning::default() };
     let (request, _) = kept(&json!({}));
     assert_eq!(request.reasoning, silent);
     let (request, _) = kept(&json!({"thinking": {"type": "disabled"}}));

@@ -124,8 +124,13 @@ fn tools() -> impl Strategy<Value = (Vec<Tool>, ToolChoice, bool)> {
 }
 
 /// What `"type": "disabled"` says.
-const OFF: Reasoning =
-    Reasoning { effort: Some(Effort::None), budget: None, include: false, seals: false };
+const OFF: Reasoning = Reasoning {
+    effort: Some(Effort::None),
+    budget: None,
+    include: false,
+    seals: false,
+    summary: None,
+};
 
 fn reasoning() -> impl Strategy<Value = Reasoning> {
     let effort = || (2..7_usize).prop_map(|at| Effort::ALL[at]);

@@ -2,6 +2,7 @@
 //! and what is made of a provider's answers.
 
 mod answers;
+mod claude;
 mod client;
 mod forward;
 mod made;

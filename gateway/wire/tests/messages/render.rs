@@ -17,7 +17,7 @@ fn from_chat(extra: &Value) -> (Value, Vec<String>) {
     sent(&request)
 }
 
-fn sent(request: &ChatRequest) -> (Value, Vec<String>) {
+pub(super) fn sent(request: &ChatRequest) -> (Value, Vec<String>) {
     let mut lost = Lost::default();
     let value = messages::render(request, 1000, &mut lost);
     (value, lost.names().map(str::to_owned).collect())
@@ -335,100 +335,4 @@ fn an_image_outside_the_users_turn_is_lost() {
     assert_eq!(value["system"], "s");
     assert_eq!(value["output_config"]["effort"], "max");
     assert_eq!(lost, ["messages.content.image_url", "response_format.json_schema.description"]);
-}
-
-/// Claude models before 4.6 refuse `adaptive`, those behind it `enabled`, and efforts that a model
-/// does not know are refused too.
-#[test]
-fn each_claude_is_told_to_think_in_its_own_way() {
-    let check = |model: &str, asked: Reasoning, thinking: Value, effort: Value, names: &[&str]| {
-        let mut request = crate::accept(&json!({"max_tokens": 20_000}));
-        (request.model, request.reasoning) = (model.into(), asked);
-        let (value, lost) = sent(&request);
-        assert_eq!(value.get("thinking").cloned().unwrap_or_default(), thinking, "{model}");
-        assert_eq!(value["output_config"]["effort"], effort, "{model} {asked:?}");
-        assert_eq!(lost, names, "{model} {asked:?}");
-    };
-    let effort = |effort| Reasoning { effort: Some(effort), ..Reasoning::default() };
-    let budget = |budget| Reasoning { budget: Some(budget), ..Reasoning::default() };
-    let (null, shown) = (|| Value::Null, "summarized");
-    let enabled =
-        |tokens: u32| json!({"type": "enabled", "budget_tokens": tokens, "display": shown});
-    let adaptive = || json!({"type": "adaptive", "display": shown});
-    let off = || json!({"type": "disabled"});
-    for model in ["claude-3-5-sonnet-20241022", "claude-3-opus-latest", "claude-2.1"] {
-        check(model, effort(Effort::High), null(), null(), &["reasoning_effort"]);
-        check(model, budget(2000), null(), null(), &["thinking_token_budget"]);
-        check(model, effort(Effort::None), null(), null(), &[]);
-    }
-    for model in ["claude-3-7-sonnet-latest", "claude-opus-4-20250514", "claude-haiku-4-5@20251001"]
-    {
-        check(model, effort(Effort::Low), enabled(1024), null(), &[]);
-        check(model, effort(Effort::Medium), enabled(8192), null(), &[]);
-        // Room for the answer is left.
-        check(model, effort(Effort::Max), enabled(16_000), null(), &[]);
-        check(model, budget(2000), enabled(2000), null(), &[]);
-        let both = Reasoning { budget: Some(2000), ..effort(Effort::High) };
-        check(model, both, enabled(2000), null(), &["reasoning_effort"]);
-        check(model, effort(Effort::None), off(), null(), &[]);
-    }
-    check("claude-opus-4-5", effort(Effort::Max), enabled(16_000), json!("high"), &[]);
-    for model in ["claude-sonnet-4-6", "anthropic/claude-opus-4.6"] {
-        check(model, effort(Effort::XHigh), adaptive(), json!("high"), &[]);
-        check(model, effort(Effort::Max), adaptive(), json!("max"), &[]);
-        check(model, budget(2000), enabled(2000), null(), &[]);
-    }
-    for model in ["claude-opus-4-8", "claude-sonnet-5", "claude-next"] {
-        check(model, effort(Effort::XHigh), adaptive(), json!("xhigh"), &[]);
-        check(model, budget(10_000), adaptive(), json!("medium"), &[]);
-        let both = Reasoning { budget: Some(2000), ..effort(Effort::High) };
-        check(model, both, adaptive(), json!("high"), &["thinking_token_budget"]);
-    }
-    // It does not think unasked, and Bedrock's refuses the word.
-    check("claude-opus-4-7", effort(Effort::None), null(), null(), &[]);
-    check("claude-sonnet-5", effort(Effort::None), off(), null(), &[]);
-    check("claude-fable-5", effort(Effort::None), null(), json!("low"), &["reasoning_effort"]);
-    // Others that speak the dialect take what they know.
-    check("glm-4.6", effort(Effort::High), adaptive(), json!("high"), &[]);
-    check("glm-4.6", budget(2000), enabled(2000), null(), &[]);
-}
-
-/// From 4.1 on they refuse a temperature beside `top_p`; clients send both, of which one is usual.
-#[test]
-fn a_temperature_or_a_share_of_tokens() {
-    let check = |model: &str, said: [f64; 2], expect: [Value; 2], names: &[&str]| {
-        let mut request = crate::accept(&json!({"temperature": said[0], "top_p": said[1]}));
-        (request.model, request.reasoning) = (model.into(), Reasoning::default());
-        let (value, lost) = sent(&request);
-        let got = ["temperature", "top_p"].map(|name| value[name].clone());
-        assert_eq!(got, expect, "{model} {said:?}");
-        assert_eq!(lost, names, "{model} {said:?}");
-    };
-    for model in ["claude-opus-4-1", "claude-sonnet-4-5", "claude-opus-4-6"] {
-        check(model, [0.5, 1.0], [json!(0.5), Value::Null], &[]);
-        check(model, [1.0, 0.5], [Value::Null, json!(0.5)], &[]);
-        check(model, [0.5, 0.5], [json!(0.5), Value::Null], &["top_p"]);
-    }
-    check("claude-sonnet-4-0", [0.5, 0.5], [json!(0.5), json!(0.5)], &[]);
-    check("glm-4.6", [0.5, 0.5], [json!(0.5), json!(0.5)], &[]);
-}
-
-/// Newer ones refuse every temperature but the usual one, whether they think or not.
-#[test]
-fn a_new_claude_draws_as_it_likes() {
-    let body = json!({"temperature": 0.5, "top_p": 0.5, "top_k": 5});
-    for (model, names) in [
-        ("claude-sonnet-4-6", &["top_p"][..]),
-        ("claude-opus-4-7", &["temperature", "top_k", "top_p"]),
-        ("claude-sonnet-5", &["temperature", "top_k", "top_p"]),
-    ] {
-        let mut request = crate::accept(&body);
-        (request.model, request.reasoning) = (model.into(), Reasoning::default());
-        assert_eq!(sent(&request).1, names, "{model}");
-    }
-    let mut request = crate::accept(&json!({"temperature": 1.0, "top_p": 1.0, "top_k": 0}));
-    request.model = "claude-sonnet-5".into();
-    let (value, lost) = sent(&request);
-    assert!(value.get("temperature").is_none() && value.get("top_p").is_none(), "{value}");
-    assert!(lost.is_empty());
 }

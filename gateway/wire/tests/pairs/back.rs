@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use wire::{Back, ChatRequest, Choice, Dialect, Lost};
+use wire::{Back, ChatRequest, Choice, Delta, Dialect, Lost, Piece, Thought, TokenLogprob};
 
 use crate::asked::{offered, plain, with};
 use crate::replay;
@@ -79,11 +79,9 @@ fn thoughts_go_to_whoever_asks_for_them() {
 /// them asks for none to be shown.
 #[test]
 fn seals_come_back_though_no_words_are_shown() {
-    for (to, from, seal) in [
-        (To::Messages, From::Messages, "c2lnbmVk"),
-        (To::Converse, From::Converse, "c2lnbmVk"),
-        (To::Responses, From::Responses, "gAAAAx"),
-    ] {
+    for (to, from, seal) in
+        [(To::Messages, From::Messages, "c2lnbmVk"), (To::Responses, From::Responses, "gAAAAx")]
+    {
         let mut chat = In::Gemini.parse(&plain(In::Gemini), false).expect("sound");
         let back = Back::of(&mut chat, to.dialect());
         let told = told(from, "thoughts and text").expect("it thinks");
@@ -96,6 +94,86 @@ fn seals_come_back_though_no_words_are_shown() {
         let text = sent.to_string();
         assert!(text.contains(seal) && !text.contains("Let me see."), "{to:?} {text}");
     }
+}
+
+/// Bedrock's older ones cannot be asked to leave the words out, and refuse a signature without
+/// them: "blocks in the latest assistant message cannot be modified".
+#[test]
+fn no_seal_comes_back_that_is_of_hidden_words() {
+    for (model, seals) in [
+        ("us.anthropic.claude-3-7-sonnet-20250219-v1:0", false),
+        ("anthropic.claude-opus-4-6-v1", false),
+        ("anthropic.claude-opus-4-7", true),
+        ("global.anthropic.claude-opus-5", true),
+    ] {
+        for side in [In::Gemini, In::Messages] {
+            let thinking = json!({"type": "enabled", "budget_tokens": 1024, "display": "omitted"});
+            let body = match side {
+                In::Messages => with(plain(side), &json!({"thinking": thinking})),
+                _ => plain(side),
+            };
+            let mut chat = side.parse(&body, false).expect("sound");
+            chat.model = model.into();
+            let back = Back::of(&mut chat, Dialect::Converse);
+            let both = read(From::Converse, side, &back, "thoughts and text").expect("it thinks");
+            for heard in both {
+                assert_eq!(heard.thoughts.iter().any(|one| one.seal.is_some()), seals, "{model}");
+                assert_eq!((&*heard.words(), &*heard.text), ("", "Hello."), "{model}");
+            }
+        }
+    }
+}
+
+/// Engines tell the tokens of thoughts too; a caller that sees no thoughts sees none of them.
+#[test]
+fn tokens_of_hidden_thoughts_are_hidden() {
+    let token = |text: &str| TokenLogprob {
+        id: 1,
+        bytes: text.as_bytes().to_vec(),
+        logprob: Some(-0.5),
+        rank: 1,
+        top: Vec::new(),
+        hidden: false,
+    };
+    let body = with(plain(In::Chat), &json!({"include_reasoning": false}));
+    let mut chat = In::Chat.parse(&body, false).expect("sound");
+    let hides = Back::of(&mut chat, Dialect::Chat);
+    let mut chat = In::Chat.parse(&plain(In::Chat), false).expect("sound");
+    let shows = Back::of(&mut chat, Dialect::Chat);
+    let tokens = [token("Hm"), token("."), token("Hel"), token("lo.")];
+    let piece = Piece {
+        delta: Delta::Reasoning("Hm."),
+        logprobs: Some(&tokens[..2]),
+        token_ids: Some(&[7, 8]),
+        ..Piece::default()
+    };
+    assert!(hides.piece(&piece).says_nothing());
+    assert!(shows.piece(&piece).logprobs.is_some() && shows.piece(&piece).token_ids.is_some());
+    let check = |back: &Back, text: &str, told: &[TokenLogprob], expect: Option<usize>| {
+        let ids = (0..).take(told.len()).collect();
+        let mut choices = [Choice {
+            thoughts: vec![Thought::of("Hm.")],
+            logprobs: Some(told.to_vec()),
+            token_ids: Some(ids),
+            ..Choice::text(0, text, wire::Finish::Stop)
+        }];
+        back.choices(&mut choices);
+        let [choice] = &choices;
+        let from = expect.map(|kept| told.len() - kept);
+        assert_eq!(choice.logprobs.as_deref(), from.map(|from| &told[from..]), "{text}");
+        let first = choice.token_ids.as_ref().map(|ids| ids.first().copied());
+        let expect =
+            expect.map(|kept| (kept > 0).then(|| u32::try_from(told.len() - kept).expect("few")));
+        assert_eq!(first, expect, "{text}");
+    };
+    check(&shows, "Hello.", &tokens, Some(4));
+    check(&hides, "Hello.", &tokens, Some(2));
+    check(&hides, "Hello.", &tokens[2..], Some(2));
+    check(&hides, "", &tokens[..2], Some(0));
+    // Which of them are the text's cannot be seen.
+    check(&hides, "hello.", &tokens, None);
+    check(&hides, "lo", &tokens, None);
+    check(&hides, "Hm.Hello. And", &tokens, None);
 }
 
 /// Which letters and lengths a provider takes in the name of a tool.

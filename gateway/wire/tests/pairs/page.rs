@@ -3,6 +3,7 @@
 
 use crate::answers::arrives;
 use crate::asked::{Feature, features};
+use crate::errors;
 use crate::golden;
 use crate::requests::{self, Fate, fate};
 use crate::several;
@@ -37,6 +38,17 @@ and the header `x-hearth-dropped` of the answer names them.
 A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in none,
 before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into which from
 4.7 on a budget is turned. From 4.7 on none takes a temperature, `top_p` or `top_k` but the usual.
+Where the caller sets no limit of tokens, those of the thoughts come on top of the usual limit.
+
+- Not to think is what Opus from 5.5 on, Fable and Mythos cannot be told: they think as little as
+  they can, without `reasoning_effort`. Sonnet from 5.5 on may still think between calls.
+- No call can be forced with Opus and Sonnet from 5.5 on, Fable and Mythos from 5.1 on: without
+  `tool_choice`. Those before 4.8 do not think where a call is forced.
+- From 4.6 on none goes on with the beginning of an answer: without `continue_final_message`.
+- Before 4.6 one is refused that is given a budget among calls which came without thoughts, as all do
+  of a caller of chat, which has no words for what seals them. Such a turn goes without thoughts. A
+  request is not refused for that, for an agent would end with its second turn; from 4.6 on the
+  budget becomes an effort, for which there is no such rule.
 
 The three kinds of chat are OpenAI's own; the part of it that all who call themselves compatible
 know; and that with what vLLM and SGLang add. Some cells depend on the model: those here are of
@@ -55,7 +67,8 @@ them back.
 Thoughts are shown to callers that ask for them: in Messages with `thinking`, in Google's dialect
 with `includeThoughts`. In Chat and Responses they always are, but for `include_reasoning`: false.
 Seals come without the words to a caller of Messages that asks with `display`: `omitted`, and to
-every caller of Google's dialect, on an empty text. These tables are of callers that ask.
+every caller of Google's dialect, on an empty text; not from a Claude before 4.7 on Bedrock, which
+seals its words and takes no seal back without them. These tables are of callers that ask.
 ";
 
 fn request(features: &[Feature], side: In, to: To, name: &str) -> String {
@@ -122,6 +135,13 @@ fn the_page_says_what_the_goldens_show() {
         let mut rows: Vec<_> = told::FEATURES.into_iter().map(row).collect();
         let several = From::ALL.map(|from| verdict(several::arrives(from, to)));
         rows.push(("two choices", several.into()));
+        for name in errors::FEATURES {
+            let cell = |from: From| {
+                let missing = errors::arrives(from, to, name);
+                verdict(Some([missing.clone(), missing]))
+            };
+            rows.push((name, From::ALL.map(cell).into()));
+        }
         table(&mut page, "", &From::ALL.map(From::name), &rows);
     }
     golden::check("../../docs/dialects.md", &page);

@@ -62,6 +62,23 @@ fn a_conversation() {
     assert!(lost.is_empty(), "{lost:?}");
 }
 
+/// A summary that was asked for in detail came back short.
+#[test]
+fn a_summary_is_as_long_as_was_asked() {
+    for (asked, sent) in [
+        (json!({"summary": "auto"}), "auto"),
+        (json!({"summary": "concise"}), "concise"),
+        (json!({"summary": "detailed"}), "detailed"),
+        (json!({"summary": null, "generate_summary": "detailed"}), "detailed"),
+        (json!({"effort": "low"}), "auto"),
+    ] {
+        let request = parse(&json!({"reasoning": asked})).expect("accepted");
+        let (value, lost) = rendered(&request.chat, true);
+        assert_eq!(value["reasoning"]["summary"], sent, "{asked}");
+        assert!(lost.is_empty());
+    }
+}
+
 /// A function of which nothing is said is strict there, and with most schemas refused for it.
 #[test]
 fn a_tool_says_whether_it_is_strict() {

@@ -23,7 +23,7 @@ struct Turns {
 }
 
 /// The system prompt, if there is one, and the messages.
-pub(super) fn render(messages: &[Message], lost: &mut Lost) -> (Option<Value>, Value) {
+pub(super) fn render(messages: &[Message], lost: &mut Lost) -> (Option<Value>, Vec<Value>) {
     let application = |message: &&Message| matches!(message.role, Role::System | Role::Developer);
     let front = messages.iter().take_while(application).count();
     let mut system = Vec::new();
@@ -36,7 +36,7 @@ pub(super) fn render(messages: &[Message], lost: &mut Lost) -> (Option<Value>, V
     }
     turns.end_assistant();
     turns.end_user(messages.len(), lost);
-    (content(system), turns.done.into())
+    (content(system), turns.done)
 }
 
 impl Turns {
