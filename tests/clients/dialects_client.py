@@ -1,4 +1,4 @@
-"""The official clients of OpenAI (Responses), Anthropic and Google, unchanged.
+"""The official clients of OpenAI (Chat Completions and Responses), Anthropic and Google, unchanged.
 
 python dialects_client.py BASE_URL API_KEY [MODEL ...]. The demo model answers each of them, by itself or
 behind providers: what it says does not depend on the way.
@@ -46,6 +46,72 @@ def case(f):
 
 def local(model):
     return "/" not in model
+
+
+def counts(usage):
+    """How much of it was held differs from one request to the next; how much it is does not."""
+    return usage.prompt_tokens, usage.completion_tokens, usage.total_tokens
+
+
+# ---- Chat Completions
+
+@case
+def chat_text(model):
+    ask = {"model": model, "messages": [{"role": "user", "content": WHO}], "temperature": 0}
+    whole = oai.chat.completions.create(**ask)
+    choice, = whole.choices
+    assert (choice.message.role, choice.message.content, choice.finish_reason) == ("assistant", PEBBLE, "stop"), whole
+    assert counts(whole.usage) == (14, 10, 24), whole.usage
+    short = oai.chat.completions.create(**ask, max_completion_tokens=3)
+    assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 3, short
+    assert PEBBLE.startswith(short.choices[0].message.content), short
+
+
+@case
+def chat_streams(model):
+    ask = {"model": model, "messages": [{"role": "user", "content": WHO}], "temperature": 0, "stream": True}
+    *chunks, last = oai.chat.completions.create(**ask, stream_options={"include_usage": True})
+    assert len({chunk.id for chunk in [*chunks, last]}) == 1, last
+    assert chunks[0].choices[0].delta.role == "assistant" and all(len(chunk.choices) == 1 for chunk in chunks), chunks
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == PEBBLE, chunks
+    assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices[0].finish_reason] == ["stop"], chunks
+    assert last.choices == [] and all(chunk.usage is None for chunk in chunks), last
+    assert counts(last.usage) == (14, 10, 24), last.usage
+    bare = list(oai.chat.completions.create(**ask))
+    assert all(chunk.choices and chunk.usage is None for chunk in bare), "usage only when asked for"
+
+
+@case
+def chat_tools(model):
+    tools = [{"type": "function", "function": {"name": NAME, "description": ABOUT, "parameters": CITY}}]
+    ask = {"role": "user", "content": WEATHER}
+    usual = {"model": model, "tools": tools, "temperature": 0}
+    first = oai.chat.completions.create(**usual, messages=[ask])
+    choice, = first.choices
+    call, = choice.message.tool_calls
+    assert choice.finish_reason == "tool_calls" and not choice.message.content, choice
+    assert call.id and (call.function.name, json.loads(call.function.arguments)) == (NAME, {"city": "Paris"}), call
+    with oai.chat.completions.stream(**usual, messages=[ask], stream_options={"include_usage": True}) as stream:
+        final = stream.get_final_completion()
+    pieced, = final.choices[0].message.tool_calls
+    assert final.choices[0].finish_reason == "tool_calls" and counts(final.usage) == counts(first.usage), (final, first.usage)
+    assert (pieced.function.name, json.loads(pieced.function.arguments)) == (NAME, {"city": "Paris"}), pieced
+    result = {"role": "tool", "tool_call_id": call.id, "content": RESULT}
+    turns = [ask, choice.message.model_dump(exclude_none=True), result]
+    second = oai.chat.completions.create(**usual, messages=turns)
+    assert second.choices[0].message.content == SUNNY and second.choices[0].finish_reason == "stop", second
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens + first.usage.completion_tokens, second.usage
+
+
+@case
+def chat_parsed(model):
+    ask = {"model": model, "messages": [{"role": "user", "content": JORDAN}], "temperature": 0, "response_format": Country}
+    parsed = oai.chat.completions.parse(**ask)
+    assert parsed.choices[0].message.parsed == Country(country="Jordan", capital="Amman"), parsed
+    with oai.chat.completions.stream(**ask, stream_options={"include_usage": True}) as stream:
+        final = stream.get_final_completion()
+    assert final.choices[0].message.parsed == parsed.choices[0].message.parsed, final
+    assert counts(final.usage) == counts(parsed.usage) and final.usage.completion_tokens > 5, final.usage
 
 
 # ---- Responses

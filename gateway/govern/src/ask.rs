@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::ledger::ServiceTier;
 use crate::policy::Label;
 
+/// What serves an answer that is given again.
+pub const CACHE: &str = "cache";
+
 /// A request that is about to be served, tokenized and not yet begun.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Ask {

@@ -20,6 +20,8 @@ pub enum Rule {
     Hours,
     /// The model is not allowed.
     Model,
+    /// The provider that would answer is not allowed.
+    Provider,
     /// More new tokens are asked for than allowed.
     MaxTokens,
     /// Prompt and answer are longer than allowed.
@@ -72,6 +74,7 @@ impl Rule {
             Self::Network => "network_not_allowed",
             Self::Hours => "outside_hours",
             Self::Model => "model_not_allowed",
+            Self::Provider => "provider_not_allowed",
             Self::MaxTokens => "max_tokens_above_policy",
             Self::MaxContext => "context_above_policy",
             Self::Tools => "tool_not_allowed",
@@ -97,6 +100,7 @@ impl Rule {
             | Self::Network
             | Self::Hours
             | Self::Model
+            | Self::Provider
             | Self::MaxTokens
             | Self::MaxContext
             | Self::Tools

@@ -21,6 +21,10 @@ pub use times::Hours;
 pub struct Policy {
     /// Patterns of the models that may be asked (`*` any letters, `?` one). `None`: all.
     pub models: Option<Vec<String>>,
+    /// Patterns of the providers that may be sent a request, whatever model it asks for. `None`:
+    /// all; an empty list: none, only models of this server and of its nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub providers: Option<Vec<String>>,
     /// Most new tokens of a request, over all its choices; asking for more is refused, saying
     /// nothing means this many.
     pub max_tokens: Option<u32>,
@@ -92,7 +96,9 @@ impl Policy {
     /// # Errors
     /// The field and what it should be.
     pub fn check(&self) -> Result<(), String> {
-        for (field, list) in [("models", &self.models), ("tools", &self.tools)] {
+        let lists =
+            [("models", &self.models), ("providers", &self.providers), ("tools", &self.tools)];
+        for (field, list) in lists {
             let patterns = list.as_deref().unwrap_or_default();
             few(field, patterns.len())?;
             each(field, patterns, |text| pattern::check(text))?;

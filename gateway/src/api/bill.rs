@@ -97,7 +97,7 @@ pub(super) async fn given_again(
 ) -> Result<HeaderMap, Failure> {
     judged(app, caller, || ask.clone())?;
     // Nothing is computed, so nothing is held.
-    let backend = "cache".to_owned();
+    let backend = govern::ask::CACHE.to_owned();
     let ask = || Ask { backend, input_tokens: 0, max_output: None, room: 0, burst: 0, ..ask };
     let mut headers = HeaderMap::new();
     if let Some(bill) = admit(app, caller, ask).await? {
@@ -123,19 +123,18 @@ fn asked(caller: &Caller, who: &Who, ask: Ask) -> Ask {
 }
 
 /// As [`admit`], for another attempt of the same operation: `Governor::again` where the one before
-/// has come to nothing, `Governor::beside` where it is still waited for.
+/// has come to nothing, `Governor::beside` where it is still waited for. Nobody else comes between
+/// the choice of that one and the end of this.
 pub(super) async fn further(
     app: &App,
     caller: &Caller,
-    (before, how): (Option<Bill>, Further),
+    before: impl FnOnce() -> Option<(Bill, Further)>,
     ask: impl FnOnce() -> Ask,
 ) -> Result<Option<Bill>, Failure> {
-    let (Some(governor), Some(who), Some(before)) = (app.door.governor(), &caller.who, before)
-    else {
-        return admit(app, caller, ask).await;
-    };
+    let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else { return Ok(None) };
     let ask = asked(caller, who, ask());
     governor.stock_up(&who.principal, &ask).await;
+    let Some((before, how)) = before() else { return admit(app, caller, || ask).await };
     let operation = how(governor, &who.principal, &ask, &before.0)?;
     who.said.by(&operation);
     Ok(Some(Bill(operation)))
@@ -153,6 +152,17 @@ impl Bill {
 
     /// Another one was faster: its money is free at once.
     pub(super) fn lost(&self) {
+        drop(self.0.lost());
+    }
+
+    /// It has made a whole answer, and was paid for it.
+    pub(super) fn is_done(&self) -> bool {
+        self.0.is_done()
+    }
+
+    /// Whoever computed it has failed, and has perhaps no word of its own any more.
+    pub(super) fn failed(&self) {
+        self.0.failed();
         drop(self.0.finish());
     }
 

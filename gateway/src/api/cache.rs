@@ -157,14 +157,6 @@ impl Head {
         }
         Self { headers, made: response.extensions().get::<Made>().cloned() }
     }
-
-    /// Without what it has cost somebody else.
-    fn plain(&self, bytes: Bytes) -> Bytes {
-        let kind = self.headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        // A stream of Google's may be one array.
-        let streams = kind.starts_with(b"text/event-stream") || bytes.starts_with(b"[");
-        if streams { plain::without_cost(bytes) } else { bytes }
-    }
 }
 
 /// Goes along with an answer: what it was made of, and by whom.
@@ -396,7 +388,7 @@ impl Visit<'_> {
 
     async fn joined(&self, head: Head, reader: Reader) -> Result<Response, Failure> {
         let mut response = self.head(&head).await?;
-        *response.body_mut() = reader.body(Some(head));
+        *response.body_mut() = reader.body(true);
         Ok(self.cache.marked(response, Got::Joined))
     }
 }

@@ -25,6 +25,11 @@ impl Failure {
     pub fn new(kind: ErrorKind, code: &'static str, message: impl Into<String>) -> Self {
         ApiError::new(kind, code, message).into()
     }
+
+    /// It is the fault of whoever computes answers here.
+    pub(super) fn is_of_engine(&self) -> bool {
+        matches!(self.error.kind, ErrorKind::Internal | ErrorKind::Unavailable)
+    }
 }
 
 impl From<ApiError> for Failure {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
-use govern::Ask;
 use govern::policy::Label;
+use govern::{Ask, Rule};
 use wire::{ErrorKind, Glance};
 
 use super::bill;
@@ -20,7 +20,7 @@ use super::surface::Surface;
 use super::turn::{Turn, Unanswered};
 use super::{App, generate, ids, mirror};
 use crate::digest;
-use crate::route::{Asked, Local, Needs, Plan, Pool, Target, Verdict, View};
+use crate::route::{Asked, Finding, Local, Needs, Plan, Pool, Target, Verdict, View};
 
 /// The answer's head says who made it, and why.
 pub(super) const ROUTE: HeaderName = HeaderName::from_static("x-hearth-route");
@@ -226,8 +226,10 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
     let number = |text: &str| digest::number(&[text.as_bytes()]);
     let key = caller.who.as_ref().and_then(|who| who.principal.key.as_ref());
     let who = glance.user.as_deref().map(number).or(key.map(|key| number(key.id.as_str())));
+    let providers = caller.who.as_ref().map(|who| who.principal.providers()).unwrap_or_default();
     Asked {
         label,
+        providers,
         dialect: Some(inbound.surface.dialect()),
         input: glance.input_estimate,
         output: glance.max_tokens,
@@ -279,6 +281,7 @@ fn nobody(pool: &Pool, plan: &Plan) -> Failure {
     }
     let why: Vec<String> = plan.findings.iter().map(|f| f.verdict.to_string()).collect();
     let label = plan.findings.iter().all(|f| matches!(f.verdict, Verdict::Label(_)));
+    let rules = |finding: &Finding| matches!(finding.verdict, Verdict::Label(_) | Verdict::Barred);
     let message = format!(
         "Nobody who answers for '{}' may serve this request: {}.",
         pool.name,
@@ -286,6 +289,9 @@ fn nobody(pool: &Pool, plan: &Plan) -> Failure {
     );
     if label {
         return Failure::new(ErrorKind::Forbidden, "label", message);
+    }
+    if plan.findings.iter().all(rules) {
+        return Failure::new(ErrorKind::Forbidden, Rule::Provider.name(), message);
     }
     Failure::new(ErrorKind::Invalid, "no_target", message)
 }

@@ -23,7 +23,7 @@ use super::forward::Inbound;
 use super::prepare::{self, Answers, Begun, Job, Prepared};
 use super::run::Run;
 use super::surface::{Page, Surface};
-use super::turn::{Before, Bills, Manner};
+use super::turn::{Before, Bills};
 use super::voice::Voice;
 use super::{App, background, body, cache, forward, kept, pooled, relay, sse};
 use crate::backend::Model;
@@ -88,21 +88,25 @@ pub(super) struct Chosen<'a> {
     /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
     /// ping is due.
     pub(super) replaceable: bool,
-    /// What was paid for before.
-    pub(super) before: (&'a Bills, Manner),
-    /// Its own bill, once it has one.
-    pub(super) own: &'a Mutex<Option<Bill>>,
+    /// What was paid for before: see [`Before::Turn`].
+    pub(super) before: (&'a Bills, Option<Bill>),
+    /// Its own bills, once it has some.
+    pub(super) paid: &'a Mutex<Vec<Bill>>,
 }
 
 impl Chosen<'_> {
     /// What was paid for before a request that names its model itself, or this one.
     pub(super) fn before<'a>(chosen: Option<&Chosen<'a>>) -> Before<'a> {
-        chosen.map_or(Before::Nothing, |chosen| Before::Turn(chosen.before.0, chosen.before.1))
+        chosen.map_or(Before::Nothing, |chosen| {
+            Before::Turn(chosen.before.0, chosen.before.1.clone())
+        })
     }
 
-    /// It is paid for.
-    pub(super) fn is_paid(&self, bill: Option<&Bill>) {
-        *self.own.lock().unwrap_or_else(PoisonError::into_inner) = bill.cloned();
+    /// It is paid for: the first of its prompts by what was paid for before, and all others.
+    pub(super) fn is_paid<'b>(&self, bills: impl IntoIterator<Item = &'b Option<Bill>>) {
+        let all: Vec<Bill> = bills.into_iter().flatten().cloned().collect();
+        all.iter().skip(1).for_each(|bill| self.before.0.note(Some(bill)));
+        *self.paid.lock().unwrap_or_else(PoisonError::into_inner) = all;
     }
 }
 
@@ -130,7 +134,7 @@ pub(super) async fn local(
     let about = (&page, &*asked, &*model, burst);
     let before = Chosen::before(chosen.as_ref());
     let bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
-    chosen.iter().for_each(|chosen| chosen.is_paid(bills.first().and_then(Option::as_ref)));
+    chosen.iter().for_each(|chosen| chosen.is_paid(&bills));
     let service_tier = decoding.flex.then_some(ServiceTier::Flex.name());
     let head = Head { service_tier, ..page.head(&model.id) };
     let prompts = jobs.iter().map(|job| job.request.prompt.len()).max().unwrap_or(0);
@@ -140,6 +144,8 @@ pub(super) async fn local(
     headers.extend(dropped.map(|fields| (relay::DROPPED, fields)));
     bills.iter().flatten().for_each(|bill| bill.headers(&mut headers));
     let bill = bills.iter().flatten().next().cloned();
+    // Attempts of a turn are settled by it.
+    let alone = if chosen.is_none() { bills.clone() } else { Vec::new() };
     let mut runs = Vec::with_capacity(jobs.len());
     let firsts = (0..).step_by(choices(&decoding));
     for ((job, bill), first) in jobs.into_iter().zip(bills).zip(firsts) {
@@ -157,7 +163,11 @@ pub(super) async fn local(
     }
     let response = match decoding.stream {
         Some(options) => sse::answer(&page, &head, options, runs, app.limits.ping_every),
-        None => whole(&page, &head, runs).await?,
+        None => whole(&page, &head, runs).await.inspect_err(|failure| {
+            if failure.is_of_engine() {
+                alone.iter().flatten().for_each(Bill::failed);
+            }
+        })?,
     };
     let mut response = with(headers, response);
     if let Some(bill) = bill.filter(|_| decoding.stream.is_none()) {

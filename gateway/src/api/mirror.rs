@@ -25,6 +25,10 @@ pub(super) fn copy(
     asked: &Asked,
 ) {
     let Some(mirror) = pool.mirror.as_ref().filter(|mirror| mirror.takes(asked)) else { return };
+    // A copy is in another key's name, but of what this caller says.
+    if asked.bars(&mirror.target) {
+        return;
+    }
     let Ok(place) = Arc::clone(&mirror.room).try_acquire_owned() else { return };
     let caller = match name(app, caller, mirror) {
         Ok(caller) => caller,

@@ -55,7 +55,7 @@ pub(super) async fn run(
         ..Ask::default()
     };
     let bill = Chosen::before(chosen).pay(app, caller, ask).await?;
-    chosen.into_iter().for_each(|chosen| chosen.is_paid(bill.as_ref()));
+    chosen.into_iter().for_each(|chosen| chosen.is_paid([&bill]));
     let pooling = model.engine.submit(inputs, caller.arrived)?;
     let (done, route) = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;

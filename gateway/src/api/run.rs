@@ -148,6 +148,12 @@ impl Run {
         }
     }
 
+    /// The engine has failed at it. One that hangs has no word of its own: what was held is free
+    /// now, and nobody pays.
+    pub(super) fn failed(&self) {
+        self.bill.iter().for_each(Bill::failed);
+    }
+
     /// The node of the cluster that it was sent to, and why.
     pub(super) fn route(&self) -> Option<&str> {
         self.generation.route()

@@ -139,6 +139,9 @@ impl Sse {
                 Wake::Run(Err(failure)) => {
                     self.writer.error(&mut out, &failure.error);
                     self.done = true;
+                    if failure.is_of_engine() {
+                        self.runs.iter().for_each(Run::failed);
+                    }
                     // Frees the engine now, not when the client has read the error.
                     self.runs.clear();
                 }

@@ -2,7 +2,7 @@
 //! who is asked beside one that takes long. The first that answers has the caller; what the others
 //! do ends at that moment.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use axum::response::Response;
@@ -37,7 +37,7 @@ pub(super) struct Turn<'a> {
 
 /// What an attempt is to the ones before it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Manner {
+enum Manner {
     /// They have all come to nothing.
     Alone,
     /// One of them is still waited for.
@@ -92,7 +92,7 @@ impl Tries {
 /// An attempt that is over.
 struct Attempted {
     target: Arc<Target>,
-    bill: Option<Bill>,
+    bills: Vec<Bill>,
     /// Company that must not or cannot be asked beside somebody is not: it may be later, alone.
     asked: bool,
     result: Result<Response, Trouble>,
@@ -108,8 +108,9 @@ pub(super) enum Before<'a> {
     Nothing,
     /// One that has come to nothing.
     Attempt(Bill),
-    /// Those of the same turn.
-    Turn(&'a Bills, Manner),
+    /// Those of the same turn, and the last of them when this one began, if all had come to
+    /// nothing. Company may have come since.
+    Turn(&'a Bills, Option<Bill>),
 }
 
 impl Before<'_> {
@@ -123,19 +124,15 @@ impl Before<'_> {
         match self {
             Self::Nothing => bill::admit(app, caller, ask).await,
             Self::Attempt(before) => {
-                bill::further(app, caller, (Some(before), Governor::again), ask).await
+                bill::further(app, caller, || Some((before, Governor::again as Further)), ask).await
             }
-            Self::Turn(bills, manner) => {
-                let (before, how): (_, Further) = match manner {
-                    Manner::Alone => (bills.take_last(), Governor::again),
-                    Manner::Beside => (bills.last(), Governor::beside),
-                };
-                let bill = bill::further(app, caller, (before.clone(), how), ask).await;
-                let bill = bill.inspect_err(|_| {
-                    if manner == Manner::Alone {
-                        bills.note(before.as_ref());
-                    }
-                })?;
+            Self::Turn(bills, _) if bills.last().is_none() => {
+                let bill = bill::admit(app, caller, ask).await?;
+                bills.note(bill.as_ref());
+                Ok(bill)
+            }
+            Self::Turn(bills, before) => {
+                let bill = bill::further(app, caller, || bills.next(before), ask).await?;
                 bills.note(bill.as_ref());
                 Ok(bill)
             }
@@ -144,22 +141,35 @@ impl Before<'_> {
 }
 
 impl Bills {
-    fn take_last(&self) -> Option<Bill> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop()
-    }
-
     fn last(&self) -> Option<Bill> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).last().cloned()
+        self.all().last().cloned()
     }
 
-    fn note(&self, bill: Option<&Bill>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(bill.cloned());
+    /// The attempt that the next one follows, and how: it ends the last one only where that had
+    /// come to nothing before it began.
+    fn next(&self, before: Option<Bill>) -> Option<(Bill, Further)> {
+        let last = self.last()?;
+        let again = before.is_some_and(|before| before.is(&last));
+        Some((last, if again { Governor::again } else { Governor::beside }))
+    }
+
+    pub(super) fn note(&self, bill: Option<&Bill>) {
+        self.all().extend(bill.cloned());
+    }
+
+    /// Somebody else than these has made a whole answer, and been paid for it.
+    fn has_other_done(&self, own: &[Bill]) -> bool {
+        self.all().iter().any(|bill| bill.is_done() && !own.iter().any(|own| own.is(bill)))
     }
 
     /// Whoever did not answer has made nothing that anybody has read.
-    fn lost(self, winner: Option<&Bill>) {
+    fn lost(self, winner: &[Bill]) {
         let all = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|bill| winner.is_none_or(|own| !own.is(bill))).for_each(Bill::lost);
+        all.iter().filter(|bill| !winner.iter().any(|own| own.is(bill))).for_each(Bill::lost);
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Bill>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,7 +182,7 @@ impl<'a> Turn<'a> {
     ) -> Result<(Response, Arc<Target>, u32), Unanswered> {
         let bills = Bills::default();
         let result = self.rounds(order, &bills).await;
-        bills.lost(result.as_ref().ok().and_then(|((_, bill, _), _)| bill.as_ref()));
+        bills.lost(result.as_ref().map_or(&[], |((_, own, _), _)| own));
         result.map(|((response, _, target), count)| (response, target, count))
     }
 
@@ -180,7 +190,7 @@ impl<'a> Turn<'a> {
         self,
         order: &'b [Arc<Target>],
         bills: &'b Bills,
-    ) -> Result<((Response, Option<Bill>, Arc<Target>), u32), Unanswered>
+    ) -> Result<((Response, Vec<Bill>, Arc<Target>), u32), Unanswered>
     where
         'a: 'b,
     {
@@ -188,6 +198,8 @@ impl<'a> Turn<'a> {
         let mut tries = Tries::default();
         let mut running = FuturesUnordered::new();
         running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
+        // It has answered, but somebody else has been paid for all of its own.
+        let mut second = None;
         let mut patience = self.pool.hedge_after.map(|after| Box::pin(sleep(after)));
         loop {
             let late = OptionFuture::from(patience.as_mut().filter(|_| running.len() == 1));
@@ -197,11 +209,18 @@ impl<'a> Turn<'a> {
                     running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
                 }
                 over = running.next() => {
-                    let Some(Attempted { target, bill, asked, result }) = over else {
-                        return Err(last);
+                    let Some(Attempted { target, bills: own, asked, result }) = over else {
+                        return second.map(|won| (won, tries.begun)).ok_or(last);
                     };
                     let trouble = match result {
-                        Ok(response) => return Ok(((response, bill, target), tries.begun)),
+                        Ok(response) if !bills.has_other_done(&own) => {
+                            return Ok(((response, own, target), tries.begun));
+                        }
+                        Ok(response) => {
+                            (second, patience) = (Some((response, own, target)), None);
+                            continue;
+                        }
+                        Err(_) if second.is_some() => continue,
                         Err(trouble) => trouble,
                     };
                     let (why, about) = (&trouble.failure.error.message, &trouble.about);
@@ -239,7 +258,9 @@ impl<'a> Turn<'a> {
             return None;
         }
         tries.begun += 1;
-        let (replaceable, sole) = (at + 1 < order.len(), order.len() == 1);
+        // Company is the quicker one by its first token, and not by being asked.
+        let replaceable = at + 1 < order.len() || manner == Manner::Beside;
+        let sole = order.len() == 1;
         Some(Box::pin(self.attempt(target, bills, (manner, replaceable, sole))))
     }
 
@@ -247,7 +268,7 @@ impl<'a> Turn<'a> {
     pub(super) async fn copy(self, target: &Arc<Target>) -> Result<Response, Trouble> {
         let bills = Bills::default();
         let attempted = self.attempt(target, &bills, (Manner::Alone, false, true)).await;
-        bills.lost(attempted.bill.as_ref());
+        bills.lost(&attempted.bills);
         attempted.result
     }
 
@@ -260,39 +281,41 @@ impl<'a> Turn<'a> {
     ) -> Attempted {
         let Self { app, caller, inbound, .. } = self;
         let mut open = target.health.begin(Instant::now()).sole(sole);
-        let (mut bill, mut asked) = (None, true);
+        let (mut own, mut asked) = (Vec::new(), true);
+        // Now, while nobody else is asked.
+        let before = bills.last().filter(|_| manner == Manner::Alone);
         let result = match &target.seat {
             Seat::Local(model) => {
-                let own = Mutex::default();
+                let paid = Mutex::default();
                 let what = (&inbound.surface, &inbound.body);
-                let chosen = Chosen { model, replaceable, before: (bills, manner), own: &own };
+                let chosen = Chosen { model, replaceable, before: (bills, before), paid: &paid };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
                 let result = answer.map_err(of_local);
-                bill = own.into_inner().unwrap_or_else(PoisonError::into_inner);
+                own = paid.into_inner().unwrap_or_else(PoisonError::into_inner);
                 let may = |about| !matches!(about, About::Request | About::Unfit);
                 asked = manner == Manner::Alone
                     || result.as_ref().map_or_else(|t| may(t.about), |_| true);
                 seen(&mut open, inbound.glance.stream, &result);
                 result
             }
-            Seat::Provider(provider, model) => match self.pay(target, bills, manner).await {
+            Seat::Provider(provider, model) => match self.pay(target, bills, before).await {
                 Err(trouble) => {
                     asked = manner == Manner::Alone;
                     Err(trouble)
                 }
                 Ok(paid) => {
-                    bill.clone_from(&paid);
+                    own.extend(paid.clone());
                     let rescue = Rescue::of(&self);
                     let whom = relay::Asked { provider, model, bill: paid, rescue, alone: sole };
                     let answer = relay::ask(app, caller, inbound, whom, open).await;
-                    if let (Err(_), Some(bill)) = (&answer, &bill) {
-                        bill.came_to_nothing();
+                    if answer.is_err() {
+                        own.iter().for_each(Bill::came_to_nothing);
                     }
                     answer
                 }
             },
         };
-        Attempted { target: Arc::clone(target), bill, asked, result }
+        Attempted { target: Arc::clone(target), bills: own, asked, result }
     }
 
     /// Has an attempt at a provider judged and paid for.
@@ -300,12 +323,12 @@ impl<'a> Turn<'a> {
         self,
         target: &Target,
         bills: &Bills,
-        manner: Manner,
+        before: Option<Bill>,
     ) -> Result<Option<Bill>, Trouble> {
         let Self { app, caller, inbound, .. } = self;
         let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
         let ask = || inbound.ask(Some((&target.name, &provider.name)));
-        Before::Turn(bills, manner).pay(app, caller, ask).await.map_err(of_denial)
+        Before::Turn(bills, before).pay(app, caller, ask).await.map_err(of_denial)
     }
 }
 
@@ -329,8 +352,8 @@ pub(super) fn seen<T>(open: &mut Open, stream: bool, result: &Result<T, Trouble>
 /// What a refusal of the governor says: the next one may cost less, or nothing.
 fn of_denial(failure: Failure) -> Trouble {
     let code = failure.error.code.as_deref().unwrap_or_default();
-    let dear = [Rule::Budget, Rule::Price].map(Rule::name).contains(&code);
-    Trouble { failure, about: if dear { About::Unfit } else { About::Request } }
+    let other = [Rule::Budget, Rule::Price, Rule::Provider].map(Rule::name).contains(&code);
+    Trouble { failure, about: if other { About::Unfit } else { About::Request } }
 }
 
 /// What a model of this process has no words for, or no room: others may.

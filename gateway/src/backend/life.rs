@@ -165,9 +165,11 @@ impl Life {
 
     /// The reason, for people.
     pub(super) fn why_stopped(&self) -> String {
-        let why = || match self.is_hung() {
-            true => self.why_hung(),
-            false => "the server is shutting down".to_owned(),
+        let why = || match (self.is_hung(), self.drains()) {
+            (true, _) => self.why_hung(),
+            (false, true) => "the server is shutting down".to_owned(),
+            // It has gone on since.
+            (false, false) => format!("the engine of {} did not answer in time", self.name),
         };
         self.failure.get().cloned().unwrap_or_else(why)
     }
@@ -177,7 +179,7 @@ impl Life {
         metrics.refused("unavailable");
         SubmitError::Unavailable(match self.state() {
             EngineState::Stopped(why) => why,
-            EngineState::Ready | EngineState::Draining => "the server is shutting down".to_owned(),
+            EngineState::Ready | EngineState::Draining => self.why_stopped(),
         })
     }
 

@@ -301,7 +301,7 @@ impl Shared {
     }
 
     /// The thread hangs: whoever waits for it is told, and what is open is cancelled, should it
-    /// ever go on. What is held for it stays held until then: what was used is not known.
+    /// ever go on. Whoever is told settles what was paid for.
     fn tell_hung(&self) {
         let why = self.life.why_stopped();
         for (id, Listening { events, wishes }) in self.readers().drain() {

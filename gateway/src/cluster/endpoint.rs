@@ -21,8 +21,9 @@ impl Endpoint {
     /// The same at an address that its name was found to have.
     #[must_use]
     pub fn at(&self, address: IpAddr) -> Self {
-        let name = self.name.clone().unwrap_or_else(|| self.host.clone());
-        Self { host: address.to_string(), name: Some(name), ..self.clone() }
+        // Without TLS nobody asks for a name: found in two ways, it is one endpoint.
+        let name = self.tls.then(|| self.name.clone().unwrap_or_else(|| self.host.clone()));
+        Self { host: address.to_string(), name, ..self.clone() }
     }
 
     /// Host and port, as they stand in a URL.

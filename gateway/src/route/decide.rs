@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use govern::policy::Label;
+use govern::policy::{Label, pattern};
 use wire::Dialect;
 
 use super::target::{Needs, Seat, Standing, Target};
@@ -26,6 +26,8 @@ pub struct Asked {
     pub output: Option<u32>,
     /// Its answer is to be a stream.
     pub stream: bool,
+    /// Each list has patterns of the providers that may be sent it: one of each has to fit.
+    pub providers: Vec<Vec<String>>,
     /// How it came; `None`: in any way.
     pub dialect: Option<Dialect>,
     /// What it needs beside text.
@@ -40,6 +42,17 @@ pub struct Asked {
     pub prefix: u64,
     /// A number that nobody knows in advance.
     pub draw: u64,
+}
+
+impl Asked {
+    /// The key may not send requests there.
+    #[must_use]
+    pub fn bars(&self, target: &Target) -> bool {
+        let Seat::Provider(provider, _) = &target.seat else { return false };
+        let fits =
+            |list: &Vec<String>| list.iter().any(|one| pattern::matches(one, &provider.name));
+        !self.providers.iter().all(fits)
+    }
 }
 
 /// Those that may answer, in their order, and why.
@@ -80,6 +93,8 @@ pub enum Verdict {
     Probe,
     /// The request is more secret than what it may see.
     Label(Label),
+    /// The key may not send requests there.
+    Barred,
     /// It cannot do what the request needs.
     Without(Needs),
     /// It cannot be asked in this way.
@@ -104,6 +119,7 @@ impl Display for Verdict {
             Self::May => f.write_str("may answer"),
             Self::Probe => f.write_str("is tried again"),
             Self::Label(label) => write!(f, "may see {} at most", label.name()),
+            Self::Barred => f.write_str("is a provider that the key's policies do not allow"),
             Self::Without(needs) => write!(f, "knows no {}", needs.name()),
             Self::Silent(dialect) => write!(f, "does not serve {dialect}"),
             Self::Rule => f.write_str("a rule names others"),
@@ -198,6 +214,8 @@ fn find(
     let long = context.filter(|most| input >= *most);
     let verdict = if asked.label > target.max_label {
         Verdict::Label(target.max_label)
+    } else if asked.bars(target) {
+        Verdict::Barred
     } else if let Some(dialect) = asked.dialect.filter(|dialect| !target.serves(*dialect)) {
         Verdict::Silent(dialect)
     } else if let Some(needs) = lacking {

@@ -80,14 +80,15 @@ async fn one(router: &Router, key: &str, seed: u64) -> Result<&'static str, Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_providers_do_each_request_ends_once() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
-    let kinds = ["compatible", "anthropic", "gemini"];
-    let far = [moody(seed).await, moody(seed + 1).await, moody(seed + 2).await];
+    let kinds = ["compatible", "anthropic", "gemini", "bedrock"];
+    let far =
+        [moody(seed).await, moody(seed + 1).await, moody(seed + 2).await, moody(seed + 3).await];
     let times =
         "first_byte_timeout = \"600ms\"\nidle_timeout = \"450ms\"\nlost_fields = \"drop\"\n";
     let providers = kinds.iter().zip(&far).map(|(kind, far)| provider(kind, kind, &far.url, times));
     let config = format!(
-        "{}[pools.p]\nstrategy = \"weighted\"\nhedge_after = \"200ms\"\n\
-         targets = [\"compatible/m\", \"anthropic/m\", \"gemini/m\"]\n",
+        "{}[pools.p]\nstrategy = \"least-loaded\"\nhedge_after = \"200ms\"\n\
+         targets = [\"compatible/m\", \"anthropic/m\", \"gemini/m\", \"bedrock/m\"]\n",
         providers.collect::<String>()
     );
     let house = House::new().await;
@@ -112,6 +113,10 @@ async fn whatever_providers_do_each_request_ends_once() {
     let of = |what: &str| tally.get(what).copied().unwrap_or(0);
     // Not all are ill at once, and faults are met.
     assert!(of("whole") > 10 && of("streamed") > 20 && of("broke") > 0, "seed {seed}: {tally:?}");
+    // Who has asked for a long pause early on has seen little.
+    for (kind, far) in kinds.iter().zip(&far) {
+        assert!(far.count() > 0, "seed {seed}: {kind} was not asked");
+    }
 
     let path = format!("GET /budgets/{}", budget["id"].as_str().expect("an id"));
     let stand = || async {

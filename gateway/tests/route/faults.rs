@@ -9,7 +9,8 @@ use futures_util::stream;
 
 use crate::caller::{Answer, Inbound, ask, gateway, provider};
 use crate::speech::{
-    Tongue, answer, chunk, end, events, failure, failure_event, half, head, stream_head, whole,
+    Tongue, answer, chunk, end, event_of, events, failure, failure_event, half, head, opening,
+    pieces, stream_head, whole,
 };
 use crate::upstream::{Seen, Step, Upstream};
 
@@ -36,6 +37,9 @@ pub(crate) struct Fault {
     pub(crate) steps: fn(&Seen) -> Vec<Step>,
     expect: [Expect; 3],
 }
+
+/// An event that would say this, if all of it came.
+const HALF: &[u8] = br#"{"contentBlockIndex":0,"delta":{"text":"half of an event"}}"#;
 
 const ALWAYS: fn(u16) -> [Expect; 3] = |status| [Early(status); 3];
 
@@ -64,7 +68,7 @@ fn faults_of_connections() -> Vec<Fault> {
         fault("closed half way", [Early(502), Late, Late], |seen| halves(seen, Step::Close)),
         fault("a clean end half way", [Early(502), Late, Late], |seen| {
             if seen.streams() {
-                return vec![stream_head(), chunk(half(seen.tongue(), "first")), end()];
+                return vec![opening(seen), chunk(half(seen.tongue(), "first")), end()];
             }
             let body = whole(seen.tongue(), "first").to_string();
             answer(200, "", &body.as_bytes()[..body.len() / 2])
@@ -73,14 +77,16 @@ fn faults_of_connections() -> Vec<Fault> {
         fault("silence half way", [Early(502), Late, Late], |seen| halves(seen, Step::Silence)),
         fault("silence behind the head", [Early(502), Early(504), Early(504)], |seen| {
             if seen.streams() {
-                return vec![stream_head(), Step::Silence];
+                return vec![opening(seen), Step::Silence];
             }
             vec![Step::Bytes(head(200, "", 100)), Step::Silence]
         }),
         fault("half an event", [Early(502), Late, Late], |seen| {
             if seen.streams() {
-                let lost = chunk("data: {\"half\":\"of an event");
-                return vec![stream_head(), chunk(half(seen.tongue(), "first")), lost, end()];
+                // Without its last four bytes.
+                let lost = event_of(seen.tongue(), HALF);
+                let lost = chunk(&lost[..lost.len() - 4]);
+                return vec![opening(seen), chunk(half(seen.tongue(), "first")), lost, end()];
             }
             answer(200, "", b"{\"half\":\"of an")
         }),
@@ -92,12 +98,12 @@ fn faults_of_answers() -> Vec<Fault> {
     vec![
         fault("wrong JSON", [Early(502), Early(502), Late], |seen| {
             if seen.streams() {
-                return vec![stream_head(), chunk("data: {oops\n\n"), end()];
+                return vec![opening(seen), chunk(event_of(seen.tongue(), b"{oops")), end()];
             }
             answer(200, "", b"{oops}")
         }),
         fault("an empty body", ALWAYS(502), |seen| {
-            if seen.streams() { vec![stream_head(), end()] } else { answer(200, "", b"") }
+            if seen.streams() { vec![opening(seen), end()] } else { answer(200, "", b"") }
         }),
         fault("somebody's page", ALWAYS(502), |_| {
             let page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n\
@@ -109,7 +115,7 @@ fn faults_of_answers() -> Vec<Fault> {
         }),
         fault("an error first", ALWAYS(502), |seen| {
             if seen.streams() {
-                return vec![stream_head(), chunk(failure_event(seen.tongue())), end()];
+                return vec![opening(seen), chunk(failure_event(seen.tongue())), end()];
             }
             answer(200, "", failure(seen.tongue()).to_string().as_bytes())
         }),
@@ -118,13 +124,14 @@ fn faults_of_answers() -> Vec<Fault> {
                 // Together with the tokens it would come before anything was handed out.
                 let (tongue, pause) = (seen.tongue(), Step::Pause(Duration::from_millis(100)));
                 let (tokens, failure) = (half(tongue, "first"), failure_event(tongue));
-                return vec![stream_head(), chunk(tokens), pause, chunk(failure), end()];
+                return vec![opening(seen), chunk(tokens), pause, chunk(failure), end()];
             }
             answer(200, "", failure(seen.tongue()).to_string().as_bytes())
         }),
         fault("not UTF-8", [Early(502), Early(502), Late], |seen| {
             if seen.streams() {
-                return vec![stream_head(), chunk(b"data: {\"x\":\"\xff\xfe\"}\n\n"), end()];
+                let event = event_of(seen.tongue(), b"{\"x\":\"\xff\xfe\"}");
+                return vec![opening(seen), chunk(event), end()];
             }
             let body = whole(seen.tongue(), "first").to_string();
             let mut body = body.into_bytes();
@@ -137,10 +144,10 @@ fn faults_of_answers() -> Vec<Fault> {
         }),
         fault("a first event that crawls", [Passed, Early(504), Early(504)], |seen| {
             if seen.streams() {
-                let event = events(seen.tongue(), "first")[0].clone();
-                let bytes = event.bytes().map(|byte| chunk([byte]));
+                let event = pieces(seen.tongue(), "first").swap_remove(0);
+                let bytes = event.into_iter().map(|byte| chunk([byte]));
                 let crawl = bytes.flat_map(|b| [b, Step::Pause(Duration::from_millis(60))]);
-                return std::iter::once(stream_head()).chain(crawl).collect();
+                return std::iter::once(opening(seen)).chain(crawl).collect();
             }
             // A whole answer may take its time as long as it comes.
             let body = whole(seen.tongue(), "first").to_string().into_bytes();
@@ -159,7 +166,7 @@ fn halves(seen: &Seen, then: Step) -> Vec<Step> {
     // What a reset overtakes is lost, so it waits until the half has been read.
     let pause = Step::Pause(Duration::from_millis(100));
     if seen.streams() {
-        return vec![stream_head(), chunk(half(seen.tongue(), "first")), pause, then];
+        return vec![opening(seen), chunk(half(seen.tongue(), "first")), pause, then];
     }
     let body = whole(seen.tongue(), "first").to_string().into_bytes();
     let sent = [&head(200, "", body.len())[..], &body[..body.len() / 2]].concat();
@@ -167,7 +174,7 @@ fn halves(seen: &Seen, then: Step) -> Vec<Step> {
 }
 
 /// Callers' dialects and providers' kinds: every dialect is translated and passed on.
-const WAYS: [(Inbound, &str, Tongue); 9] = [
+const WAYS: [(Inbound, &str, Tongue); 13] = [
     (Inbound::Chat, "compatible", Tongue::Chat),
     (Inbound::Messages, "compatible", Tongue::Chat),
     (Inbound::Responses, "compatible", Tongue::Chat),
@@ -177,6 +184,10 @@ const WAYS: [(Inbound, &str, Tongue); 9] = [
     (Inbound::Chat, "gemini", Tongue::Gemini),
     (Inbound::Gemini, "gemini", Tongue::Gemini),
     (Inbound::Responses, "openai", Tongue::Responses),
+    (Inbound::Chat, "bedrock", Tongue::Converse),
+    (Inbound::Messages, "bedrock", Tongue::Converse),
+    (Inbound::Responses, "bedrock", Tongue::Converse),
+    (Inbound::Gemini, "bedrock", Tongue::Converse),
 ];
 
 fn passes(inbound: Inbound, tongue: Tongue) -> bool {

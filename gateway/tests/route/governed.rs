@@ -133,7 +133,7 @@ impl Drop for House {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_leaves_pays_for_what_was_read() {
     let upstream = Upstream::start(|seen| {
-        let begun = half(seen.tongue(), "first");
+        let begun = String::from_utf8(half(seen.tongue(), "first")).expect("text");
         let begun = begun.replace("\"input_tokens\":11", "\"input_tokens\":0");
         vec![stream_head(), chunk(begun), Step::Silence]
     })

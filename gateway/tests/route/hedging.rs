@@ -144,6 +144,27 @@ async fn the_one_that_lost_costs_nothing() {
     assert_eq!(operations.len(), 2);
 }
 
+/// Company is the quicker one by its first token, and not by being asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn company_here_wins_by_its_first_token() {
+    let slow = Upstream::start(|seen| {
+        let mut steps = vec![Step::Pause(Duration::from_millis(600))];
+        steps.extend(good(seen, "slow"));
+        steps
+    })
+    .await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [\"slow/m\", \"org/fake\"]\n{AFTER}",
+        provider("slow", "compatible", &slow.url, ""),
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    fake.gate.close();
+    let got = ask(&fake.router, Inbound::Chat, "p", true).await;
+    assert_eq!(got.route(), "slow/m; pool=p; reason=priority; attempt=2", "{}", got.text());
+    fake.gate.open();
+}
+
 /// A model of this server that is asked beside a provider, or the other way round: one
 /// operation, and who lost has no tokens in it.
 #[tokio::test(flavor = "multi_thread")]

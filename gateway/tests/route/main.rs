@@ -9,7 +9,14 @@ mod fake;
 #[path = "../api/reader.rs"]
 mod reader;
 
+#[allow(dead_code, reason = "shared with the tests of the cluster, which use all of it")]
+#[path = "../cluster/wire.rs"]
+mod line;
+
+mod amazon;
 mod announced;
+mod barred;
+mod bedrock;
 mod breaker;
 mod caller;
 mod chaos;
@@ -24,8 +31,10 @@ mod known;
 mod labels;
 mod leaving;
 mod mirror;
+mod nodes;
 mod onward;
 mod overflow;
+mod paid;
 mod passed;
 mod pooling;
 mod recorded;
@@ -34,3 +43,4 @@ mod speech;
 mod strategies;
 mod tiers;
 mod upstream;
+mod vertex;

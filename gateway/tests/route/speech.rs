@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::amazon;
 use crate::upstream::{Seen, Step};
 
 /// A provider's dialect.
@@ -12,6 +13,8 @@ pub(crate) enum Tongue {
     Gemini,
     Responses,
     Completions,
+    /// Its streams are frames of bytes.
+    Converse,
 }
 
 impl Tongue {
@@ -19,6 +22,9 @@ impl Tongue {
         match path {
             _ if path.ends_with("/messages") => Self::Messages,
             _ if path.ends_with("/responses") => Self::Responses,
+            _ if path.ends_with("/converse") || path.ends_with("/converse-stream") => {
+                Self::Converse
+            }
             _ if path.contains("enerateContent") => Self::Gemini,
             _ if path.ends_with("/completions") && !path.ends_with("/chat/completions") => {
                 Self::Completions
@@ -50,6 +56,7 @@ pub(crate) fn whole(tongue: Tongue, word: &str) -> Value {
             "usage": { "input_tokens": 11, "output_tokens": 3 },
         }),
         Tongue::Gemini => gemini(&text, true),
+        Tongue::Converse => amazon::whole(&text),
         Tongue::Responses => response("completed", &text),
         Tongue::Completions => json!({
             "id": "c1", "object": "text_completion", "created": 1, "model": "m",
@@ -80,8 +87,8 @@ fn response(status: &str, text: &str) -> Value {
         "usage": { "input_tokens": 11, "output_tokens": 3, "total_tokens": 14 } })
 }
 
-/// The events of a stream. The first token is in one of the first four, the second one in the
-/// event behind it.
+/// The events of a stream whose dialect is text. The first token is in one of the first four, the
+/// second one in the event behind it.
 pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
     let tokens = tokens(word);
     let mut events = Vec::new();
@@ -141,8 +148,25 @@ pub(crate) fn events(tongue: Tongue, word: &str) -> Vec<String> {
             }
         }
         Tongue::Responses => response_events(&tokens, &mut events),
+        Tongue::Converse => unreachable!("its events are no text: see `pieces`"),
     }
     events
+}
+
+/// The events of a stream in any dialect, as they go over the wire.
+pub(crate) fn pieces(tongue: Tongue, word: &str) -> Vec<Vec<u8>> {
+    match tongue {
+        Tongue::Converse => amazon::frames(&tokens(word)),
+        _ => events(tongue, word).into_iter().map(String::into_bytes).collect(),
+    }
+}
+
+/// An event of this data, whatever it is.
+pub(crate) fn event_of(tongue: Tongue, data: &[u8]) -> Vec<u8> {
+    match tongue {
+        Tongue::Converse => amazon::event("contentBlockDelta", data),
+        _ => [&b"data: "[..], data, b"\n\n"].concat(),
+    }
 }
 
 /// A response, item and part announced and ended.
@@ -183,10 +207,11 @@ fn named(data: &Value) -> String {
 }
 
 /// Events up to the second token.
-pub(crate) fn half(tongue: Tongue, word: &str) -> String {
-    let events = events(tongue, word);
-    let at = events.iter().position(|event| event.contains(" from")).expect("a second token");
-    events[..=at].concat()
+pub(crate) fn half(tongue: Tongue, word: &str) -> Vec<u8> {
+    let pieces = pieces(tongue, word);
+    let has_it = |piece: &Vec<u8>| piece.windows(5).any(|five| five == b" from");
+    let at = pieces.iter().position(has_it).expect("a second token");
+    pieces[..=at].concat()
 }
 
 /// An error in a stream, or in the place of a whole answer.
@@ -206,12 +231,17 @@ pub(crate) fn failure(tongue: Tongue) -> Value {
             json!({ "type": "error", "code": "server_error", "message": words, "param": null,
                 "error": { "message": words } })
         }
+        Tongue::Converse => json!({ "message": words }),
     }
 }
 
-pub(crate) fn failure_event(tongue: Tongue) -> String {
+pub(crate) fn failure_event(tongue: Tongue) -> Vec<u8> {
     let data = failure(tongue);
-    if data["type"].is_string() { named(&data) } else { format!("data: {data}\n\n") }
+    match tongue {
+        Tongue::Converse => amazon::exception("modelStreamErrorException", "the fault of a test"),
+        _ if data["type"].is_string() => named(&data).into_bytes(),
+        _ => event_of(tongue, data.to_string().as_bytes()),
+    }
 }
 
 /// The head of a whole answer of this length.
@@ -228,10 +258,22 @@ pub(crate) fn answer(status: u16, more: &str, body: &[u8]) -> Vec<Step> {
     vec![Step::Bytes([&head(status, more, body.len()), body].concat())]
 }
 
-/// The head of a stream.
+/// The head of a stream whose dialect is text.
 pub(crate) fn stream_head() -> Step {
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
-                transfer-encoding: chunked\r\n\r\n";
+    head_of("text/event-stream")
+}
+
+/// The head of a stream in the dialect that was asked for.
+pub(crate) fn opening(seen: &Seen) -> Step {
+    match seen.tongue() {
+        Tongue::Converse => head_of("application/vnd.amazon.eventstream"),
+        _ => stream_head(),
+    }
+}
+
+fn head_of(kind: &str) -> Step {
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n");
     Step::Bytes(head.into())
 }
 
@@ -252,8 +294,8 @@ pub(crate) fn good(seen: &Seen, word: &str) -> Vec<Step> {
     if !seen.streams() {
         return answer(200, "", whole(seen.tongue(), word).to_string().as_bytes());
     }
-    let mut steps = vec![stream_head()];
-    steps.extend(events(seen.tongue(), word).iter().map(chunk));
+    let mut steps = vec![opening(seen)];
+    steps.extend(pieces(seen.tongue(), word).iter().map(chunk));
     steps.push(end());
     steps
 }

@@ -51,7 +51,9 @@ impl Seen {
 
     /// The answer is to be a stream.
     pub(crate) fn streams(&self) -> bool {
-        self.path.contains(":streamGenerateContent") || self.json()["stream"] == true
+        self.path.contains(":streamGenerateContent")
+            || self.path.ends_with("/converse-stream")
+            || self.json()["stream"] == true
     }
 }
 

@@ -1,12 +1,14 @@
-//! The tables of kinds and models as people read them: on the terminal, and on the pages, which
-//! cannot be wrong.
+//! The tables of kinds and models as people read them, on the terminal and on the pages, and what
+//! the pages show of `hearth.toml`: none of it can be wrong.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use gateway::config::routing::{
     OverflowConfig, OverflowWhen, PoolConfig, ProviderConfig, Routing, RuleConfig, TargetTable,
 };
+use gateway::config::{Config, Flags};
 use gateway::route::Routes;
 use gateway::upstream::{Kind, Provider, kinds::KINDS, reference};
 use serde::de::DeserializeOwned;
@@ -70,11 +72,39 @@ fn with_keys(text: &str) -> String {
             let (_, behind) = rest.split_once('"').expect("the reference's end");
             format!("{name} = \"any-key\"{behind}\n")
         }
-        // A service account takes a key of its own; this way none is needed.
-        None if line.starts_with("key = \"file:") => "key = \"metadata\"\n".to_owned(),
-        None => format!("{line}\n"),
+        None => match line.split_once(" = \"file:") {
+            // A service account takes a key of its own; this way none is needed.
+            Some((name, _)) => format!("{name} = \"metadata\"\n"),
+            None => format!("{line}\n"),
+        },
     });
     lines.collect()
+}
+
+/// An option that is shown behind a comment's mark is set.
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+        Some(option) if option.split(' ').nth(1) == Some("=") => format!("{option}\n"),
+        _ => format!("{line}\n"),
+    });
+    lines.collect()
+}
+
+/// Reads a text as the server reads its file, `data` being its folder, and finds who answers.
+fn read(name: &str, text: &str, data: Option<&str>) -> Config {
+    let path = std::env::temp_dir().join(format!("hearth-pages-{}.toml", std::process::id()));
+    std::fs::write(&path, with_keys(text)).expect("written");
+    let mut flags = Flags::of_file(Some(path.clone()));
+    if let Some(data) = data {
+        flags = flags.and("store.data", data.to_owned());
+    }
+    let loaded = Config::load(&flags, std::iter::empty());
+    std::fs::remove_file(&path).expect("it is there");
+    let loaded = loaded.unwrap_or_else(|why| panic!("{name}: {why}"));
+    assert!(loaded.warnings.is_empty(), "{name}: {:?}", loaded.warnings);
+    let refused = Routes::new(&loaded.config.routing, &["demo".to_owned()]).err();
+    assert_eq!(refused, None, "{name}");
+    loaded.config
 }
 
 #[test]
@@ -88,13 +118,52 @@ fn what_the_pages_show_can_be_used() {
         let made = made.unwrap_or_else(|why| panic!("{}: {why}", kind.name));
         assert_eq!(made.kind.name, kind.name);
     }
-    let page = page("routing.md");
-    let blocks = blocks(&page);
-    assert!(blocks.len() >= 3, "docs/routing.md has examples");
-    let all = with_keys(&blocks.concat());
-    let routing: Routing = toml::from_str(&all).expect("docs/routing.md");
-    let refused = Routes::new(&routing, &["demo".to_owned()]).err();
-    assert_eq!(refused, None, "docs/routing.md");
+    // Blocks of one page stand in one file.
+    let shown = |name: &str, least: usize| {
+        let page = page(name);
+        let blocks = blocks(&page);
+        assert!(blocks.len() >= least, "{name} has examples");
+        blocks.concat()
+    };
+    let routing = read("routing.md", &shown("routing.md", 3), None).routing;
+    assert!(routing.pools.len() >= 5, "{:?}", routing.pools.keys());
+    let routing = read("README.md", &shown("../README.md", 1), None).routing;
+    assert!(routing.pools["assistant"].overflow.is_some());
+    let caching = shown("caching.md", 1);
+    let cache = read("caching.md", &caching, None).cache;
+    assert!(cache.enabled && !cache.any && cache.redis.is_none(), "{cache:?}");
+    // What is shared is sealed with the folder's key.
+    let cache = read("caching.md", &uncommented(&caching), Some("nowhere")).cache;
+    assert!(cache.enabled && cache.any && cache.redis.is_some(), "{cache:?}");
+    let config = read("govern.md", &shown("govern.md", 2), Some("nowhere"));
+    assert!(config.alerts.smtp.is_some() && !config.alerts.webhook.is_empty());
+    assert_eq!(config.audit.export.len(), 5);
+}
+
+/// A page that begins to show a file is read by a test, too.
+#[test]
+fn no_page_shows_what_nobody_reads() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a root");
+    let docs = std::fs::read_dir(root.join("docs")).expect("the pages");
+    let docs = docs.map(|entry| entry.expect("an entry").file_name());
+    let docs = docs.map(|name| name.into_string().expect("UTF-8"));
+    let pages = docs.filter(|name| Path::new(name).extension().is_some_and(|end| end == "md"));
+    let showing: BTreeSet<String> = pages
+        .chain(["../README.md".to_owned()])
+        .filter(|name| !blocks(&page(name)).is_empty())
+        .collect();
+    let known = [
+        "../README.md",
+        // Another program's file.
+        "agents.md",
+        "caching.md",
+        "govern.md",
+        "providers.md",
+        "routing.md",
+        // A file of its own: a server of `tests/tests/door` is set up by it.
+        "signin.md",
+    ];
+    assert_eq!(showing, BTreeSet::from(known.map(str::to_owned)));
 }
 
 fn hearth(args: &[&str]) -> (Option<i32>, String) {

@@ -1,5 +1,5 @@
-// The official npm clients of OpenAI (Responses), Anthropic and Google, and the Vercel AI SDK with
-// its own packages for the three, unchanged, against a running server:
+// The official npm clients of OpenAI (Chat Completions and Responses), Anthropic and Google, and the
+// Vercel AI SDK with its own packages for the three, unchanged, against a running server:
 // node dialects.mjs BASE_URL API_KEY [MODEL ...]. One line per case; exits 1 if one failed.
 
 import assert from "node:assert/strict";
@@ -11,7 +11,7 @@ import { createOpenAI } from "@ai-sdk/openai";
 import { GoogleGenAI } from "@google/genai";
 import { generateText, jsonSchema, Output, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
-import { zodTextFormat } from "openai/helpers/zod";
+import { zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const [url, apiKey, ...given] = process.argv.slice(2);
@@ -50,7 +50,70 @@ async function collected(stream) {
   return events;
 }
 
+// How much of it was held differs from one request to the next; how much it is does not.
+function counts({ prompt_tokens, completion_tokens, total_tokens }) {
+  return [prompt_tokens, completion_tokens, total_tokens];
+}
+
 const cases = {
+  async chat(model) {
+    const asked = { model, messages: [{ role: "user", content: WHO }], temperature: 0 };
+    const whole = await openai.chat.completions.create(asked);
+    const { message, finish_reason } = whole.choices[0];
+    assert.deepEqual([message.role, message.content, finish_reason], ["assistant", PEBBLE, "stop"]);
+    assert.deepEqual(counts(whole.usage), [14, 10, 24]);
+    const withUsage = { ...asked, stream: true, stream_options: { include_usage: true } };
+    const chunks = await collected(await openai.chat.completions.create(withUsage));
+    const last = chunks.pop();
+    assert.deepEqual([last.choices, counts(last.usage)], [[], [14, 10, 24]]);
+    assert.equal(chunks.map(({ choices: [choice] }) => choice.delta.content ?? "").join(""), PEBBLE);
+    const ends = chunks.flatMap(({ choices: [choice] }) => choice.finish_reason ?? []);
+    assert.deepEqual(ends, ["stop"]);
+    assert.ok(chunks.every((chunk) => !chunk.usage && chunk.id === last.id));
+  },
+
+  async chatWithTools(model) {
+    const tools = [{ type: "function", function: { name: NAME, description: ABOUT, parameters: CITY } }];
+    const ask = { role: "user", content: PARIS };
+    const usual = { model, tools, temperature: 0 };
+    const options = { stream_options: { include_usage: true } };
+    const stream = openai.chat.completions.stream({ ...usual, ...options, messages: [ask] });
+    const first = await stream.finalChatCompletion();
+    const { message, finish_reason } = first.choices[0];
+    const [call, ...more] = message.tool_calls;
+    assert.deepEqual([finish_reason, more], ["tool_calls", []]);
+    const { name, arguments: text } = call.function;
+    assert.deepEqual([name, JSON.parse(text)], [NAME, { city: "Paris" }]);
+    const whole = await openai.chat.completions.create({ ...usual, messages: [ask] });
+    assert.deepEqual(JSON.parse(whole.choices[0].message.tool_calls[0].function.arguments), { city: "Paris" });
+    assert.deepEqual(counts(whole.usage), counts(first.usage));
+    const said = { role: "assistant", tool_calls: [{ id: call.id, type: "function", function: { name, arguments: text } }] };
+    const messages = [ask, said, { role: "tool", tool_call_id: call.id, content: RESULT }];
+    const second = await openai.chat.completions.create({ ...usual, messages });
+    assert.equal(second.choices[0].message.content, SUNNY);
+    assert.ok(second.usage.prompt_tokens > first.usage.total_tokens);
+  },
+
+  async chatParsed(model) {
+    const response_format = zodResponseFormat(Country, "country");
+    const messages = [{ role: "user", content: JORDAN }];
+    const asked = { model, messages, response_format, temperature: 0 };
+    const whole = await openai.chat.completions.parse(asked);
+    assert.deepEqual(whole.choices[0].message.parsed, AMMAN);
+    const options = { stream_options: { include_usage: true } };
+    const final = await openai.chat.completions.stream({ ...asked, ...options }).finalChatCompletion();
+    assert.deepEqual(final.choices[0].message.parsed, AMMAN);
+    assert.deepEqual(counts(final.usage), counts(whole.usage));
+  },
+
+  async chatErrors(model) {
+    const messages = [{ role: "user", content: WHO }];
+    const wrong = openai.chat.completions.create({ model, messages, temperature: 9 });
+    await assert.rejects(wrong, (e) => e instanceof OpenAI.BadRequestError && e.param === "temperature");
+    const nobody = openai.chat.completions.create({ model: "nobody", messages });
+    await assert.rejects(nobody, (e) => e instanceof OpenAI.NotFoundError);
+  },
+
   async responses(model) {
     const asked = { model, input: WHO, temperature: 0, store: false };
     const whole = await openai.responses.create(asked);

@@ -53,6 +53,12 @@ impl Principal {
         actor
     }
 
+    /// Of each layer that says so, the patterns of the providers that it may send requests to.
+    #[must_use]
+    pub fn providers(&self) -> Vec<Vec<String>> {
+        self.layers().iter().filter_map(|layer| layer.policy.providers.clone()).collect()
+    }
+
     /// The rules that its requests pass, the widest layer first.
     #[must_use]
     pub fn layers(&self) -> Vec<Layer<'_>> {

@@ -335,6 +335,27 @@ impl Operation {
         self.settle()
     }
 
+    /// Settles one of which nobody reads anything: another attempt has answered.
+    pub fn lost(&self) -> Receipt {
+        self.state().ran = false;
+        self.settle()
+    }
+
+    /// Whoever computes it has failed.
+    pub fn failed(&self) {
+        let mut state = self.state();
+        if !state.settled {
+            Arc::make_mut(&mut state.entry).outcome = Outcome::Failed;
+        }
+    }
+
+    /// It is settled, and has come to its own end.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        let state = self.state();
+        state.settled && matches!(state.entry.outcome, Outcome::Done | Outcome::BudgetStop)
+    }
+
     fn settle(&self) -> Receipt {
         let mut state = self.state();
         let budget_stop = self.stopped.load(Ordering::Relaxed);

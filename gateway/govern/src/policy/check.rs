@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 
 use super::{Label, Policy, Rates, pattern};
+use crate::ask::CACHE;
 use crate::{Ask, Denied, Millis, Rule};
 
 /// One layer of the tree and what it says.
@@ -111,6 +112,7 @@ fn field(rule: Rule) -> &'static str {
         Rule::Network => "networks",
         Rule::Hours => "hours",
         Rule::Model => "models",
+        Rule::Provider => "providers",
         Rule::MaxTokens => "max_tokens",
         Rule::MaxContext => "max_context",
         Rule::Tools => "tools",
@@ -149,6 +151,15 @@ fn judge_request(layers: &[Layer<'_>], ask: &Ask, say: &mut Say<'_>) -> Result<A
             let passed = any(models, &ask.model);
             let (model, among) = (Name(&ask.model), Among::new(passed, models));
             say(layer, Rule::Model, passed, format_args!("{model} {among}"))?;
+        }
+        // Nobody is sent an answer that is given again.
+        if let Some(providers) = &layer.policy.providers
+            && !ask.is_local()
+            && ask.backend != CACHE
+        {
+            let passed = any(providers, &ask.backend);
+            let (provider, among) = (Name(&ask.backend), Among::new(passed, providers));
+            say(layer, Rule::Provider, passed, format_args!("{provider} {among}"))?;
         }
         if let Some(bound) = layer.policy.max_tokens {
             judge_tokens(layer, bound, ask, &mut output, say)?;

@@ -18,7 +18,7 @@ use wire::ErrorKind;
 
 use super::super::bill;
 use super::super::error::Failure;
-use super::{Cache, Ended, Entry, Head, Key};
+use super::{Cache, Ended, Entry, Head, Key, plain};
 
 /// All answers under way that may be joined.
 pub(super) struct Flights {
@@ -197,7 +197,7 @@ impl Lead {
         let feed = self.flight.feed();
         let whole = !feed.long && ended.is_none_or(|ended| ended.is_set());
         let entry = whole.then(|| {
-            let body = head.plain(feed.chunks.concat().into());
+            let body = plain::without_cost(feed.chunks.concat().into());
             Entry { head: head.clone(), body }
         });
         drop(feed);
@@ -263,7 +263,7 @@ pub(super) async fn lead(
     let broken = || Failure::new(ErrorKind::Internal, "internal_error", "The server failed.");
     let mut response = told.await.map_err(|_| broken())??;
     if response.status() == StatusCode::OK && response.extensions().get::<Alone>().is_none() {
-        *response.body_mut() = reader.body(None);
+        *response.body_mut() = reader.body(false);
     }
     Ok(response)
 }
@@ -317,21 +317,18 @@ impl Reader {
         }
     }
 
-    /// All that is to be read, as a body; with a head, that of somebody who follows.
-    pub(super) fn body(self, follows: Option<Head>) -> Body {
-        let next = |(mut reader, follows, broken): (Self, Option<Head>, bool)| async move {
+    /// All that is to be read, as a body; of somebody who follows, or of the leader.
+    pub(super) fn body(self, follows: bool) -> Body {
+        let next = move |(mut reader, broken): (Self, bool)| async move {
             if broken {
                 return None;
             }
             let next = reader.next().await?;
             let broken = next.is_err();
-            let next = next.map(|bytes| match &follows {
-                Some(head) => head.plain(bytes),
-                None => bytes,
-            });
-            Some((next, (reader, follows, broken)))
+            let next = next.map(|bytes| if follows { plain::without_cost(bytes) } else { bytes });
+            Some((next, (reader, broken)))
         };
-        Body::from_stream(stream::unfold((self, follows, false), next))
+        Body::from_stream(stream::unfold((self, false), next))
     }
 }
 
@@ -421,8 +418,7 @@ mod tests {
         let reader = follows(&cache, key);
         let answer = lead(&cache, third, async { Ok(Response::new(Body::from("well"))) });
         let answer = answer.await.expect("an answer").into_body();
-        let head = Head { headers: axum::http::HeaderMap::new(), made: None };
-        for body in [answer, reader.body(Some(head))] {
+        for body in [answer, reader.body(true)] {
             assert_eq!(body.collect().await.expect("whole").to_bytes(), "well");
         }
         assert_eq!(cache.remembered(key).expect("an entry").body, "well");

@@ -110,6 +110,8 @@ mod tests {
             "[{\"a\":1},\r\n{\"b\":2,\"hearth\":{\"cost_usd\":\"1\"}}]",
             "[{\"a\":1},\r\n{\"b\":2}]",
         );
+        // As it comes to somebody who follows an array.
+        check(",\r\n{\"b\":2,\"hearth\":{\"cost_usd\":\"1\"}}]", ",\r\n{\"b\":2}]");
         for said in [
             // A call of a model that has such a word itself.
             "data: {\"args\":{\"a\":1,\"hearth\":{\"cost_usd\":\"1\"}}}\n\n",

@@ -100,6 +100,7 @@ impl<E: Embed> Driver<E> {
                 self.shared.life.waits();
                 // Nothing to do; without handles there never will be.
                 let Ok(message) = self.commands.recv() else { return Ok(()) };
+                self.shared.life.turns(Instant::now());
                 self.take(message);
             } else {
                 self.step()?;

@@ -79,6 +79,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
 
     fn run(&mut self) -> Result<(), String> {
         loop {
+            self.shared.life.turns(Instant::now());
             // The flag is read before the channel: a reader's request went down before its cancel.
             let cancels = self.shared.attention.swap(false, Ordering::SeqCst);
             while let Ok(message) = self.commands.try_recv() {
@@ -88,7 +89,6 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 self.heed_cancels();
             }
             let start = Instant::now();
-            self.shared.life.turns(start);
             let now = self.shared.micros(start);
             let progress = self.scheduler.tick(now, &mut self.inbox, &mut self.outbox);
             self.deliver(start);
@@ -225,6 +225,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 self.commands.recv_timeout(Duration::from_micros(at.saturating_sub(now)))
             }
         };
+        self.shared.life.turns(Instant::now());
         match message {
             Ok(message) => self.take(message),
             Err(RecvTimeoutError::Timeout) => {}

@@ -38,7 +38,7 @@ pub enum ServicePort {
 impl KubernetesService {
     /// One of its endpoints, as a node.
     pub(super) fn endpoint(&self, address: IpAddr, port: u16) -> Endpoint {
-        let (host, name) = (address.to_string(), Some(self.host.clone()));
+        let (host, name) = (address.to_string(), self.tls.then(|| self.host.clone()));
         Endpoint { tls: self.tls, host, port, name }
     }
 }
