@@ -230,7 +230,8 @@ pub(super) fn with(headers: HeaderMap, mut response: Response) -> Response {
 }
 
 /// Has all prompts judged and paid for before the first one begins. What policy allows of new
-/// tokens is what the engine is asked for. The first one is another attempt behind `before`, if there is one.
+/// tokens is what the engine is asked for. The first one may be another
+/// attempt behind `before`.
 async fn admit(
     app: &App,
     caller: &Caller,

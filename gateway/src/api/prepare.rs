@@ -308,8 +308,8 @@ fn not_continued<T>(why: &str) -> Result<T, Failure> {
 }
 
 /// Parses a request, and again as one that is passed on where it is its tools that are refused.
-/// Those that a provider runs itself (a search of the web) are offered by agents in every request: a
-/// model of this process goes without them. Also their fields.
+/// Those that a provider runs itself (a search of the web) are offered by agents in every request:
+/// a model of this process goes without them. Also their fields.
 pub(super) fn without_hosted<T>(
     mut parse: impl FnMut(bool) -> Result<T, ApiError>,
     chat: impl Fn(&mut T) -> &mut ChatRequest,

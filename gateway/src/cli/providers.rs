@@ -1,5 +1,5 @@
-//! `hearth providers [NAME]...`: the tables of kinds and models, from which nothing is asked over the
-//! network.
+//! `hearth providers [NAME]...`: the tables of kinds and models, from which nothing is asked over
+//! the network.
 
 use super::exit::{self, Failure, Outcome};
 use crate::upstream::{self, Kind, kinds::KINDS, models, reference};

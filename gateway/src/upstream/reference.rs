@@ -136,7 +136,8 @@ The sheet has them as `NAME/MODEL`, as callers ask and the ledger says. Where a 
 `hearth.toml` is not called as its kind is, `hearth providers work=openai --prices` writes
 `work/MODEL`. A sheet takes the place of the one in force: what it has no entry for costs nothing.
 
-| kind | model | context | longest prompt | longest answer | cannot | prompt | from a cache | into a cache | answer | else | as of |
+| kind | model | context | longest prompt | longest answer | cannot | prompt \
+| from a cache | into a cache | answer | else | as of |
 |---|---|---|---|---|---|---|---|---|---|---|---|
 ";
 

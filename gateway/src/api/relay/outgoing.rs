@@ -21,8 +21,8 @@ use super::{of_request, unfit};
 use crate::config::routing::LostFields;
 use crate::upstream::{Provider, Trouble};
 
-/// New tokens that Anthropic's dialect must be told, where the caller says nothing; those of thoughts
-/// come on top of it.
+/// New tokens that Anthropic's dialect must be told, where the caller says nothing; those of
+/// thoughts come on top of it.
 const MESSAGES_MAX_TOKENS: u32 = 8192;
 
 /// What is sent, and how the answer is to be read.

@@ -225,7 +225,7 @@ fn structured(out: &mut Map<String, Value>, shape: &Structured, lost: &mut Lost)
 }
 
 /// Thinking is each family's own; which ways to choose tokens are left. `more` are the fields of
-/// the model. A Claude's are [`claude`]'s.
+/// the model. A Claude's are [`claude()`]'s.
 fn thinking(
     more: &mut Map<String, Value>,
     asked: Reasoning,
