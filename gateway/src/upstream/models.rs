@@ -1,6 +1,7 @@
 //! Models that are well known, as data (`models.toml`): what they read, what they cannot, what
-//! their providers ask for them. Pools learn here what their operator does not say. Prices are shown, and
-//! written into sheets for an operator to look at and set: nobody is charged by this table.
+//! their providers ask for them. Pools learn here what their operator does not say. Prices are
+//! shown, and written into sheets for an operator to look at and set: nobody is charged by this
+//! table.
 
 use std::sync::LazyLock;
 

@@ -35,10 +35,11 @@ and the header `x-hearth-dropped` of the answer names them.
   is always the same; the answer has the caller's own.
 - A dash: the caller's dialect cannot say it.
 
-A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in none,
-before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into which
-from 4.7 on a budget is turned. From 4.7 on none takes a temperature, `top_p` or `top_k` but the usual.
-Where the caller sets no limit of tokens, those of the thoughts come on top of the usual limit.
+A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in
+none, before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into
+which from 4.7 on a budget is turned. From 4.7 on none takes a temperature, `top_p` or `top_k` but
+the usual. Where the caller sets no limit of tokens, those of the thoughts come on top of the
+usual limit.
 
 - Not to think is what Opus from 5.5 on, Fable and Mythos cannot be told: they think as little as
   they can, without `reasoning_effort`. Sonnet from 5.5 on may still think between calls.
@@ -46,9 +47,9 @@ Where the caller sets no limit of tokens, those of the thoughts come on top of t
   `tool_choice`. Those before 4.8 do not think where a call is forced.
 - From 4.6 on none goes on with the beginning of an answer: without `continue_final_message`.
 - Before 4.6 one is refused that is given a budget among calls which came without thoughts, as all
-  do of a caller of chat, which has no words for what seals them. Such a turn goes without thoughts. A
-  request is not refused for that, for an agent would end with its second turn; from 4.6 on the
-  budget becomes an effort, for which there is no such rule.
+  do of a caller of chat, which has no words for what seals them. Such a turn goes without
+  thoughts. A request is not refused for that, for an agent would end with its second turn; from
+  4.6 on the budget becomes an effort, for which there is no such rule.
 
 The three kinds of chat are OpenAI's own; the part of it that all who call themselves compatible
 know; and that with what vLLM and SGLang add. Some cells depend on the model: those here are of
