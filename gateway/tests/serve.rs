@@ -113,6 +113,36 @@ fn a_key_opens_the_door_and_is_printed_nowhere() {
     assert_eq!(server.end().0, Some(0));
 }
 
+/// Who would answer, and why, without asking anybody: nobody listens where the provider would be.
+#[test]
+fn a_route_is_explained_on_the_terminal() {
+    let file = std::env::temp_dir().join(format!("hearth-explain-{}.toml", std::process::id()));
+    let config = "[providers.cloud]\nkind = \"compatible\"\nbase_url = \"http://127.0.0.1:9/v1\"\n\
+                  [pools.p]\ntargets = [\"cloud/m\", \"demo\"]\n";
+    std::fs::write(&file, config).unwrap();
+    let server = Server::start(&["--config", file.to_str().unwrap()], &[]);
+    let explain = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hearth"));
+        command.args(["route", "explain", "--url", &format!("http://{}", server.address)]);
+        let output = command.args(args).env_clear().output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let (done, said, _) = explain(&["--model", "p"]);
+    assert!(done && said.starts_with("p: cloud/m, then demo\nreason priority;"), "{said}");
+    let (done, said, _) = explain(&["--model", "p", "--label", "confidential"]);
+    assert!(done && said.starts_with("p: demo\n"), "{said}");
+    let cloud = said.lines().find(|line| line.starts_with("cloud/m")).unwrap();
+    assert!(cloud.contains("may see internal at most"), "{said}");
+    let (done, said, _) = explain(&["--model", "demo", "--json"]);
+    assert!(done && said.contains("\"order\": [\n"), "{said}");
+    let (done, _, why) = explain(&["--model", "nobody"]);
+    assert!(!done && why.contains("nobody"), "{why}");
+    std::fs::remove_file(&file).unwrap();
+    server.signal();
+    assert_eq!(server.end().0, Some(0));
+}
+
 #[test]
 fn a_signal_lets_an_answer_end_and_a_second_one_does_not() {
     let server = Server::start(&[], &[]);

@@ -77,9 +77,9 @@ fn the_server_has_as_many_threads_as_it_is_told() {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     for (args, expect) in [(&["--server-threads", "5"][..], 5), (&[], (usable / 2).clamp(2, 16))] {
         let server = Server::start(args);
-        // Others of that name are for what blocks, and come when something does.
-        wait_until("its threads", || threads(&server, "gateway") >= expect);
-        assert!(threads(&server, "gateway") <= expect + 4, "{args:?}");
+        // Others of that name are for what blocks: they come when something does, and go again; and
+        // a thread that begins has its parent's name for a moment.
+        wait_until("its threads", || (expect..=expect + 4).contains(&threads(&server, "gateway")));
     }
 }
 

@@ -269,17 +269,18 @@ async fn streams(
     Ok(seen)
 }
 
-/// CPU of an event where each stream has 20 a second: passed on, and translated.
+/// CPU of an event where each stream has 20 a second, passed on and translated; and how late the
+/// first one came.
 fn paced(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result<Value> {
     const STREAMS: usize = 200;
     let events = (options.seconds * 20.0).ceil() as usize;
     let model = format!("stream-50-{events}");
-    let mut out = json!({});
+    let (mut out, mut first) = (json!({}), json!({}));
     for peer in peers.iter().filter(|peer| !peer.processes.is_empty()) {
         let translated = Way { path: "/v1/messages", ..peer.way.clone() };
         let ways = [("passed", &peer.way), ("translated", &translated)];
         for (name, way) in ways.into_iter().take(if peer.name == "nginx" { 1 } else { 2 }) {
-            let mut cpu = Vec::new();
+            let (mut cpu, mut firsts) = (Vec::new(), Vec::<u64>::new());
             for _ in 0..options.rounds {
                 let before = peer.cpu_us()?;
                 let over = Duration::from_millis(1000);
@@ -288,11 +289,15 @@ fn paced(runtime: &Runtime, peers: &[Peer], options: &Options) -> anyhow::Result
                 let count: usize = seen.iter().map(|one| one.events).sum();
                 ensure!(count == STREAMS * events, "{} {name}: {count} events", peer.name);
                 cpu.push((peer.cpu_us()? - before) / count as f64);
+                firsts.extend(seen.iter().filter_map(|one| one.delays.first()));
             }
             out[peer.name][name] = json!(rounded(median(&mut cpu)));
+            firsts.sort_unstable();
+            let us = |permille: usize| firsts[(firsts.len() - 1) * permille / 1000];
+            first[peer.name][name] = json!({ "p50": us(500), "p99": us(990) });
         }
     }
-    Ok(json!({ "streams": STREAMS, "cpu_us_per_event": out }))
+    Ok(json!({ "streams": STREAMS, "cpu_us_per_event": out, "first_event_us": first }))
 }
 
 /// Sixteen streams without a pace.

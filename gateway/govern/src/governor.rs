@@ -487,7 +487,7 @@ impl Governor {
         attempt: Attempt,
     ) -> Result<Arc<Operation>, Denied> {
         let Weighed { now, allowed, payer, sheet, price, open, step, first, place, .. } = weighed;
-        let Attempt { operation, number, rates } = attempt;
+        let Attempt { operation, number, rates, answered } = attempt;
         let project = principal.project.as_ref();
         let text = |id: Option<&Id>| id.map(Id::text).unwrap_or_default();
         let price = price.filter(|price| !price.is_free());
@@ -529,14 +529,14 @@ impl Governor {
             ..Entry::default()
         };
         let paid = Paid { payer, price, open, allowed, allowance, step, ask, place };
-        self.begin(entry, hold, rates, paid)
+        self.begin(entry, hold, (rates, answered), paid)
     }
 
     fn begin(
         &self,
         entry: Entry,
         mut hold: Hold,
-        rates: Option<Admitted>,
+        (rates, answered): (Option<Admitted>, Arc<AtomicBool>),
         paid: Paid<'_>,
     ) -> Result<Arc<Operation>, Denied> {
         let shared = &self.shared;
@@ -567,13 +567,13 @@ impl Governor {
             step,
             near: NEAR.max(ask.burst),
             stopped: AtomicBool::new(false),
+            answered,
             state: Mutex::new(state),
         }))
     }
 }
 
-/// What an earlier process left in the journal and the ledger does not have; the slots of all else
-/// are free.
+/// What an earlier process left and the ledger does not have; the slots of all else are free.
 async fn unbooked(
     store: &Store,
     journal: &Journal,

@@ -155,11 +155,6 @@ impl Bill {
         drop(self.0.lost());
     }
 
-    /// It has made a whole answer, and was paid for it.
-    pub(super) fn is_done(&self) -> bool {
-        self.0.is_done()
-    }
-
     /// Whoever computed it has failed, and has perhaps no word of its own any more.
     pub(super) fn failed(&self) {
         self.0.failed();

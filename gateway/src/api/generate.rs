@@ -88,6 +88,8 @@ pub(super) struct Chosen<'a> {
     /// Somebody else can answer if it fails: nothing is said before its first token is there, or a
     /// ping is due.
     pub(super) replaceable: bool,
+    /// Somebody else is waited for: it is the quicker one by its first token alone.
+    pub(super) beside: bool,
     /// What was paid for before: see [`Before::Turn`].
     pub(super) before: (&'a Bills, Option<Bill>),
     /// Its own bills, once it has some.
@@ -155,11 +157,16 @@ pub(super) async fn local(
     }
     let route = runs.first().and_then(Run::route).and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(route.map(|route| (forward::ROUTE, route)));
-    if replaceable && let Some(run) = runs.first_mut() {
-        // Not for longer than a reader may be left without a sign of life.
-        if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
-            first?;
+    let beside = chosen.as_ref().is_some_and(|chosen| chosen.beside);
+    match runs.first_mut() {
+        Some(run) if beside => run.step().await?,
+        Some(run) if replaceable => {
+            // Not for longer than a reader may be left without a sign of life.
+            if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
+                first?;
+            }
         }
+        _ => {}
     }
     let response = match decoding.stream {
         Some(options) => sse::answer(&page, &head, options, runs, app.limits.ping_every),

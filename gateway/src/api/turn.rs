@@ -132,7 +132,7 @@ impl Before<'_> {
                 Ok(bill)
             }
             Self::Turn(bills, before) => {
-                let bill = bill::further(app, caller, || bills.next(before), ask).await?;
+                let bill = bill::further(app, caller, || bills.next(before.as_ref()), ask).await?;
                 bills.note(bill.as_ref());
                 Ok(bill)
             }
@@ -147,19 +147,18 @@ impl Bills {
 
     /// The attempt that the next one follows, and how: it ends the last one only where that had
     /// come to nothing before it began.
-    fn next(&self, before: Option<Bill>) -> Option<(Bill, Further)> {
+    fn next(&self, before: Option<&Bill>) -> Option<(Bill, Further)> {
         let last = self.last()?;
-        let again = before.is_some_and(|before| before.is(&last));
-        Some((last, if again { Governor::again } else { Governor::beside }))
+        if before.is_some_and(|before| before.is(&last)) {
+            return Some((last, Governor::again));
+        }
+        // Company has come behind it: nobody goes on with its money.
+        before.into_iter().for_each(Bill::lost);
+        Some((last, Governor::beside))
     }
 
     pub(super) fn note(&self, bill: Option<&Bill>) {
         self.all().extend(bill.cloned());
-    }
-
-    /// Somebody else than these has made a whole answer, and been paid for it.
-    fn has_other_done(&self, own: &[Bill]) -> bool {
-        self.all().iter().any(|bill| bill.is_done() && !own.iter().any(|own| own.is(bill)))
     }
 
     /// Whoever did not answer has made nothing that anybody has read.
@@ -198,8 +197,6 @@ impl<'a> Turn<'a> {
         let mut tries = Tries::default();
         let mut running = FuturesUnordered::new();
         running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
-        // It has answered, but somebody else has been paid for all of its own.
-        let mut second = None;
         let mut patience = self.pool.hedge_after.map(|after| Box::pin(sleep(after)));
         loop {
             let late = OptionFuture::from(patience.as_mut().filter(|_| running.len() == 1));
@@ -210,17 +207,10 @@ impl<'a> Turn<'a> {
                 }
                 over = running.next() => {
                     let Some(Attempted { target, bills: own, asked, result }) = over else {
-                        return second.map(|won| (won, tries.begun)).ok_or(last);
+                        return Err(last);
                     };
                     let trouble = match result {
-                        Ok(response) if !bills.has_other_done(&own) => {
-                            return Ok(((response, own, target), tries.begun));
-                        }
-                        Ok(response) => {
-                            (second, patience) = (Some((response, own, target)), None);
-                            continue;
-                        }
-                        Err(_) if second.is_some() => continue,
+                        Ok(response) => return Ok(((response, own, target), tries.begun)),
                         Err(trouble) => trouble,
                     };
                     let (why, about) = (&trouble.failure.error.message, &trouble.about);
@@ -258,9 +248,7 @@ impl<'a> Turn<'a> {
             return None;
         }
         tries.begun += 1;
-        // Company is the quicker one by its first token, and not by being asked.
-        let replaceable = at + 1 < order.len() || manner == Manner::Beside;
-        let sole = order.len() == 1;
+        let (replaceable, sole) = (at + 1 < order.len(), order.len() == 1);
         Some(Box::pin(self.attempt(target, bills, (manner, replaceable, sole))))
     }
 
@@ -288,7 +276,9 @@ impl<'a> Turn<'a> {
             Seat::Local(model) => {
                 let paid = Mutex::default();
                 let what = (&inbound.surface, &inbound.body);
-                let chosen = Chosen { model, replaceable, before: (bills, before), paid: &paid };
+                let beside = manner == Manner::Beside;
+                let before = (bills, before);
+                let chosen = Chosen { model, replaceable, beside, before, paid: &paid };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
                 let result = answer.map_err(of_local);
                 own = paid.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -315,6 +305,10 @@ impl<'a> Turn<'a> {
                 }
             },
         };
+        if result.is_err() && !own.is_empty() {
+            // The next one goes on with the last of them; the others' money is free.
+            own[..own.len() - 1].iter().for_each(Bill::lost);
+        }
         Attempted { target: Arc::clone(target), bills: own, asked, result }
     }
 

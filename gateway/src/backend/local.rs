@@ -304,14 +304,16 @@ impl Shared {
     /// ever go on. Whoever is told settles what was paid for.
     fn tell_hung(&self) {
         let why = self.life.why_stopped();
-        for (id, Listening { events, wishes }) in self.readers().drain() {
-            wishes.cancel();
+        let open: Vec<_> = self.readers().drain().collect();
+        // Before anybody is told: whoever is may have the thread go on.
+        open.iter().for_each(|(_, listening)| listening.wishes.cancel());
+        self.attention.store(true, Ordering::SeqCst);
+        for (id, Listening { events, .. }) in open {
             if let Some(events) = events.upgrade() {
                 let refusal = Refusal::Engine(why.clone());
                 let _ = events.try_send(Event::Refused(id, refusal, Usage::default()));
             }
         }
-        self.attention.store(true, Ordering::SeqCst);
     }
 
     fn micros(&self, at: Instant) -> Micros {

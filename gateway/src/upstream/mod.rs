@@ -383,6 +383,9 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
         return Err("a name has 1 to 64 letters, digits, '-', '_' or '.'".to_owned());
     }
+    if ["cache", "local"].contains(&name) {
+        return Err("`cache` and `local` mean others in the ledger".to_owned());
+    }
     Ok(())
 }
 

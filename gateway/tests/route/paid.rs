@@ -163,3 +163,33 @@ async fn nobody_pays_for_a_device_that_hangs() {
         .await;
     }
 }
+
+/// Two that come to their end at once: one of them is paid for, whoever has the caller.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_whole_answers_one_is_paid_for() {
+    let cloud = after(Duration::from_millis(120)).await;
+    let house = House::new().await;
+    let setup = Setup { pace: Duration::from_millis(1), ..Setup::default() };
+    let fake = house.gateway(&pool(&cloud, "hedge_after = \"1ms\"\nattempts = 2\n"), setup);
+    house.prices(&fake.router, 1_000_000, 1_000_000).await;
+    let key = house.key(&fake.router, "team", json!({})).await;
+    let (path, body) = Inbound::Chat.request("p", false, "hi");
+    // The hedges' share of requests is bounded: some of these have no company.
+    for count in 1..=15_u64 {
+        cloud.turn(move |seen| {
+            let mut steps = vec![Step::Pause(Duration::from_millis(count))];
+            steps.extend(good(seen, "cloud"));
+            steps
+        });
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+    }
+    fake.idle().await;
+    let lines = house.settled(&fake.router, 15).await;
+    let mut paid: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    for line in &lines {
+        *paid.entry(line["operation"].to_string()).or_default() += usize::from(line["cost"] != 0);
+    }
+    assert_eq!(paid.len(), 15, "{lines:?}");
+    assert!(paid.values().all(|count| *count == 1), "{lines:?}");
+}

@@ -47,6 +47,8 @@ pub struct Operation {
     /// More is asked for when a choice is this near to what is paid for.
     pub(crate) near: u32,
     pub(crate) stopped: AtomicBool,
+    /// One of its operation's attempts has come to its own end: nobody pays for a second answer.
+    pub(crate) answered: Arc<AtomicBool>,
     pub(crate) state: Mutex<State>,
 }
 
@@ -72,12 +74,14 @@ pub(crate) struct Attempt {
     pub(crate) number: i64,
     /// Counted once for all of them.
     pub(crate) rates: Option<Admitted>,
+    /// One of them has answered.
+    pub(crate) answered: Arc<AtomicBool>,
 }
 
 impl Attempt {
     /// The first one of an operation.
     pub(crate) fn first(rates: Option<Admitted>, now: Millis) -> Self {
-        Self { operation: Id::new("op", now), number: 1, rates }
+        Self { operation: Id::new("op", now), number: 1, rates, answered: Arc::default() }
     }
 }
 
@@ -236,7 +240,7 @@ impl Operation {
     pub(crate) fn next_attempt(&self) -> Attempt {
         let state = self.state();
         let (operation, number) = (state.entry.operation.clone(), state.entry.attempt + 1);
-        Attempt { operation, number, rates: None }
+        Attempt { operation, number, rates: None, answered: Arc::clone(&self.answered) }
     }
 
     /// Settles an attempt that came to nothing, and gives away what the next one goes on with.
@@ -252,6 +256,7 @@ impl Operation {
                 operation: state.entry.operation.clone(),
                 number: state.entry.attempt + 1,
                 rates: state.rates.take(),
+                answered: Arc::clone(&self.answered),
             }
         };
         self.settle();
@@ -349,13 +354,6 @@ impl Operation {
         }
     }
 
-    /// It is settled, and has come to its own end.
-    #[must_use]
-    pub fn is_done(&self) -> bool {
-        let state = self.state();
-        state.settled && matches!(state.entry.outcome, Outcome::Done | Outcome::BudgetStop)
-    }
-
     fn settle(&self) -> Receipt {
         let mut state = self.state();
         let budget_stop = self.stopped.load(Ordering::Relaxed);
@@ -365,6 +363,10 @@ impl Operation {
         state.settled = true;
         let State { entry: shared, hold, slot, rates, ran, .. } = &mut *state;
         let entry = Arc::make_mut(shared);
+        // Of two that end at once, before either has the caller.
+        if entry.outcome == Outcome::Done && self.answered.swap(true, Ordering::Relaxed) {
+            (entry.outcome, *ran) = (Outcome::Cancelled, false);
+        }
         if !*ran {
             (entry.tokens, entry.device_us) = (Tokens::default(), 0);
         }

@@ -245,8 +245,10 @@ impl Streaming {
                     self.took(&bytes);
                     if !self.done && self.is_stuck(asked.elapsed()) {
                         self.end(Some("it sends and says nothing".to_owned())).await;
-                    } else if self.about.open.begun().elapsed() > self.about.provider.stream {
-                        self.end(Some("it does not end".to_owned())).await;
+                    } else if !self.done
+                        && self.about.open.begun().elapsed() > self.about.provider.stream
+                    {
+                        self.time_is_up().await;
                     }
                     self.think().await;
                 }
@@ -409,6 +411,19 @@ impl Streaming {
         self.done = true;
     }
 
+    /// It has been read for as long as a stream may take. Whether the provider made it so long or
+    /// the caller read it so slowly nobody knows: what was handed out is paid for, and the provider
+    /// is not ill.
+    async fn time_is_up(&mut self) {
+        let why = "The stream took longer than this server allows.";
+        let error = ApiError::new(ErrorKind::Deadline, "deadline_exceeded", why);
+        self.say_error(&error);
+        self.about.open.ended(Instant::now());
+        if let Some(receipt) = self.book(&self.handed_out(), Outcome::Cancelled) {
+            Box::pin(bill::durable(receipt)).await;
+        }
+    }
+
     /// The provider's stream is over: by itself, or because of this.
     async fn end(&mut self, why: Option<String>) {
         let why = why.filter(|_| !self.is_whole());
@@ -504,11 +519,13 @@ impl Streaming {
     /// Tells the caller that the stream broke: it must not look like a whole answer.
     fn fail(&mut self, why: &str) {
         let trouble = self.about.broken(why);
+        self.say_error(&trouble.failure.error);
+    }
+
+    fn say_error(&mut self, error: &ApiError) {
         match &mut self.way {
-            Way::Pass(pass) => pass.error(&mut self.out, &trouble.failure.error),
-            Way::Translate(translation) => {
-                translation.writer.error(&mut self.out, &trouble.failure.error);
-            }
+            Way::Pass(pass) => pass.error(&mut self.out, error),
+            Way::Translate(translation) => translation.writer.error(&mut self.out, error),
         }
         self.done = true;
     }
