@@ -33,6 +33,7 @@ test: tools           ## every test: units, properties, simulation, the real bin
 check: tools          ## format, lints, documentation, dependency audit
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir $(or $(CARGO_TARGET_DIR),target)/fuzz
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" cargo doc --workspace --no-deps --document-private-items --locked
 	tests/tools.sh deny
 	cargo deny check bans licenses sources

@@ -14,7 +14,7 @@ use crate::side::{From, In, LIMIT, well_nested};
 
 /// A provider's stream as a caller gets it; whether it came to its end.
 fn translated(from: From, to: In, pieces: &[&[u8]]) -> (bool, Vec<u8>) {
-    let (mut frames, mut reader, mut writer) = (from.frames(), from.reader(), to.writer());
+    let (mut frames, mut reader, mut writer) = (from.frames(), from.reader(), to.writer(1));
     let (mut begun, mut done, mut failed, mut out) = (false, false, false, Vec::new());
     let mut used = Usage::default();
     let mut said = |said: Said<'_>, out: &mut Vec<u8>| match said {
