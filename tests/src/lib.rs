@@ -6,6 +6,7 @@ pub mod dice;
 pub mod fixtures;
 pub mod http;
 pub mod memory;
+pub mod rsa;
 pub mod server;
 pub mod services;
 pub mod simulation;

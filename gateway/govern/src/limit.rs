@@ -212,9 +212,7 @@ impl Admitted {
             table.correct(held, before, actual_tokens, now_us);
         }
     }
-}
 
-impl Admitted {
     /// As if the request had not been let in. Gateways that share their rates keep it counted as a
     /// request.
     pub fn withdraw(mut self, now_us: i64) {

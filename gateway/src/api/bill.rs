@@ -128,13 +128,13 @@ fn asked(caller: &Caller, who: &Who, ask: Ask) -> Ask {
 pub(super) async fn further(
     app: &App,
     caller: &Caller,
-    before: impl FnOnce() -> Option<(Bill, Further)>,
+    before: impl FnOnce() -> (Bill, Further),
     ask: impl FnOnce() -> Ask,
 ) -> Result<Option<Bill>, Failure> {
     let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else { return Ok(None) };
     let ask = asked(caller, who, ask());
     governor.stock_up(&who.principal, &ask).await;
-    let Some((before, how)) = before() else { return admit(app, caller, || ask).await };
+    let (before, how) = before();
     let operation = how(governor, &who.principal, &ask, &before.0)?;
     who.said.by(&operation);
     Ok(Some(Bill(operation)))
@@ -152,13 +152,12 @@ impl Bill {
 
     /// Another one was faster: its money is free at once.
     pub(super) fn lost(&self) {
-        drop(self.0.lost());
+        self.0.lost();
     }
 
     /// Whoever computed it has failed, and has perhaps no word of its own any more.
     pub(super) fn failed(&self) {
         self.0.failed();
-        drop(self.0.finish());
     }
 
     /// What the prompt was taken for, for providers that do not say.

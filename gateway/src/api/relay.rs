@@ -90,6 +90,7 @@ pub(super) async fn ask(
             choices: choices(inbound),
             alone,
             estimate: inbound.glance.input_estimate,
+            ping_every: app.limits.ping_every,
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?
     } else {

@@ -124,15 +124,16 @@ impl Before<'_> {
         match self {
             Self::Nothing => bill::admit(app, caller, ask).await,
             Self::Attempt(before) => {
-                bill::further(app, caller, || Some((before, Governor::again as Further)), ask).await
-            }
-            Self::Turn(bills, _) if bills.last().is_none() => {
-                let bill = bill::admit(app, caller, ask).await?;
-                bills.note(bill.as_ref());
-                Ok(bill)
+                bill::further(app, caller, || (before, Governor::again as Further), ask).await
             }
             Self::Turn(bills, before) => {
-                let bill = bill::further(app, caller, || bills.next(before.as_ref()), ask).await?;
+                let bill = match bills.last() {
+                    None => bill::admit(app, caller, ask).await?,
+                    Some(last) => {
+                        let next = || bills.next(last, before.as_ref());
+                        bill::further(app, caller, next, ask).await?
+                    }
+                };
                 bills.note(bill.as_ref());
                 Ok(bill)
             }
@@ -146,15 +147,15 @@ impl Bills {
     }
 
     /// The attempt that the next one follows, and how: it ends the last one only where that had
-    /// come to nothing before it began.
-    fn next(&self, before: Option<&Bill>) -> Option<(Bill, Further)> {
-        let last = self.last()?;
+    /// come to nothing before it began. `known` was the last one a moment ago.
+    fn next(&self, known: Bill, before: Option<&Bill>) -> (Bill, Further) {
+        let last = self.last().unwrap_or(known);
         if before.is_some_and(|before| before.is(&last)) {
-            return Some((last, Governor::again));
+            return (last, Governor::again);
         }
         // Company has come behind it: nobody goes on with its money.
         before.into_iter().for_each(Bill::lost);
-        Some((last, Governor::beside))
+        (last, Governor::beside)
     }
 
     pub(super) fn note(&self, bill: Option<&Bill>) {

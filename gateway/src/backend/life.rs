@@ -97,8 +97,8 @@ impl Life {
     }
 
     /// The thread begins a turn of its work.
-    pub(super) fn turns(&self, now: Instant) {
-        let since = now.saturating_duration_since(self.epoch).as_millis();
+    pub(super) fn turns(&self) {
+        let since = self.epoch.elapsed().as_millis();
         self.turn.store(u64::try_from(since).unwrap_or(u64::MAX).saturating_add(1), ORDER);
     }
 

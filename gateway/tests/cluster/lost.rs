@@ -23,6 +23,17 @@ async fn read_until(body: &mut Body, text: &str, seen: &mut String) {
     }
 }
 
+/// A stream in the middle of its answer: who makes it, and what has come of it.
+async fn under_way<'s>(gateway: &Gateway, [one, two]: [&'s Site; 2]) -> (&'s Site, Body, String) {
+    let body = chat(&json!({"stream": true})).to_string();
+    let response = open(&gateway.router, "/v1/chat/completions", body).await;
+    let route = response.headers()["x-hearth-route"].to_str().expect("text").to_owned();
+    let first = if route.contains(&one.wire.address.to_string()) { one } else { two };
+    let (mut body, mut seen) = (response.into_body(), String::new());
+    read_until(&mut body, "two", &mut seen).await;
+    (first, body, seen)
+}
+
 /// The text that a stream's chunks make.
 fn text(stream: &str) -> String {
     let chunks = stream.lines().filter_map(|line| line.strip_prefix("data: {"));
@@ -92,12 +103,7 @@ async fn a_silent_node_is_out_within_two_seconds_and_its_late_words_count_for_no
     let (one, two) = (site().await, site().await);
     let gateway = Gateway::of(&[&one, &two]).await;
     let wanted = ask(&one.fake.router, &chat(&json!({}))).await.json();
-    let body = chat(&json!({"stream": true})).to_string();
-    let response = open(&gateway.router, "/v1/chat/completions", body).await;
-    let route = response.headers()["x-hearth-route"].to_str().expect("text").to_owned();
-    let first = if route.contains(&one.wire.address.to_string()) { &one } else { &two };
-    let (mut body, mut seen) = (response.into_body(), String::new());
-    read_until(&mut body, "two", &mut seen).await;
+    let (first, mut body, mut seen) = under_way(&gateway, [&one, &two]).await;
     first.wire.stall(true);
     let paused = Instant::now();
     until("it is out", || gateway.up() == 1).await;
@@ -123,12 +129,7 @@ async fn a_node_whose_device_hangs_loses_its_streams_to_another() {
     let (one, two) = (site().await, site().await);
     let gateway = Gateway::of(&[&one, &two]).await;
     let wanted = ask(&one.fake.router, &chat(&json!({}))).await.json();
-    let body = chat(&json!({"stream": true})).to_string();
-    let response = open(&gateway.router, "/v1/chat/completions", body).await;
-    let route = response.headers()["x-hearth-route"].to_str().expect("text").to_owned();
-    let first = if route.contains(&one.wire.address.to_string()) { &one } else { &two };
-    let (mut body, mut seen) = (response.into_body(), String::new());
-    read_until(&mut body, "two", &mut seen).await;
+    let (first, mut body, mut seen) = under_way(&gateway, [&one, &two]).await;
     first.fake.gate.close();
     let begun = Instant::now();
     read_until(&mut body, "[DONE]", &mut seen).await;

@@ -4,9 +4,12 @@
 
 use std::time::{Duration, Instant};
 
+use gateway::api::Limits;
 use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
 
-use crate::caller::{Answer, Inbound, ask, gateway, open, provider, request};
+use crate::caller::{Answer, Inbound, ask, gateway, open, provider, request, routes};
+use crate::fake::{Fake, Setup};
 use crate::speech::{chunk, end, events, failure_event, good, stream_head};
 use crate::upstream::{Seen, Step, Upstream};
 
@@ -177,8 +180,42 @@ async fn an_error_behind_an_announcement_is_no_broken_stream() {
     let pool = "broken_stream = \"continue\"\n";
     let config = config("compatible", &first, &then, ("", pool));
     let config = config.replace("\"then/m\"]", "\"then/m\", \"org/fake\"]");
-    let routes = crate::caller::routes(&config, &["org/fake"]).expect("a configuration");
-    let fake = crate::fake::Fake::start(crate::fake::Setup { routes, ..Default::default() });
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Default::default() });
     let got = ask(&fake.router, Inbound::Chat, "p", true).await;
     assert_eq!(got.route(), "then/m; pool=p; reason=priority; attempt=2", "{}", got.text());
+}
+
+/// A provider thinks for long, and its caller has not asked for thoughts: it hears that somebody is
+/// there, and nothing of them.
+#[tokio::test]
+async fn thoughts_that_nobody_sees_are_a_sign_of_life() {
+    let delta = |delta: Value| {
+        let choice = json!({ "index": 0, "delta": delta, "finish_reason": null });
+        let made = json!({ "id": "c", "object": "chat.completion.chunk", "created": 1,
+            "model": "m", "choices": [choice] });
+        chunk(format!("data: {made}\n\n"))
+    };
+    let upstream = Upstream::start(move |seen| {
+        let mut steps = vec![stream_head()];
+        for _ in 0..12 {
+            steps.push(delta(json!({ "reasoning_content": "hm" })));
+            steps.push(Step::Pause(Duration::from_millis(40)));
+        }
+        steps.extend(good(seen, "afar").into_iter().skip(1));
+        steps
+    })
+    .await;
+    let config = provider("p", "compatible", &upstream.url, "lost_fields = \"drop\"\n");
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let limits = Limits { ping_every: Duration::from_millis(100), ..Limits::default() };
+    let fake = Fake::start(Setup { routes, limits, ..Setup::default() });
+    let got = ask(&fake.router, Inbound::Messages, "p/m", true).await;
+    let text = got.text();
+    let pings = text.matches("event: ping").count();
+    assert!((2..=5).contains(&pings), "{text}");
+    assert!(
+        text.contains("afar") && !text.contains("hm") && Inbound::Messages.ends(&text),
+        "{text}"
+    );
 }

@@ -1,9 +1,7 @@
 //! Google's other door: the key is a service account, which is changed for a token before anybody
 //! is asked.
 
-use std::process::Command;
-use std::sync::OnceLock;
-
+use hearth_tests::rsa::key;
 use serde_json::{Value, json};
 
 use crate::caller::{Inbound, ask, gateway, provider, request, send};
@@ -11,19 +9,6 @@ use crate::fake::Setup;
 use crate::governed::House;
 use crate::speech::{answer, good};
 use crate::upstream::{Seen, Step, Upstream};
-
-/// An RSA key in PEM. It takes a moment to make, and one is enough.
-fn key() -> &'static str {
-    static KEY: OnceLock<String> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let made = Command::new("openssl")
-            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        String::from_utf8(made.stdout).expect("PEM")
-    })
-}
 
 /// `[providers.far]` with an account whose tokens are had at the same address.
 fn far(upstream: &Upstream) -> String {

@@ -1,14 +1,14 @@
 //! Proofs of who asks that are made for each request, or fetched: Amazon's and Google's.
 
-use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use gateway::sigv4;
 use gateway::upstream::{About, Call, Provider};
+use hearth_tests::rsa::key;
 use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedPublicKey};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -93,19 +93,6 @@ async fn a_key_alone_is_sent_to_amazon_as_it_is() {
     }
     let nowhere = "kind = \"bedrock\"\nkey = \"k\"\nsecret_key = \"s\"";
     assert_eq!(provider(nowhere).err().expect("refused"), "region is missing");
-}
-
-/// An RSA key in PEM. It takes a moment to make, and one is enough.
-fn key() -> &'static str {
-    static KEY: OnceLock<String> = OnceLock::new();
-    KEY.get_or_init(|| {
-        let made = Command::new("openssl")
-            .args(["genpkey", "-quiet", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"])
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        String::from_utf8(made.stdout).expect("PEM")
-    })
 }
 
 /// Google: gives tokens, numbered, and answers whoever shows the last one.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::lost::Lost;
 use crate::openai::effort_of;
-use crate::request::{Decoding, Effort, Reasoning};
+use crate::request::{Decoding, Effort, Reasoning, ToolChoice};
 
 /// The least budget of thoughts.
 pub(crate) const BUDGET_MIN: u32 = 1024;
@@ -36,7 +36,7 @@ pub(crate) struct Claude {
     /// With a budget, turns that call must begin with thoughts.
     begins: bool,
     /// It can be made to call a tool.
-    pub(crate) forces: bool,
+    forces: bool,
     /// And may think of it (langchain-aws#1141); others skip their thoughts then, or refuse.
     both: bool,
     /// It goes on with a turn that was begun for it.
@@ -106,6 +106,14 @@ pub(crate) enum Draws {
 }
 
 impl Claude {
+    /// Whether a call is forced: asked for, of a model that can be made to.
+    pub(crate) fn is_forced(&self, choice: &ToolChoice, lost: &mut Lost) -> bool {
+        if choice.forces() && !self.forces {
+            lost.field("tool_choice");
+        }
+        choice.forces() && self.forces
+    }
+
     /// One of which nothing is known.
     const ANY: Self = Self {
         budgets: true,

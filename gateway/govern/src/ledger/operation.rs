@@ -341,17 +341,19 @@ impl Operation {
     }
 
     /// Settles one of which nobody reads anything: another attempt has answered.
-    pub fn lost(&self) -> Receipt {
+    pub fn lost(&self) {
         self.state().ran = false;
-        self.settle()
+        drop(self.settle());
     }
 
-    /// Whoever computes it has failed.
+    /// Settles one at which whoever computes it has failed.
     pub fn failed(&self) {
         let mut state = self.state();
         if !state.settled {
             Arc::make_mut(&mut state.entry).outcome = Outcome::Failed;
         }
+        drop(state);
+        drop(self.settle());
     }
 
     fn settle(&self) -> Receipt {

@@ -37,9 +37,6 @@ const WRITE_BYTES: usize = 64 << 10;
 /// the caller should know.
 const HELD: Duration = Duration::from_secs(1);
 
-/// Longest time without a sign of life, of a provider that sends what the caller does not see.
-const QUIET: Duration = Duration::from_secs(5);
-
 /// Bytes of it: a response repeats all of its request.
 const HELD_BYTES: usize = 1 << 20;
 
@@ -53,6 +50,8 @@ pub(super) struct Plain<'a> {
     pub(super) alone: bool,
     /// Tokens of the prompt, as far as anybody knows before the provider says.
     pub(super) estimate: u64,
+    /// Longest time without a sign of life, of a provider that sends what the caller does not see.
+    pub(super) ping_every: Duration,
 }
 
 /// A stream on its way.
@@ -74,6 +73,7 @@ pub(super) struct Streaming {
     choices: u32,
     alone: bool,
     estimate: u64,
+    ping_every: Duration,
     /// Who may go on with it if it breaks.
     rescue: Option<Box<Rescue>>,
     /// Somebody else goes on from here.
@@ -136,7 +136,7 @@ impl Streaming {
                 Way::Translate(Box::new(way))
             }
         };
-        let Plain { choices, alone, estimate, .. } = plain;
+        let Plain { choices, alone, estimate, ping_every, .. } = plain;
         let mut headers = HeaderMap::new();
         about.bill.iter().for_each(|bill| bill.headers(&mut headers));
         let ended = Ended::default();
@@ -156,6 +156,7 @@ impl Streaming {
             choices,
             alone,
             estimate,
+            ping_every,
             rescue,
             rest,
         });
@@ -282,7 +283,7 @@ impl Streaming {
         if let Way::Translate(translation) = &mut self.way
             && self.out.is_empty()
             && !self.done
-            && self.wrote.elapsed() > QUIET
+            && self.wrote.elapsed() > self.ping_every
         {
             translation.ping(&mut self.out);
         }

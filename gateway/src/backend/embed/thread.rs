@@ -88,7 +88,7 @@ impl<E: Embed> Driver<E> {
             while let Ok(message) = self.commands.try_recv() {
                 self.take(message);
             }
-            self.shared.life.turns(Instant::now());
+            self.shared.life.turns();
             self.drop_stale();
             self.report();
             let draining = self.shared.life.drains();
@@ -100,7 +100,7 @@ impl<E: Embed> Driver<E> {
                 self.shared.life.waits();
                 // Nothing to do; without handles there never will be.
                 let Ok(message) = self.commands.recv() else { return Ok(()) };
-                self.shared.life.turns(Instant::now());
+                self.shared.life.turns();
                 self.take(message);
             } else {
                 self.step()?;

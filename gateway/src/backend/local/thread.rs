@@ -79,7 +79,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
 
     fn run(&mut self) -> Result<(), String> {
         loop {
-            self.shared.life.turns(Instant::now());
+            self.shared.life.turns();
             // The flag is read before the channel: a reader's request went down before its cancel.
             let cancels = self.shared.attention.swap(false, Ordering::SeqCst);
             while let Ok(message) = self.commands.try_recv() {
@@ -225,7 +225,7 @@ impl<E: Engine + Adapts + Holds> Driver<E> {
                 self.commands.recv_timeout(Duration::from_micros(at.saturating_sub(now)))
             }
         };
-        self.shared.life.turns(Instant::now());
+        self.shared.life.turns();
         match message {
             Ok(message) => self.take(message),
             Err(RecvTimeoutError::Timeout) => {}

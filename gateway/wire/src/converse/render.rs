@@ -147,15 +147,13 @@ fn tools(
     }
     let mut config = Map::new();
     config.insert("tools".into(), specs.into());
-    let forced = request.tool_choice.forces() && own.forces;
+    let forced = own.is_forced(&request.tool_choice, lost);
     if forced {
         let choice = match &request.tool_choice {
             ToolChoice::Named(name) => json!({"tool": {"name": name}}),
             _ => json!({"any": {}}),
         };
         config.insert("toolChoice".into(), choice);
-    } else if request.tool_choice.forces() {
-        lost.field("tool_choice");
     }
     out.insert("toolConfig".into(), config.into());
     forced

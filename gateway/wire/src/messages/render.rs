@@ -67,11 +67,7 @@ fn tools(
         return false;
     }
     out.insert("tools".into(), tools.into());
-    let asked = request.tool_choice.forces();
-    let forced = asked && own.forces;
-    if asked && !forced {
-        lost.field("tool_choice");
-    }
+    let forced = own.is_forced(&request.tool_choice, lost);
     let mut choice = match &request.tool_choice {
         ToolChoice::None => json!({"type": "none"}),
         ToolChoice::Named(name) if forced => json!({"type": "tool", "name": name}),
