@@ -41,6 +41,8 @@ pub struct Candidate {
     pub us_per_row: u64,
     /// It takes no more.
     pub draining: bool,
+    /// Nothing of the prompt leads to it: it was looked at by chance.
+    pub by_chance: bool,
 }
 
 /// What came of a candidate.
@@ -82,18 +84,28 @@ impl fmt::Display for Verdict {
 }
 
 /// The best of them, if one may answer. `prompt` counts tokens; `number` is the prompt's, so that
-/// equal prompts find the same node where all else is equal.
+/// equal prompts find the same node where all else is equal. One that was looked at by chance would
+/// not be found again: unless it holds as much as any other, it has to save half of the time.
 #[must_use]
 pub fn choose(candidates: &[Candidate], prompt: u64, number: u64) -> Option<Finding> {
-    let each = candidates
-        .iter()
-        .enumerate()
-        .map(|(at, candidate)| (find(at, candidate, prompt), candidate));
-    each.filter(|(finding, _)| finding.verdict == Verdict::May)
-        .min_by_key(|(finding, candidate)| {
-            (finding.first_us, finding.open, Reverse(mixed(number ^ candidate.number)))
-        })
-        .map(|(finding, _)| finding)
+    let best = |by_chance: bool| {
+        let each = candidates.iter().enumerate();
+        let each = each.filter(|(_, candidate)| candidate.by_chance == by_chance);
+        each.map(|(at, candidate)| (find(at, candidate, prompt), candidate))
+            .filter(|(finding, _)| finding.verdict == Verdict::May)
+            .min_by_key(|(finding, candidate)| {
+                (finding.first_us, finding.open, Reverse(mixed(number ^ candidate.number)))
+            })
+            .map(|(finding, _)| finding)
+    };
+    match (best(false), best(true)) {
+        (Some(own), Some(other)) => {
+            let is_less = (other.first_us, other.open) < (own.first_us, own.open);
+            let is_half = other.first_us < own.first_us / 2;
+            Some(if is_half || is_less && other.held >= own.held { other } else { own })
+        }
+        (own, other) => own.or(other),
+    }
 }
 
 /// What is found of one.
@@ -106,19 +118,24 @@ pub(super) fn find(at: usize, candidate: &Candidate, prompt: u64) -> Finding {
     let read_us = read.saturating_mul(each) / 1000;
     // What runs there makes its steps longer, the one that this request needs at least.
     let beside_us = candidate.open.saturating_mul(candidate.us_per_row);
-    let verdict = if candidate.draining {
+    let verdict = verdict(candidate);
+    let first_us = wait_us.saturating_add(read_us).saturating_add(beside_us);
+    Finding { at, verdict, wait_us, held: candidate.held, first_us, open: candidate.open }
+}
+
+/// Whether one may answer.
+pub(super) fn verdict(candidate: &Candidate) -> Verdict {
+    if candidate.draining {
         Verdict::Drains
     } else if candidate.open >= candidate.open_max {
         Verdict::Full
     } else {
         Verdict::May
-    };
-    let first_us = wait_us.saturating_add(read_us).saturating_add(beside_us);
-    Finding { at, verdict, wait_us, held: candidate.held, first_us, open: candidate.open }
+    }
 }
 
 /// A number in which each bit depends on each bit of another: the finalizer of `SplitMix64`.
-fn mixed(number: u64) -> u64 {
+pub(super) fn mixed(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     number ^ (number >> 31)
@@ -154,6 +171,22 @@ mod tests {
         let busier = Candidate { waiting: 2, open: 10, ..holder };
         assert_eq!(chosen(&[idle, busier], 16_100), Some(0));
         assert_eq!(chosen(&[idle, busy], 100), Some(0), "a short prompt is read soon");
+    }
+
+    #[test]
+    fn who_is_looked_at_by_chance_saves_half_or_holds_as_much() {
+        let own = Candidate { open: 10, held: 16, ..node(1) };
+        let by_chance = |open| Candidate { open, by_chance: true, ..node(2) };
+        // 1,000 tokens are 10 ms to read, each row beside them 50 us.
+        assert_eq!(chosen(&[by_chance(0), own], 1000), Some(1));
+        let waits = Candidate { waiting: 1, ..own };
+        assert_eq!(chosen(&[by_chance(0), waits], 1000), Some(0));
+        assert_eq!(chosen(&[by_chance(0), by_chance(3)], 1000), Some(0));
+        let equal = Candidate { held: 16, ..by_chance(10) };
+        assert_eq!(chosen(&[equal, own], 1000), Some(1));
+        assert_eq!(chosen(&[Candidate { open: 9, ..equal }, own], 1000), Some(0));
+        let full = Candidate { open: 100, ..own };
+        assert_eq!(chosen(&[full, by_chance(9)], 1000), Some(1));
     }
 
     #[test]

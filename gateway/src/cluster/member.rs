@@ -182,6 +182,7 @@ impl Member {
             us_per_kilotoken: load.us_per_kilotoken,
             us_per_row: load.us_per_row,
             draining: picture.draining,
+            by_chance: false,
         })
     }
 

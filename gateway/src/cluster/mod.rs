@@ -15,6 +15,7 @@ mod dial;
 mod endpoint;
 mod fleet;
 mod lines;
+mod look;
 mod member;
 mod node;
 mod picture;

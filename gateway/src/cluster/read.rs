@@ -6,7 +6,6 @@
 //! and the node stops reading.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
@@ -15,18 +14,16 @@ use scheduler::Stats;
 use scheduler::types::{Refusal, Usage};
 
 use super::carry;
-use super::choose;
+use super::choose::choose;
 use super::dial::Unanswered;
 use super::lines::Lines;
+use super::look::{chance, look};
 use super::protocol::{self, Read, ReadTold, VECTOR_BYTES_MAX, Why};
-use super::service::{Chosen, NODE_WAIT, Nobody, OnNodes, Service, shutting_down, until};
+use super::service::{Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, shutting_down, until};
 use super::tries::{Failed, Tries};
 use crate::backend::SubmitError;
 use crate::backend::embed::{Input, Vectors};
 use crate::metrics::RequestTimer;
-
-/// Requests so far: equal ones in a row begin at different nodes.
-static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// Handle to a model of the cluster. Clones are cheap and mean the same.
 #[derive(Clone)]
@@ -38,6 +35,8 @@ pub(super) struct Shared {
     pub(super) service: Service,
     /// Numbers in a vector.
     size: usize,
+    /// What the node with the shortest line has to do.
+    least: Figure<Duration>,
 }
 
 /// A request that nodes read. Dropping it cancels it.
@@ -74,7 +73,7 @@ enum Came {
 
 impl ClusterReader {
     pub(super) fn new(service: Service, size: usize) -> Self {
-        Self { shared: Arc::new(Shared { service, size }) }
+        Self { shared: Arc::new(Shared { service, size, least: Figure::default() }) }
     }
 
     /// Has inputs read by a node; latency and timeout count from `arrived`. Nothing is sent before
@@ -122,30 +121,42 @@ impl OnNodes for ClusterReader {
     }
 
     fn shortest_wait(&self) -> Duration {
-        let loads = self.shared.loads().into_iter();
-        let waits = loads.map(|load| load.tokens.saturating_mul(load.ns_per_token));
-        Duration::from_nanos(waits.min().unwrap_or_default())
+        self.shared.least.get(|| {
+            let loads = self.shared.loads().into_iter();
+            let waits = loads.map(|load| load.tokens.saturating_mul(load.ns_per_token));
+            Duration::from_nanos(waits.min().unwrap_or_default())
+        })
     }
 }
 
 impl Shared {
     /// The loads of all nodes that take requests.
     fn loads(&self) -> Vec<protocol::ReadLoad> {
-        let members = self.service.roster.list();
-        let loads = members.iter().filter_map(|member| member.read_load(self.service.name()));
+        let nodes = self.service.nodes();
+        let loads = nodes.iter().filter_map(|node| node.read_load(self.service.name()));
         loads.filter(|(_, draining)| !draining).map(|(load, _)| load).collect()
     }
 
     /// The best node for so many tokens, `avoid` left out.
     fn choose(&self, tokens: u64, avoid: &[u64]) -> Result<Chosen, Nobody> {
-        let times = self.loads().into_iter().map(|load| load.ns_per_token);
+        let (nodes, name) = (self.service.nodes(), self.service.name());
+        let number = chance();
+        let looked = look(
+            &nodes,
+            |node| node.number,
+            (&[], number),
+            |node| {
+                let avoided = avoid.contains(&node.number);
+                (!avoided).then(|| node.read_candidate(name, None)).flatten()
+            },
+        );
+        let loads = looked.iter().filter_map(|(node, _)| node.read_load(name));
+        let times = loads.filter(|(_, draining)| !draining).map(|(load, _)| load.ns_per_token);
         let best = times.filter(|ns| *ns > 0).min();
-        let members = self.service.roster.list();
-        let others = members.iter().filter(|member| !avoid.contains(&member.number));
-        let (there, candidates): (Vec<_>, Vec<_>) = others
-            .filter_map(|member| Some((member, member.read_candidate(self.service.name(), best)?)))
+        let (there, candidates): (Vec<_>, Vec<_>) = looked
+            .into_iter()
+            .filter_map(|(node, _)| Some((node, node.read_candidate(name, best)?)))
             .unzip();
-        let number = ASKED.fetch_add(1, Ordering::Relaxed);
         match choose(&candidates, tokens, number) {
             Some(finding) => Ok(Chosen { member: Arc::clone(there[finding.at]), finding }),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),

@@ -11,9 +11,10 @@ use scheduler::{Stats, prefix_hashes};
 use tokio::sync::mpsc;
 
 use super::carry::{Carried, Carrier, Control};
-use super::choose;
+use super::choose::{self, choose};
+use super::look::{chance, look};
 use super::protocol::{self, Load};
-use super::service::{Chosen, Nobody, OnNodes, Service};
+use super::service::{Chosen, Figure, Nobody, OnNodes, Service};
 use crate::backend::meter::Metered;
 use crate::backend::reading::Reading;
 use crate::backend::{Along, SubmitError, events_max};
@@ -34,11 +35,20 @@ pub(super) struct Shared {
     adapter: bool,
     /// Longest sequence in tokens.
     pub(super) context: usize,
+    least: Figure<Least>,
+}
+
+/// Where a new request would wait least.
+#[derive(Clone, Copy, Default)]
+struct Least {
+    /// Sequences that wait.
+    waiting: u32,
+    us: u64,
 }
 
 impl ClusterEngine {
     pub(super) fn new(service: Service, adapter: bool, context: usize) -> Self {
-        Self { shared: Arc::new(Shared { service, adapter, context }) }
+        Self { shared: Arc::new(Shared { service, adapter, context, least: Figure::default() }) }
     }
 
     /// Sends a request to a node; its id is overwritten. Must be called within a runtime.
@@ -81,8 +91,7 @@ impl ClusterEngine {
     /// Sequences that wait at the node where the fewest do.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        let waiting = self.shared.loads().into_iter().map(|load| load.waiting).min();
-        usize::try_from(waiting.unwrap_or_default()).unwrap_or(usize::MAX)
+        usize::try_from(self.shared.least().waiting).unwrap_or(usize::MAX)
     }
 
     /// Of all nodes together, as far as they tell.
@@ -121,12 +130,7 @@ impl OnNodes for ClusterEngine {
     }
 
     fn shortest_wait(&self) -> Duration {
-        let waits = self
-            .shared
-            .loads()
-            .into_iter()
-            .map(|load| u64::from(load.waiting).saturating_mul(load.us_per_request));
-        Duration::from_micros(waits.min().unwrap_or_default())
+        Duration::from_micros(self.shared.least().us)
     }
 }
 
@@ -137,10 +141,21 @@ impl Shared {
 
     /// The loads of all nodes that take requests.
     fn loads(&self) -> Vec<Load> {
-        let Service { model, fingerprint, roster, .. } = &self.service;
-        let members = roster.list();
-        let loads = members.iter().filter_map(|member| member.load(model, fingerprint));
+        let (nodes, (model, fingerprint)) = (self.service.nodes(), self.service.name());
+        let loads = nodes.iter().filter_map(|node| node.load(model, fingerprint));
         loads.filter(|(_, draining)| !draining).map(|(load, _)| load).collect()
+    }
+
+    fn least(&self) -> Least {
+        self.least.get(|| {
+            let loads = self.loads();
+            let each = loads.iter();
+            let us = each.map(|load| u64::from(load.waiting).saturating_mul(load.us_per_request));
+            Least {
+                waiting: loads.iter().map(|load| load.waiting).min().unwrap_or_default(),
+                us: us.min().unwrap_or_default(),
+            }
+        })
     }
 
     /// The best node for a prompt of these pages, `avoid` left out.
@@ -150,19 +165,20 @@ impl Shared {
         prompt: usize,
         avoid: &[u64],
     ) -> Result<Chosen, Nobody> {
-        let members = self.service.roster.list();
-        let name = self.service.name();
+        let (nodes, name) = (self.service.nodes(), self.service.name());
         let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
         // The last token is computed in any case.
         let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
-        let mut there = Vec::with_capacity(members.len());
-        let mut candidates = Vec::with_capacity(members.len());
-        for member in members.iter().filter(|member| !avoid.contains(&member.number)) {
-            if let Some(candidate) = member.candidate(name, usable, page) {
-                there.push(member);
-                candidates.push(candidate);
-            }
-        }
+        let looked = look(
+            &nodes,
+            |node| node.number,
+            (usable, chance()),
+            |node| {
+                let avoided = avoid.contains(&node.number);
+                (!avoided).then(|| node.candidate(name, usable, page)).flatten()
+            },
+        );
+        let (there, candidates): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
         let length = u64::try_from(prompt).unwrap_or(u64::MAX);
         let number = usable.last().copied().unwrap_or(length);
         let best = choose(&candidates, length, number);

@@ -1,7 +1,7 @@
 //! What a gateway keeps of a model that nodes serve, whatever is made there: who has it, what is
 //! open, and whether it is offered still.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -26,20 +26,56 @@ const RETRY_AFTER_MAX_S: u64 = 60;
 pub(super) const NODE_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks for one.
 const LOOK: Duration = Duration::from_millis(50);
+/// Nodes tell what they do ten times as rarely.
+const FRESH: Duration = Duration::from_millis(10);
 /// Nodes end what is late by themselves; one that does not is not waited for.
 const LATE: Duration = Duration::from_secs(1);
 
+type Members = Arc<[Arc<Member>]>;
+
 /// All nodes that are known. Whoever reads takes the list as it is and holds no lock.
 #[derive(Clone, Default)]
-pub(super) struct Roster(Arc<RwLock<Arc<[Arc<Member>]>>>);
+pub(super) struct Roster(Arc<Known>);
+
+#[derive(Default)]
+struct Known {
+    members: RwLock<Members>,
+    /// Rises when other nodes are known, or when one may serve what it did not serve before.
+    turn: AtomicU64,
+}
 
 impl Roster {
-    pub(super) fn list(&self) -> Arc<[Arc<Member>]> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn list(&self) -> Members {
+        Arc::clone(&self.0.members.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(super) fn set(&self, members: Vec<Arc<Member>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = members.into();
+        *self.0.members.write().unwrap_or_else(PoisonError::into_inner) = members.into();
+        self.changed();
+    }
+
+    /// A node may serve what it did not serve before.
+    pub(super) fn changed(&self) {
+        self.0.turn.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// A figure of all nodes that is asked for with each request: made anew where it is older than
+/// [`FRESH`], so that asking costs the same however many nodes there are.
+#[derive(Default)]
+pub(super) struct Figure<T>(Mutex<Option<(Instant, T)>>);
+
+impl<T: Copy> Figure<T> {
+    pub(super) fn get(&self, make: impl FnOnce() -> T) -> T {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match *last {
+            Some((at, made)) if at.elapsed() < FRESH => made,
+            _ => {
+                let made = make();
+                *last = Some((Instant::now(), made));
+                made
+            }
+        }
     }
 }
 
@@ -64,6 +100,8 @@ pub(super) struct Service {
     /// What it takes the model for: nodes that tell another get nothing.
     pub(super) fingerprint: String,
     pub(super) roster: Roster,
+    /// The nodes that have it, as of a turn of the roster.
+    nodes: Mutex<(u64, Members)>,
     pub(super) metrics: Arc<ModelMetrics>,
     request_timeout: Option<Duration>,
     draining: AtomicBool,
@@ -87,6 +125,8 @@ impl Service {
             model,
             fingerprint,
             roster,
+            // No roster is at this turn.
+            nodes: Mutex::new((u64::MAX, Members::default())),
             metrics,
             request_timeout,
             draining: AtomicBool::new(false),
@@ -145,9 +185,24 @@ impl Service {
         self.request_timeout.map(|limit| arrived + limit)
     }
 
+    /// The nodes that have it, in the order of their numbers; one that is lost may be among them.
+    pub(super) fn nodes(&self) -> Members {
+        let mut known = self.nodes.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the list is read: what changes behind that is seen the next time.
+        let turn = self.roster.0.turn.load(Ordering::SeqCst);
+        if known.0 != turn {
+            let all = self.roster.list();
+            let having = all.iter().filter(|node| node.serves(&self.model, &self.fingerprint));
+            let mut having: Vec<_> = having.cloned().collect();
+            having.sort_by_key(|node| node.number);
+            *known = (turn, having.into());
+        }
+        Arc::clone(&known.1)
+    }
+
     /// A node takes requests for it.
     pub(super) fn is_there(&self) -> bool {
-        self.roster.list().iter().any(|member| member.takes(self.name()))
+        self.nodes().iter().any(|member| member.takes(self.name()))
     }
 
     /// Whether it takes requests: some node does.

@@ -59,6 +59,7 @@ async fn follow(fleet: &Weak<Inner>, member: &Arc<Member>) -> Result<(), String>
     member.up(picture, way);
     {
         let Some(fleet) = fleet.upgrade() else { return Ok(()) };
+        fleet.roster.changed();
         tracing::info!(node = %member.endpoint, "a node is in");
         fleet.metrics.cluster().up(&member.endpoint.authority(), true);
     }
@@ -80,6 +81,7 @@ async fn read(
         let state = line(&mut lines).await?;
         if let Some(gone) = member.tell(state).map_err(|lost| lost.to_string())? {
             let Some(fleet) = fleet.upgrade() else { return Ok(()) };
+            fleet.roster.changed();
             gone.iter().for_each(|offer| fleet.let_go(offer));
             member.news.notify_one();
         }
