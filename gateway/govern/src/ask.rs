@@ -35,6 +35,8 @@ pub struct Ask {
     pub service_tier: ServiceTier,
     /// The label that the request brings along.
     pub label: Option<Label>,
+    /// The arm of an experiment that who answers stands for; empty: none.
+    pub arm: Arc<str>,
     /// The request's id, as its answer shows it.
     pub request_id: Arc<str>,
     /// The address that it came from.

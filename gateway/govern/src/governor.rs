@@ -526,6 +526,7 @@ impl Governor {
             source: Arc::clone(&ask.source),
             // Of others it is known when they say so.
             service_tier: if ask.is_local() { ask.service_tier } else { ServiceTier::Default },
+            arm: Arc::clone(&ask.arm),
             ..Entry::default()
         };
         let paid = Paid { payer, price, open, allowed, allowance, step, ask, place };
@@ -553,8 +554,7 @@ impl Governor {
             }
         };
         let Paid { payer, price, open, allowed, allowance, step, ask, place } = paid;
-        let (slot, ran, settled) = (Some(slot), false, false);
-        let entry = Arc::new(entry);
+        let (entry, slot, ran, settled) = (Arc::new(entry), Some(slot), false, false);
         let state = State { entry, hold, allowance, slot, rates, ran, settled, place };
         Ok(Arc::new(Operation {
             shared: Arc::clone(shared),

@@ -18,7 +18,7 @@ SELECT 'op_0k3v8w2n5q7r' || (10000000 + n), 1, 'gateway-1', n, n + 900,
     'org_0k3v8w2n5q7r1s4t6x9', 'team_0k3v8w2n5q7r1s4t6', 'proj_0k3v8w2n5q7r1s4t6', 'user_1',
     'key_0k3v8w2n5q7r1s4t6', 'model-1', 'local', 'chat', 'internal', 'price_0k3v8w2n5q7r1s4t6x9z',
     n % 7000, n % 3000, 0, n % 900, 0, n % 900 * 600, 'done', 'req-0k3v8w2n5q7r', '10.0.0.1', 40,
-    900, 0, 'default' FROM numbers";
+    900, 0, 'default', '' FROM numbers";
 
 /// Far below what there is; SQLite's and the allocator's caches are in it.
 const PEAK_MAX: u64 = 12 << 20;

@@ -352,7 +352,8 @@ async fn a_million_lines_are_replayed_in_ten_seconds() {
         INSERT INTO ledger SELECT 'op_0k3v8w2n5q7r' || (10000000 + n), 1, 'gateway-1',
             BEGIN + n * 500, BEGIN + n * 500 + 2000 + n % 9000, 'ORG', 'TEAM', 'PROJ', '', 'KEY',
             'model-' || (n % 7), 'local', 'chat', 'internal', '', n % 7000, n % 3000, 0, n % 900, 0,
-            n % 900 * 600, 'done', 'req-0k3v8w2n5q7r', '10.0.0.1', 40, 900, 500, 'default' FROM numbers";
+            n % 900 * 600, 'done', 'req-0k3v8w2n5q7r', '10.0.0.1', 40, 900, 500, 'default', ''
+        FROM numbers";
     let folder = Folder::new("dry-million");
     let mut world = World::open(&folder, prices(2), 5).await;
     let edits = budgets(&mut world);

@@ -53,7 +53,7 @@ SELECT 'op_0k3v8w2n5q7r' || (10000000 + n), 1, 'gateway-1', at, at + 900,
     'model-' || (CASE WHEN b % 10 < 7 THEN 0 ELSE b / 10 % 5 + 1 END), 'local', 'chat',
     CASE WHEN k % 3 = 0 THEN 'public' ELSE 'internal' END, 'price_0k3v8w2n5q7r1s4t6x9z',
     n % 7000, n % 3000, 0, n % 900, 0, n % 900 * 600, 'done', 'req-0k3v8w2n5q7r',
-    '10.0.0.1', 40, 900, 0, 'default'
+    '10.0.0.1', 40, 900, 0, 'default', ''
 FROM who ORDER BY at";
 
 const SUMS: &str = "

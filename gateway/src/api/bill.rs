@@ -118,8 +118,8 @@ pub(super) fn has_notice(headers: &HeaderMap) -> bool {
 /// A question with what is known of its caller.
 fn asked(caller: &Caller, who: &Who, ask: Ask) -> Ask {
     let (request_id, source) = (Arc::clone(&caller.request_id), who.source());
-    let label = ask.label.max(caller.past_label());
-    Ask { request_id, source, label, ..ask }
+    let (label, arm) = (ask.label.max(caller.past_label()), Arc::clone(&caller.arm));
+    Ask { request_id, source, label, arm, ..ask }
 }
 
 /// As [`admit`], for another attempt of the same operation: `Governor::again` where the one before

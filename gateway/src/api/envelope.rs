@@ -33,6 +33,7 @@ use super::surface::Surface;
 use crate::digest;
 use crate::held;
 use crate::metrics::Metrics;
+use crate::route::Target;
 use crate::scim;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -56,6 +57,8 @@ pub(super) struct Caller {
     pub(super) past: Option<Result<Arc<Past>, Failure>>,
     /// Nobody waits for the answer.
     pub(super) background: bool,
+    /// The arm of an experiment that is asked for it now, by its pool.
+    pub(super) arm: Arc<str>,
 }
 
 impl Caller {
@@ -69,7 +72,20 @@ impl Caller {
         let source_text = source.map(|source| source.to_string().into()).unwrap_or_default();
         let said = Said::default();
         let who = Some(Arc::new(Who { said, source, source_text, principal }));
-        Self { arrived, key: 0, request_id, who, past: None, background: false }
+        Self {
+            arrived,
+            key: 0,
+            request_id,
+            who,
+            past: None,
+            background: false,
+            arm: Arc::default(),
+        }
+    }
+
+    /// The same, asking a target.
+    pub(super) fn of_arm(self, target: &Target) -> Self {
+        Self { arm: target.arm.clone().unwrap_or_default(), ..self }
     }
 
     /// Whom the scheduler shares time between: the number of the key, or of the project.
@@ -235,7 +251,15 @@ fn caller(
     let caller = match entered {
         Entered::Key(key) => {
             let request_id = request_id.into();
-            Caller { arrived, key, request_id, who: None, past: None, background: false }
+            Caller {
+                arrived,
+                key,
+                request_id,
+                who: None,
+                past: None,
+                background: false,
+                arm: Arc::default(),
+            }
         }
         Entered::Known(principal) => {
             request.extensions_mut().insert(Arc::clone(&principal));

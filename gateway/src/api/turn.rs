@@ -268,7 +268,9 @@ impl<'a> Turn<'a> {
         bills: &Bills,
         (manner, replaceable, sole): (Manner, bool, bool),
     ) -> Attempted {
-        let Self { app, caller, inbound, .. } = self;
+        let armed = target.arm.as_ref().map(|_| self.caller.clone().of_arm(target));
+        let turn = Turn { caller: armed.as_ref().unwrap_or(self.caller), ..self };
+        let Turn { app, caller, inbound, .. } = turn;
         let mut open = target.health.begin(Instant::now()).sole(sole);
         let (mut own, mut asked) = (Vec::new(), true);
         // Now, while nobody else is asked.
@@ -289,14 +291,14 @@ impl<'a> Turn<'a> {
                 seen(&mut open, inbound.glance.stream, &result);
                 result
             }
-            Seat::Provider(provider, model) => match self.pay(target, bills, before).await {
+            Seat::Provider(provider, model) => match turn.pay(target, bills, before).await {
                 Err(trouble) => {
                     asked = manner == Manner::Alone;
                     Err(trouble)
                 }
                 Ok(paid) => {
                     own.extend(paid.clone());
-                    let rescue = Rescue::of(&self);
+                    let rescue = Rescue::of(&turn);
                     let whom = relay::Asked { provider, model, bill: paid, rescue, alone: sole };
                     let answer = relay::ask(app, caller, inbound, whom, open).await;
                     if answer.is_err() {

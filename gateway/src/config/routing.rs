@@ -177,7 +177,7 @@ pub struct TargetTable {
     pub without: Option<Vec<String>>,
     /// The most secret label that it may see, if lower than its provider's.
     pub max_label: Option<Label>,
-    /// The name of the arm of an experiment, for logs and the answer's head.
+    /// The name of the arm of an experiment, for the answer's head, metrics and the ledger.
     pub arm: Option<String>,
 }
 

@@ -34,6 +34,9 @@ const ATTEMPTS: u32 = 3;
 /// Copies of a pool's requests at once.
 const COPIES_MAX: usize = 64;
 
+/// Longest name of an arm.
+const ARM_BYTES_MAX: usize = 64;
+
 /// Targets of all pools: a bound on what a request may walk.
 const TARGETS_MAX: usize = 1000;
 
@@ -323,6 +326,17 @@ impl Routes {
                  that is configured"
             ));
         };
+        // It stands in heads, and in each line of the ledger.
+        let plain = |arm: &&String| {
+            let graphic = |byte: u8| byte.is_ascii_graphic() && byte != b';';
+            arm.len() <= ARM_BYTES_MAX && arm.bytes().all(graphic)
+        };
+        if let Some(arm) = table.arm.as_ref().filter(|arm| !plain(arm)) {
+            return Err(format!(
+                "`{name}`: the arm `{arm}` is to have up to {ARM_BYTES_MAX} characters, visible \
+                 ASCII without `;`"
+            ));
+        }
         Ok(Arc::new(Target {
             name: name.clone(),
             seat,
@@ -332,7 +346,7 @@ impl Routes {
             embeds,
             max_label: table.max_label.map_or(most, |own| own.min(most)),
             number: digest::number(&[name.as_bytes()]),
-            arm: table.arm.clone(),
+            arm: table.arm.as_deref().filter(|arm| !arm.is_empty()).map(Arc::from),
             health: self.health(name),
         }))
     }

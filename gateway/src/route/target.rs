@@ -50,7 +50,7 @@ pub struct Target {
     /// A number of its name, for choices by chance.
     pub(super) number: u64,
     /// Its arm of an experiment.
-    pub arm: Option<String>,
+    pub arm: Option<Arc<str>>,
     /// How well it does. Shared by all targets of the same name.
     pub health: Arc<Health>,
 }

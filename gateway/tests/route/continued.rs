@@ -411,7 +411,9 @@ async fn both_attempts_are_booked() {
     ] {
         let ill = Upstream::start(|seen| cut(&two(seen.tongue()), end())).await;
         let house = House::new().await;
-        let fake = house.gateway(&config(kind, &ill, "\"org/fake\""), Setup::default());
+        let config = config(kind, &ill, "\"org/fake\"");
+        let config = config.replace("\"ill/m\"", "{ target = \"ill/m\", arm = \"a\" }");
+        let fake = house.gateway(&config, Setup::default());
         let master = Master::parse(Master::generate().expose()).expect("a key");
         house.governor.record_with(Arc::new(Keyring { current: master, old: Vec::new() }));
         let key = house.key(&fake.router, "team", json!({ "record": "full" })).await;
@@ -434,6 +436,7 @@ async fn both_attempts_are_booked() {
         assert_eq!(seen, [done, (Some(1), Some("ill"), Some("failed"))], "{lines:?}");
         assert_eq!(lines[0]["operation"], lines[1]["operation"]);
         assert_eq!(lines[0]["request_id"], lines[1]["request_id"]);
+        assert_eq!((&lines[0]["arm"], &lines[1]["arm"]), (&json!(""), &json!("a")));
         let sum = |name: &str| lines.iter().filter_map(|line| line["tokens"][name].as_u64()).sum();
         assert_eq!(told.usage, (sum("input"), sum("output")), "{text} {lines:?}");
         assert!(lines.iter().all(|line| line["tokens"]["output"] != 0), "{lines:?}");

@@ -118,7 +118,7 @@ impl House {
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
-        panic!("never {count} lines");
+        panic!("never {count} lines: {:?}", self.ledger(router).await);
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::caller::{Inbound, provider, request, send};
 use crate::fake::Setup;
 use crate::governed::House;
-use crate::speech::good;
+use crate::speech::{answer, good};
 use crate::upstream::{Step, Upstream};
 
 /// A provider that thinks for so long before it answers.
@@ -192,4 +192,35 @@ async fn of_two_whole_answers_one_is_paid_for() {
     }
     assert_eq!(paid.len(), 15, "{lines:?}");
     assert!(paid.values().all(|count| *count == 1), "{lines:?}");
+}
+
+/// Which arm of an experiment each attempt belonged to stands in its line, wherever it was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_tells_arms_apart() {
+    let ill = Upstream::start(|_| answer(500, "", b"{}")).await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [{{ target = \"ill/m\", arm = \"a\" }}, \
+         {{ target = \"org/fake\", arm = \"b\" }}]\n",
+        provider("ill", "vllm", &ill.url, "")
+    );
+    let house = House::new().await;
+    let fake = house.gateway(&config, Setup::default());
+    house.prices(&fake.router, 1_000_000, 1_000_000).await;
+    let key = house.key(&fake.router, "team", json!({})).await;
+    let mut lines = Vec::new();
+    for (count, expect, (path, mut body), prompts) in [
+        (2, vec!["a", "b"], Inbound::Chat.request("p", false, "hi"), None),
+        (5, vec!["a", "b", "b"], Inbound::Completions.request("p", false, ""), Some(["hi", "ho"])),
+        (6, vec![""], Inbound::Chat.request("org/fake", false, "hi"), None),
+    ] {
+        prompts.iter().for_each(|prompts| body["prompt"] = json!(prompts));
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        let all = house.settled(&fake.router, count).await;
+        let new = all.iter().filter(|line| !lines.contains(*line));
+        let mut arms: Vec<_> = new.map(|line| line["arm"].as_str().expect("text")).collect();
+        arms.sort_unstable();
+        assert_eq!(arms, expect, "{path}");
+        lines = all;
+    }
 }

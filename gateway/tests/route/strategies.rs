@@ -318,6 +318,10 @@ fn what_cannot_work_is_refused_when_it_is_read() {
             "[pools.p]\ntargets = [{ target = \"a/m\", without = [\"wings\"] }]\n",
             "`wings` is none of tools, images, structured",
         ),
+        (
+            "[pools.p]\ntargets = [{ target = \"a/m\", arm = \"a;b\" }]\n",
+            "`a/m`: the arm `a;b` is to have up to 64 characters",
+        ),
     ] {
         let found = built(pools).err().unwrap_or_else(|| panic!("taken: {pools}"));
         assert!(found.contains(problem), "{found}\nwanted: {problem}");

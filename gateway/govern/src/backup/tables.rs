@@ -61,6 +61,7 @@ pub static TABLES: &[Table] = &[
             "request_id",
             "source",
             "service_tier",
+            "arm",
         ],
         begins_with: 0,
     },

@@ -89,7 +89,7 @@ pub(super) fn slot(sequence: u64, entry: &Entry) -> Result<Vec<u8>, JournalError
         bytes.extend(number.to_le_bytes());
     }
     bytes.extend([entry.label as u8, entry.service_tier as u8]);
-    let texts: [&str; 13] = [
+    let texts: [&str; 14] = [
         entry.operation.as_str(),
         &entry.gateway,
         &entry.organisation,
@@ -103,6 +103,7 @@ pub(super) fn slot(sequence: u64, entry: &Entry) -> Result<Vec<u8>, JournalError
         &entry.price,
         &entry.request_id,
         &entry.source,
+        &entry.arm,
     ];
     for text in texts {
         let length = u16::try_from(text.len()).map_err(|_| JournalError::TooLong)?;
@@ -123,33 +124,38 @@ fn read_slot(bytes: &[u8]) -> Option<Entry> {
     let signed = |at: usize| u64_at(bytes, at).map(u64::cast_signed);
     let [label, tier] = *bytes.get(24..26)?.as_array()?;
     let mut rest = bytes.get(26..)?;
-    let mut text = || {
-        let (length, behind) = rest.split_first_chunk()?;
-        let (text, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
-        rest = behind;
-        std::str::from_utf8(text).ok().map(Arc::<str>::from)
-    };
+    let rest = &mut rest;
     Some(Entry {
-        operation: Id::of(&text()?)?,
+        operation: Id::of(&text(rest)?)?,
         attempt: signed(0)?,
         admitted_at: signed(8)?,
         tokens: Tokens { input: u64_at(bytes, 16)?, ..Tokens::default() },
         label: *Label::ALL.get(usize::from(label))?,
         service_tier: *ServiceTier::ALL.get(usize::from(tier))?,
-        gateway: text()?,
-        organisation: text()?,
-        team: text()?,
-        project: text()?,
-        user: text()?,
-        key: text()?,
-        model: text()?,
-        backend: text()?,
-        surface: text()?,
-        price: text()?,
-        request_id: text()?,
-        source: text()?,
+        gateway: text(rest)?,
+        organisation: text(rest)?,
+        team: text(rest)?,
+        project: text(rest)?,
+        user: text(rest)?,
+        key: text(rest)?,
+        model: text(rest)?,
+        backend: text(rest)?,
+        surface: text(rest)?,
+        price: text(rest)?,
+        request_id: text(rest)?,
+        source: text(rest)?,
+        // Earlier versions wrote none.
+        arm: if rest.is_empty() { Arc::default() } else { text(rest)? },
         ..Entry::default()
     })
+}
+
+/// The next text of a slot.
+fn text(rest: &mut &[u8]) -> Option<Arc<str>> {
+    let (length, behind) = rest.split_first_chunk()?;
+    let (text, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*length)))?;
+    *rest = behind;
+    std::str::from_utf8(text).ok().map(Arc::<str>::from)
 }
 
 /// A tail that says what was handed out.
@@ -311,6 +317,7 @@ mod tests {
             tokens: Tokens { input: 500, ..Tokens::default() },
             request_id: "req_\"1\"".into(),
             service_tier: ServiceTier::Flex,
+            arm: "b".into(),
             ..Entry::default()
         };
         let used = slot(0, &entry).expect("a slot").len();
@@ -324,9 +331,12 @@ mod tests {
             let entry = entry(room);
             let bytes = slot(7, &entry).expect("a slot");
             assert_eq!((bytes.len(), u64_at(&bytes, 8)), (SLOT - room, Some(7)));
-            assert_eq!(read_slot(&bytes[NAMED..]), Some(entry));
+            assert_eq!(read_slot(&bytes[NAMED..]).as_ref(), Some(&entry));
+            // Without an arm it is one of an earlier version.
+            let older = bytes.len() - 3;
             for cut in NAMED..bytes.len() {
-                assert_eq!(read_slot(&bytes[NAMED..cut]), None, "{cut} bytes of it");
+                let expect = (cut == older).then(|| Entry { arm: "".into(), ..entry.clone() });
+                assert_eq!(read_slot(&bytes[NAMED..cut]), expect, "{cut} bytes of it");
             }
         }
         let mut long = entry(0);

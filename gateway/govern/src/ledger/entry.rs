@@ -151,6 +151,10 @@ pub struct Entry {
     /// How it was served.
     #[serde(default)]
     pub service_tier: ServiceTier,
+    /// The arm of an experiment that its target stood for.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub arm: Arc<str>,
 }
 
 /// A field with all that stands before its value, as one text.
@@ -199,6 +203,7 @@ impl Entry {
         number!(line, ",", "duration_ms", self.duration_ms);
         number!(line, ",", "device_us", self.device_us);
         text!(line, ",", "service_tier", self.service_tier.name());
+        text!(line, ",", "arm", &self.arm);
         line.0.push('}');
         line.0
     }
@@ -236,13 +241,13 @@ mod tests {
 
     prop_compose! {
         fn entries()(
-            texts in prop::array::uniform12(any::<String>().prop_map(Arc::<str>::from)),
+            texts in prop::array::uniform13(any::<String>().prop_map(Arc::<str>::from)),
             signed in prop::array::uniform6(any::<i64>()),
             counts in prop::array::uniform6(any::<u64>()),
             (label, outcome, flex) in (0..Label::ALL.len(), 0..Outcome::ALL.len(), any::<bool>()),
         ) -> Entry {
             let [gateway, organisation, team, project, user, key, rest @ ..] = texts;
-            let [model, backend, surface, price, request_id, source] = rest;
+            let [model, backend, surface, price, request_id, source, arm] = rest;
             let [attempt, admitted_at, settled_at, cost, first_token_ms, duration_ms] = signed;
             let [input, cache_read, cache_write, output, reasoning, device_us] = counts;
             Entry {
@@ -254,7 +259,7 @@ mod tests {
                 cost: Money(cost),
                 attempt, gateway, admitted_at, settled_at, organisation, team, project, user, key,
                 model, backend, surface, price, request_id, source, first_token_ms, duration_ms,
-                device_us,
+                device_us, arm,
             }
         }
     }

@@ -220,5 +220,6 @@ fn entry(row: &AnyRow) -> Result<Entry, StoreError> {
         duration_ms: row.try_get("duration_ms")?,
         device_us: count("device_us")?,
         service_tier: served.ok_or_else(|| wrong(format!("service tier {tier:?}")))?,
+        arm: shared("arm")?,
     })
 }

@@ -100,6 +100,7 @@ fn some_entry() -> impl Strategy<Value = Entry> {
             duration_ms: time,
             device_us: output,
             service_tier: ServiceTier::ALL[model % 2],
+            arm: ["a", ""][model % 2].into(),
         }
     })
 }

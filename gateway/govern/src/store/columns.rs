@@ -31,6 +31,7 @@ pub(crate) const LEDGER: &[&str] = &[
     "duration_ms",
     "device_us",
     "service_tier",
+    "arm",
 ];
 
 /// Of sums over stretches of time: first the [`QUARTERS_ABOUT`] that are the key, then what is

@@ -150,6 +150,7 @@ pub(super) fn fill_entry(values: &mut impl Values, entry: &Entry) {
     values.number(entry.duration_ms);
     values.count(entry.device_us);
     values.text(entry.service_tier.name());
+    values.text(&entry.arm);
 }
 
 /// The tables of sums, and the stretches that they sum over.

@@ -292,6 +292,7 @@ mod tests {
             who: None,
             past: None,
             background: true,
+            arm: Arc::default(),
         };
         let feed = Arc::new(Feed::new(Owner::of(&somebody)));
         feed.push(event(0).as_bytes());

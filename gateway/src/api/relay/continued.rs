@@ -98,10 +98,11 @@ impl Rescue {
         what: (&str, &Begun),
         bill: Option<Bill>,
     ) -> Result<Rest, Trouble> {
-        let Self { app, caller, inbound, .. } = self;
+        let Self { app, inbound, .. } = self;
         let mut open = target.health.begin(Instant::now());
         let request = (&inbound.surface, &inbound.body);
-        let rest = generate::rest(app, caller, request, what, bill).await;
+        let caller = self.caller.clone().of_arm(target);
+        let rest = generate::rest(app, &caller, request, what, bill).await;
         let rest = rest.map_err(turn::of_local);
         turn::seen(&mut open, true, &rest);
         rest
