@@ -254,10 +254,10 @@ fn tell(pool: &Pool, caller: &Caller, plan: &Plan) {
         tracing::debug!(
             id,
             pool = pool.name,
-            target = finding.target,
+            pool_target = finding.target,
             verdict = %finding.verdict,
             open = finding.open,
-            first_byte_ms = finding.first_byte.as_millis(),
+            first_byte_ms = finding.first_byte.as_secs_f64() * 1e3,
             cost = finding.cost,
             "a candidate"
         );

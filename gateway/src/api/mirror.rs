@@ -60,11 +60,17 @@ pub(super) fn copy(
                 let code = response.status().as_u16();
                 let mut body = response.into_body();
                 while let Some(Ok(_)) = body.frame().await {}
-                let ms = caller.arrived.elapsed().as_millis();
-                tracing::info!(id, target, code, ms, "a copy was answered");
+                let ms = caller.arrived.elapsed().as_secs_f64() * 1e3;
+                tracing::info!(id, pool_target = target, code, ms, "a copy was answered");
             }
             Err(Trouble { failure, about }) => {
-                tracing::info!(id, target, ?about, why = failure.error.message, "a copy failed");
+                tracing::info!(
+                    id,
+                    pool_target = target,
+                    ?about,
+                    why = failure.error.message,
+                    "a copy failed"
+                );
             }
         }
     });

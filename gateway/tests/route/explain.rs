@@ -1,6 +1,9 @@
 //! Who would answer, and why: told without anybody being asked.
 
+use std::sync::{Arc, Mutex};
+
 use serde_json::{Value, json};
+use tracing::Level;
 
 use crate::caller::{Inbound, ask, gateway, provider, request, routes, send};
 use crate::fake::{Fake, Setup};
@@ -191,4 +194,54 @@ async fn pools_are_models_in_every_dialect() {
     assert_eq!((&one["name"], one.get("inputTokenLimit")), (&json!("models/unknown"), None));
     let openai = get("/v1/models", false).await;
     assert_eq!(names(&openai, "data", "id"), ["org/fake", "numbers", "p", "unknown"]);
+}
+
+/// Where a log's lines go.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no panic").write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// With `log.level = "debug"` each decision stands in the log with the numbers of all candidates,
+/// under the request's id. Everything runs on this thread, whose log it is.
+#[tokio::test]
+async fn the_log_has_the_numbers_of_all_candidates() {
+    let lines = Lines::default();
+    let log = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(Level::DEBUG);
+    let writer = lines.clone();
+    let _guard = tracing::subscriber::set_default(log.with_writer(move || writer.clone()).finish());
+    let well = Upstream::well("well").await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [{{ target = \"well/m\", without = [\"tools\"] }}, \"org/fake\"]\n",
+        provider("well", "compatible", &well.url, ""),
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    assert_eq!(ask(&fake.router, Inbound::Chat, "p", true).await.status, 200);
+    let mut tools = chat("p");
+    tools["tools"] = json!([{ "type": "function", "function": { "name": "f" } }]);
+    let got = send(&fake.router, request("", "/v1/chat/completions", &tools)).await;
+    let id = got.header("x-request-id").to_owned();
+    let text = String::from_utf8(lines.0.lock().expect("no panic").clone()).expect("text");
+    let all = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let own: Vec<Value> = all.filter(|line| line["id"] == id && line["pool"] == "p").collect();
+    let told: Vec<_> = own
+        .iter()
+        .filter(|line| line["message"] == "a candidate")
+        .map(|line| (line["pool_target"].as_str(), line["verdict"].as_str(), line["open"].as_u64()))
+        .collect();
+    let expect = [("well/m", "knows no tools"), ("org/fake", "may answer")];
+    assert_eq!(told, expect.map(|(target, verdict)| (Some(target), Some(verdict), Some(0))));
+    assert!(own[0]["first_byte_ms"].as_f64() > Some(0.0), "it was measured: {}", own[0]);
+    let routed = own.last().expect("a line");
+    assert_eq!((&routed["message"], &routed["reason"]), (&json!("routed"), &json!("priority")));
+    assert_eq!(routed["order"], "[\"org/fake\"]", "{routed}");
 }
