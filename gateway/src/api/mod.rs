@@ -13,6 +13,7 @@ pub mod cache;
 mod choice;
 mod conversations;
 mod count;
+mod cut;
 pub mod door;
 mod embeddings;
 mod envelope;

@@ -60,6 +60,14 @@ fn max_tokens(model: &Model, decoding: &Decoding, prompt: usize) -> Result<u32, 
     Ok(wanted.max(decoding.min_tokens).clamp(1, room))
 }
 
+/// Tokens of a prompt that is cut where it is longer: with room behind it for the answer that is
+/// asked for, up to half of the context, and for an eighth where nobody says how long that may be.
+pub(super) fn prompt_max(model: &Model, decoding: &Decoding) -> usize {
+    let wanted = decoding.max_tokens.or(model.max_tokens_default);
+    let room = wanted.map_or(model.context / 8, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    model.context - room.clamp(1, (model.context / 2).max(1)).min(model.context)
+}
+
 /// The model's end tokens and the caller's.
 pub(super) fn stop_tokens(model: &Model, decoding: &Decoding) -> Result<Vec<u32>, Failure> {
     check_ids(&model.text, &decoding.stop_token_ids, "stop_token_ids")?;

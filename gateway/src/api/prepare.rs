@@ -20,7 +20,7 @@ use super::error::Failure;
 use super::shape::{self, Held, Shape};
 use super::surface::{Page, Parsed, Surface};
 use super::voice::Manner;
-use super::{App, body, kept, plan, prompt, unknown};
+use super::{App, body, cut, kept, plan, prompt, unknown};
 use crate::backend::Model;
 
 /// A detokenizer looks back to know whether a text has begun and in which character it stands;
@@ -230,9 +230,10 @@ fn chat(
 ) -> Result<Prepared, Failure> {
     let (parsed, dropped) = parse(app, surface, body, caller)?;
     let Parsed { chat: mut request, mut page, responses } = parsed;
+    let mut truncates = false;
     if let Some(mut own) = responses {
         kept::open(app, caller, &mut own, &mut page)?;
-        request = own.chat;
+        (request, truncates) = (own.chat, own.truncates);
     }
     if let Some(begun) = answers.begun {
         go_on_from(&mut request, begun)?;
@@ -245,11 +246,18 @@ fn chat(
     let shape = Shape::of(&request, &model, &mut template.kwargs, soft)?;
     let shown = if request.tool_choice == ToolChoice::None { &[] } else { &request.tools[..] };
     let tells = model.answering.tells_tools();
-    let (messages, most) = (&request.messages, model.context);
-    let rendered = prompt::with_tools(&model.text, messages, shown, tells, &template, most)?;
-    let rendered = match answers.begun {
-        Some(begun) => prompt::ending(&model.text, rendered, &begun.text, &template)?,
-        None => rendered,
+    let render = |messages: &[Message]| {
+        let most = model.context;
+        let rendered = prompt::with_tools(&model.text, messages, shown, tells, &template, most)?;
+        match answers.begun {
+            Some(begun) => prompt::ending(&model.text, rendered, &begun.text, &template),
+            None => Ok(rendered),
+        }
+    };
+    let rendered = if truncates {
+        cut::fitting(&request.messages, plan::prompt_max(&model, &request.decoding), render)?
+    } else {
+        render(&request.messages)?
     };
     let thoughts = model.answering.thoughts.as_ref();
     let open = thoughts.is_some_and(|thoughts| thoughts.open_in(&rendered.text));

@@ -290,3 +290,51 @@ async fn what_cannot_be_kept_is_said() {
     assert!(!before.contains("could not be kept"));
     assert_eq!(ada.get(&format!("/v1/responses/{id}")).await.code(503), "unavailable");
 }
+
+/// A conversation that has grown too long is refused, or cut where its caller asks for that: what
+/// is kept of it is whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_is_cut_for_who_asks_for_it() {
+    let house = House::new(None).await;
+    let fake = house.gateway(Setup { context: 512, ..Setup::default() });
+    let [ada, ..] = house.people(&fake).await;
+    let long = "many words ".repeat(10);
+    let said = |last: &str, more: Value| {
+        let mut body = json!({ "max_output_tokens": 32, "instructions": "Be kind." });
+        body.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
+        body["previous_response_id"] = if last.is_empty() { Value::Null } else { json!(last) };
+        body
+    };
+    let (mut last, mut turns) = (String::new(), 0);
+    let too_long = loop {
+        let got = ada.respond(&long, &said(&last, json!({}))).await;
+        if got.status != 200 {
+            break got;
+        }
+        (last, turns) = (text(&got.json()["id"]), turns + 1);
+    };
+    assert_eq!(too_long.code(400), "context_length_exceeded");
+    assert!(turns > 2, "{turns}");
+    for stream in [false, true] {
+        let more = json!({ "truncation": "auto", "stream": stream });
+        let got = ada.respond(&long, &said(&last, more)).await;
+        assert_eq!(got.status, 200, "{}", got.text());
+        let got = got.text();
+        let end = got.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+        let response: Value = serde_json::from_str(end.unwrap_or(&got)).expect("JSON");
+        let response = if stream { &response["response"] } else { &response };
+        assert_eq!(response["truncation"], "auto");
+        let read = input_tokens(response);
+        assert!((240..=480).contains(&read), "as much as fits, with room behind it: {read}");
+        last = text(&response["id"]);
+        turns += 1;
+    }
+    let items = ada.get(&format!("/v1/responses/{last}/input_items?limit=100")).await.expect(200);
+    assert_eq!(items["data"].as_array().expect("items").len(), 2 * turns - 1, "{items}");
+    // What was said last stays, so it has to fit.
+    let far = "far too long ".repeat(100);
+    let got = ada.respond(&far, &said(&last, json!({ "truncation": "auto" }))).await;
+    assert_eq!(got.code(400), "context_length_exceeded");
+    let got = ada.respond("hi", &said("", json!({ "truncation": "some" }))).await;
+    assert_eq!(got.json()["error"]["param"], "truncation", "{}", got.text());
+}

@@ -32,9 +32,9 @@ impl Lost {
         }
     }
 
-    /// What nobody has words for, but this field.
-    pub(crate) fn extra(&mut self, request: &ChatRequest, but: Option<&str>) {
-        let lost = request.extra.keys().filter(|name| Some(name.as_str()) != but);
+    /// What nobody has words for, but these fields.
+    pub(crate) fn extra(&mut self, request: &ChatRequest, but: &[&str]) {
+        let lost = request.extra.keys().filter(|name| !but.contains(&name.as_str()));
         lost.for_each(|name| self.field(name));
     }
 

@@ -89,7 +89,7 @@ fn losses(request: &ChatRequest, lost: &mut Lost) {
     ];
     said.into_iter().filter(|(_, said)| *said).for_each(|(name, _)| lost.field(name));
     lost.of_engines(request);
-    lost.extra(request, None);
+    lost.extra(request, &[]);
 }
 
 /// What a block is: the name of its only field.

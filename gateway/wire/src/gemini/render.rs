@@ -73,7 +73,7 @@ pub fn render(request: &ChatRequest, lost: &mut Lost) -> Value {
         lost.field("continue_final_message");
     }
     lost.of_engines(request);
-    lost.extra(request, None);
+    lost.extra(request, &[]);
     Value::Object(out)
 }
 

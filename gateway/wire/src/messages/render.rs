@@ -134,7 +134,7 @@ fn losses(request: &ChatRequest, lost: &mut Lost) {
     let decoding = &request.decoding;
     let is = |value: Option<f64>, off: f64| value.is_none_or(|value| value == off);
     lost.of_engines(request);
-    lost.extra(request, None);
+    lost.extra(request, &[]);
     // A turn of the assistant at the end is always gone on with.
     let prefill = request.messages.last().is_some_and(|last| last.role == Role::Assistant);
     let template = &request.template;

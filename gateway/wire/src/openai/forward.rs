@@ -68,7 +68,7 @@ pub fn render(request: &ChatRequest, flavor: Flavor, lost: &mut Lost) -> Value {
     }
     let wish = verbosity::kept(request).filter(|_| flavor == Flavor::OpenAi);
     some(&mut out, "verbosity", wish.map(|(_, level)| level));
-    lost.extra(request, wish.map(|(field, _)| field));
+    lost.extra(request, wish.map(|(field, _)| field).as_slice());
     Value::Object(out)
 }
 

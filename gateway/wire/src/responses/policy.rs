@@ -44,7 +44,7 @@ pub(super) const CREATE: Table = &[
     // Codex: which of its turns this is.
     ("client_metadata", Advisory),
     ("service_tier", Honoured),
-    ("truncation", Only(&["\"disabled\""], NEVER_CUT)),
+    ("truncation", Honoured),
     ("context_management", Only(&["[]"], NEVER_CUT)),
     ("prompt", Refused("prompts are not kept here; send 'instructions' and 'input'")),
     ("moderation", Refused("moderation is not available")),
@@ -70,7 +70,7 @@ pub(super) const COUNT: Table = &[
     ("parallel_tool_calls", Honoured),
     ("reasoning", Honoured),
     ("text", Honoured),
-    ("truncation", Only(&["\"disabled\""], NEVER_CUT)),
+    ("truncation", Only(&["\"disabled\""], "all of it is counted")),
     ("personality", Refused("say it in 'instructions'")),
 ];
 

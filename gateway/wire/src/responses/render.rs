@@ -38,7 +38,11 @@ pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
     }
     set(&mut out, "store", false);
     lost.of_engines(request);
-    lost.extra(request, wish.map(|(field, _)| field));
+    let truncation = request.extra.get("truncation");
+    if let Some(said) = truncation {
+        set(&mut out, "truncation", said);
+    }
+    lost.extra(request, &["truncation", wish.map_or("truncation", |(field, _)| field)]);
     let template = &request.template;
     for (name, said) in [
         ("add_generation_prompt", !template.add_generation_prompt),

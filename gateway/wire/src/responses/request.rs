@@ -42,6 +42,8 @@ pub struct Request {
     pub input: Vec<Value>,
     /// What the response repeats.
     pub echo: Echo,
+    /// A conversation that is too long for the model is cut, not refused; where it is made here.
+    pub truncates: bool,
     /// How long the answer is to be, where it is made here.
     verbosity: Option<Verbosity>,
     /// What cannot be honoured is refused.
@@ -63,8 +65,9 @@ pub fn parse(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request,
 /// The first field that is missing or wrong, by its path.
 pub fn parse_forward(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
     let mut request = read(body, policy::CREATE, limits, ids, Beyond::kept())?;
-    // No other dialect has words for the tier: it is served as any.
+    // No other dialect has words for the tier and for being cut: it is served as any.
     request.echo.fields.insert("service_tier".to_owned(), "default".into());
+    request.echo.fields.insert("truncation".to_owned(), "disabled".into());
     Ok(request)
 }
 
@@ -182,6 +185,7 @@ fn request(
         instructions: fields.string("instructions")?.map(str::to_owned),
         input: items::normalise(fields, limits, ids)?,
         echo: Echo::of(fields, names, include.encrypted),
+        truncates: truncates(fields, beyond)?,
         verbosity: verbosity(fields, beyond)?,
         strict: true,
     };
@@ -297,6 +301,18 @@ fn structured(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structur
         shape(format, beyond).map_err(|fault| fault.under("format"))
     };
     read().map_err(|fault: Fault| fault.under("text"))
+}
+
+/// To be cut by somebody else is kept for who has a word for it.
+fn truncates(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<bool> {
+    match fields.string("truncation")? {
+        None | Some("disabled") => Ok(false),
+        Some("auto") if beyond.is_strict() => Ok(true),
+        Some(other) => {
+            let fault = Fault::value("truncation", "expected 'auto' or 'disabled'");
+            beyond.value("truncation", &other.into(), fault).map(|()| false)
+        }
+    }
 }
 
 /// A wish that a provider may have a word for is kept.

@@ -455,6 +455,10 @@ fn rest() -> Vec<Feature> {
             ],
         ),
         Feature::new(
+            "what is too long is cut",
+            [Value::Null, json!({"truncation": "auto"}), Value::Null, Value::Null],
+        ),
+        Feature::new(
             "notes",
             [
                 json!({"metadata": {"team": "a"}}),

@@ -81,7 +81,7 @@ fn fields_are_refused_by_name() {
         (json!({"top_k": 5}), "top_k", "unknown_parameter"),
         (json!({"top_logprobs": 5}), "top_logprobs", "invalid_value"),
         (json!({"stream_options": {}}), "stream_options", "invalid_value"),
-        (json!({"truncation": "auto"}), "truncation", "unsupported_parameter"),
+        (json!({"truncation": "some"}), "truncation", "invalid_value"),
         (json!({"prompt": {"id": "pmpt_1"}}), "prompt", "unsupported_parameter"),
         (json!({"service_tier": "priority"}), "service_tier", "unsupported_parameter"),
         (json!({"service_tier": 5}), "service_tier", "invalid_type"),
@@ -132,9 +132,9 @@ fn what_is_passed_on_keeps_what_it_cannot_say() {
     let kept: Vec<(&str, String)> =
         chat.extra.iter().map(|(name, value)| (name.as_str(), value.to_string())).collect();
     let expect = [
-        ("truncation", json!("auto")),
         ("top_k", json!(5)),
         ("include[0]", json!("x")),
+        ("truncation", json!("auto")),
         ("text.verbosity", json!("low")),
         ("input[0].mood", json!("good")),
         ("input[1]", json!({"type": "web_search_call", "id": "ws_1"})),
