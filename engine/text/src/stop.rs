@@ -24,6 +24,8 @@ pub struct StopStrings {
     held: String,
     out: String,
     emitted_bytes: usize,
+    /// Bytes at the beginning of `held` that were shown before.
+    shown: usize,
     hit: Option<usize>,
 }
 
@@ -55,6 +57,22 @@ impl StopStrings {
         self
     }
 
+    /// What comes follows text that is shown already: a stop string that began in it ends what
+    /// comes, too.
+    #[must_use]
+    pub fn after(mut self, shown: &str) -> StopStrings {
+        for pattern in &mut self.patterns {
+            for &byte in shown.as_bytes() {
+                if pattern.advance(byte) {
+                    pattern.matched = pattern.border[pattern.matched];
+                }
+            }
+        }
+        self.shown = self.open();
+        self.held = shown[shown.len() - self.shown..].to_owned();
+        self
+    }
+
     /// Takes the next piece of text. After a hit, further text is ignored.
     pub fn push(&mut self, text: &str) -> Stopped<'_> {
         self.out.clear();
@@ -68,7 +86,7 @@ impl StopStrings {
     /// The text is over: releases what was held back. Empty after a hit.
     pub fn flush(&mut self) -> &str {
         self.out.clear();
-        std::mem::swap(&mut self.out, &mut self.held);
+        self.release(self.held.len());
         self.emitted_bytes += self.out.len();
         &self.out
     }
@@ -81,7 +99,7 @@ impl StopStrings {
 
     /// How many bytes wait for a decision.
     pub fn held_bytes(&self) -> usize {
-        self.held.len()
+        self.held.len() - self.shown
     }
 
     /// Which stop string was met, if any.
@@ -110,18 +128,24 @@ impl StopStrings {
                 let end = old + at + 1;
                 self.hit = Some(index);
                 self.release(if self.include_stop { end } else { end - length });
-                self.held.clear();
+                (self.held, self.shown) = (String::new(), 0);
                 return;
             }
         }
-        // The longest beginning of a stop string that the text ends with. It starts with that
-        // string's first byte, so the cut never falls inside a character.
-        let open = self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0);
-        self.release(self.held.len() - open);
+        self.release(self.held.len() - self.open());
+    }
+
+    /// Bytes of the longest beginning of a stop string that the text ends with. It starts with that
+    /// string's first byte, so a cut there never falls inside a character.
+    fn open(&self) -> usize {
+        self.patterns.iter().map(|pattern| pattern.matched).max().unwrap_or(0)
     }
 
     fn release(&mut self, bytes: usize) {
-        self.out.extend(self.held.drain(..bytes));
+        let shown = self.shown.min(bytes);
+        self.out.push_str(&self.held[shown..bytes]);
+        self.held.drain(..bytes);
+        self.shown -= shown;
     }
 }
 

@@ -106,6 +106,28 @@ proptest! {
         prop_assert_eq!(out, expect);
         prop_assert_eq!(watch.hit(), expect_hit);
     }
+
+    #[test]
+    fn a_stop_may_begin_in_what_is_shown_already(
+        text in "[abé]{0,30}",
+        stops in prop::collection::vec("[abé]{1,5}", 0..5),
+        cut in any::<prop::sample::Index>(),
+        include in any::<bool>(),
+    ) {
+        let (shown, rest) = text.split_at(text.floor_char_boundary(cut.index(text.len() + 1)));
+        // Whoever showed it had not come to a stop.
+        prop_assume!(cut_at_first(shown, &stops, include).1.is_none());
+        let (expect, expect_hit) = cut_at_first(&text, &stops, include);
+        let mut watch = StopStrings::new(stops).include_stop(include).after(shown);
+        let mut out = String::new();
+        for piece in rest.split_inclusive('b') {
+            out.push_str(watch.push(piece).emit);
+            prop_assert_eq!(watch.emitted_bytes(), out.len());
+        }
+        out.push_str(watch.flush());
+        prop_assert_eq!(out.as_str(), expect.get(shown.len()..).unwrap_or_default());
+        prop_assert_eq!((watch.hit(), watch.held_bytes()), (expect_hit, 0));
+    }
 }
 
 /// By the definition: the first byte at which any stop string is complete; the longest there.

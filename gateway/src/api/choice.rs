@@ -62,10 +62,9 @@ impl Choice {
     pub(super) fn new(
         index: u32,
         decoding: &Decoding,
-        detokenizer: Detokenizer,
+        (detokenizer, stops): (Detokenizer, StopStrings),
         voice: Option<Voice>,
     ) -> Self {
-        let stops = StopStrings::new(decoding.stop.clone()).include_stop(decoding.include_stop);
         Self {
             index,
             text: String::new(),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::extract::Request;
 use axum::http::HeaderValue;
 use text::grammar::Grammar;
-use text::{Detokenizer, TextModel};
+use text::{Detokenizer, StopStrings, TextModel};
 use wire::{
     ApiError, ChatRequest, CompletionRequest, Content, Decoding, Effort, ErrorKind, Message,
     Prompt, Reasoning, Role, ToolChoice,
@@ -32,6 +32,8 @@ pub(super) struct Job {
     pub(super) request: scheduler::types::Request,
     /// Stands at the end of the prompt; each choice takes a copy.
     pub(super) detokenizer: Detokenizer,
+    /// What ends a text; each choice takes a copy of it too.
+    pub(super) stops: StopStrings,
     /// The prompt as text, where the answer repeats it.
     pub(super) echo: Option<String>,
 }
@@ -154,10 +156,17 @@ fn prepared(
     (surface, body): (&Surface, &Body),
     answers: Answers<'_>,
 ) -> Result<Prepared, Failure> {
-    match surface {
+    let begun = answers.begun;
+    let mut prepared = match surface {
         Surface::Completion => completion(app, answers, body, caller),
         surface => chat(app, (surface, answers), body, caller),
+    }?;
+    if let Some(begun) = begun {
+        for Job { stops, .. } in &mut prepared.jobs {
+            *stops = std::mem::take(stops).after(&begun.text);
+        }
     }
+    Ok(prepared)
 }
 
 /// Who asks.
@@ -422,5 +431,6 @@ fn job(
     let tail = &tokens[tokens.len().saturating_sub(LOOK_BACK)..];
     let detokenizer = model.text.detokenizer(tail, skip_special);
     let request = plan::request(model, decoding, tokens, prompt_logprobs, caller)?;
-    Ok(Job { request, detokenizer, echo })
+    let stops = StopStrings::new(decoding.stop.clone()).include_stop(decoding.include_stop);
+    Ok(Job { request, detokenizer, stops, echo })
 }

@@ -57,7 +57,7 @@ impl Run {
         first: u32,
         (bill, arrived): (Option<Bill>, Instant),
     ) -> Result<Self, Failure> {
-        let Job { request, detokenizer, echo } = job;
+        let Job { request, detokenizer, stops, echo } = job;
         let rules = Rules {
             stop_tokens: request.stop_tokens.clone(),
             include_stop: decoding.include_stop,
@@ -77,7 +77,8 @@ impl Run {
         };
         let choices = (first..first + decoding.choices).map(|index| {
             let voice = manner.map(Voice::new);
-            let mut choice = Choice::new(index, decoding, detokenizer.clone(), voice);
+            let mut choice =
+                Choice::new(index, decoding, (detokenizer.clone(), stops.clone()), voice);
             choice.text = echo.clone().unwrap_or_default();
             choice
         });

@@ -38,6 +38,7 @@ mod paid;
 mod passed;
 mod pooling;
 mod recorded;
+mod seam;
 mod several;
 mod speech;
 mod strategies;
