@@ -50,7 +50,10 @@ pub(super) async fn responses(
                 let limits = &app.limits.request;
                 let parse =
                     |forward| responses::parse_count(&body, limits, &mut responses_id, forward);
-                let (mut request, _) = prepare::without_hosted(parse, |own| &mut own.chat)?;
+                let (mut request, dropped) = prepare::without_hosted(parse, |own| &mut own.chat)?;
+                if !dropped.is_empty() {
+                    request.here();
+                }
                 kept::make_whole(&mut request, past)?;
                 count(app, &request.chat)?
             }

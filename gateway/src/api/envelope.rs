@@ -120,6 +120,12 @@ impl Caller {
         label.filter(|label| *label >= Label::default())
     }
 
+    /// Tokens of what it goes on with, about.
+    pub(super) fn past_estimate(&self) -> u64 {
+        let past = self.past.as_ref().and_then(|past| past.as_ref().ok());
+        past.map_or(0, |past| past.estimate())
+    }
+
     /// Whether the policies above it let it ask this model.
     pub(super) fn sees(&self, model: &str) -> bool {
         let Some(who) = &self.who else { return true };

@@ -118,6 +118,11 @@ pub(super) fn too_long(needed: usize, limit: usize) -> Failure {
     error.with_param("messages").into()
 }
 
+/// It says that a prompt is too long.
+pub(super) fn is_too_long(failure: &Failure) -> bool {
+    failure.error.code.as_deref() == Some("context_length_exceeded")
+}
+
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,

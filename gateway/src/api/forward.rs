@@ -231,7 +231,7 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
         label,
         providers,
         dialect: Some(inbound.surface.dialect()),
-        input: glance.input_estimate,
+        input: glance.input_estimate.saturating_add(caller.past_estimate()),
         output: glance.max_tokens,
         stream: glance.stream,
         needs,

@@ -124,7 +124,7 @@ pub(super) async fn local(
     if let Surface::Pooled(pooled) = surface {
         return pooled::local(app, caller, (*pooled, body), chosen.as_ref()).await;
     }
-    let answers = Answers { name, begun: None };
+    let answers = Answers { name, begun: None, replaceable };
     let prepared = prepare::generation(app, caller, (surface, body), answers).await?;
     let Prepared { page, asked, model, decoding, mut jobs, held, manner, tools, dropped } =
         prepared;
@@ -201,7 +201,7 @@ pub(super) async fn rest(
     (model, begun): (&str, &Begun),
     bill: Option<Bill>,
 ) -> Result<Rest, Failure> {
-    let answers = Answers { name: Some(model), begun: Some(begun) };
+    let answers = Answers { name: Some(model), begun: Some(begun), replaceable: false };
     let prepared = prepare::generation(app, caller, what, answers).await?;
     let Prepared { page, asked, model, decoding, mut jobs, held, manner, tools, .. } = prepared;
     let grammar = match held {

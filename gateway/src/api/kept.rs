@@ -10,8 +10,8 @@ mod responses;
 mod shelf;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use govern::kept::{KeptError, Kind, Range, Sheet};
@@ -51,6 +51,8 @@ pub(super) struct Past {
     pub(super) label: Option<Label>,
     /// Where the conversation goes on.
     next: i64,
+    /// See [`Past::estimate`].
+    tokens: OnceLock<u64>,
 }
 
 /// What a response leaves behind.
@@ -217,7 +219,7 @@ async fn within(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
     }
     let label = items.iter().map(|item| item.label).max().max(Some(whole.label));
     let history = items.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Past { history, label, next: whole.place, others: Vec::new() })
+    Ok(Past { history, label, next: whole.place, ..Past::default() })
 }
 
 fn outputs(response: &Value) -> impl Iterator<Item = &Value> {
@@ -400,8 +402,10 @@ pub(super) async fn keep(keep: &Arc<Keep>, response: Value) -> bool {
 impl Past {
     /// Tokens of what stands before a request, of which nobody has counted any.
     pub(super) fn estimate(&self) -> u64 {
-        let all = self.history.iter().chain(&self.others);
-        all.map(|item| wire::glance::estimate(item.to_string().as_bytes())).sum()
+        *self.tokens.get_or_init(|| {
+            let all = self.history.iter().chain(&self.others);
+            all.map(|item| wire::glance::estimate(item.to_string().as_bytes())).sum()
+        })
     }
 }
 

@@ -60,12 +60,12 @@ fn max_tokens(model: &Model, decoding: &Decoding, prompt: usize) -> Result<u32, 
     Ok(wanted.max(decoding.min_tokens).clamp(1, room))
 }
 
-/// Tokens of a prompt that is cut where it is longer: with room behind it for the answer that is
-/// asked for, up to half of the context, and for an eighth where nobody says how long that may be.
-pub(super) fn prompt_max(model: &Model, decoding: &Decoding) -> usize {
-    let wanted = decoding.max_tokens.or(model.max_tokens_default);
-    let room = wanted.map_or(model.context / 8, |most| usize::try_from(most).unwrap_or(usize::MAX));
-    model.context - room.clamp(1, (model.context / 2).max(1)).min(model.context)
+/// Tokens of a prompt whose caller has it cut where it is longer, and how long it may be at most.
+/// Behind it is room for the answer that is asked for, or for an eighth of the context.
+pub(super) fn prompt_bounds(model: &Model, decoding: &Decoding) -> (usize, usize) {
+    let wanted = decoding.max_tokens.or(model.max_tokens_default).unwrap_or(u32::MAX);
+    let room = usize::try_from(wanted).unwrap_or(usize::MAX).min(model.context / 8).max(1);
+    (model.context.saturating_sub(room), model.context.saturating_sub(1))
 }
 
 /// The model's end tokens and the caller's.

@@ -52,6 +52,8 @@ pub(super) struct Answers<'a> {
     /// The model, where that is not the one that is asked for.
     pub(super) name: Option<&'a str>,
     pub(super) begun: Option<&'a Begun>,
+    /// Somebody else can be asked what is too long for this one.
+    pub(super) replaceable: bool,
 }
 
 /// A request, ready to be submitted.
@@ -138,13 +140,16 @@ pub(super) async fn generation(
     answers: Answers<'_>,
 ) -> Result<Prepared, Failure> {
     let begun = answers.begun.map_or(0, |begun| begun.text.len());
-    if body.len() + begun <= app.limits.inline_bytes_max {
+    // A token has a byte at least.
+    let past = usize::try_from(caller.past_estimate()).unwrap_or(usize::MAX);
+    if (body.len() + begun).saturating_add(past) <= app.limits.inline_bytes_max {
         return prepared(app, caller, (surface, body), answers);
     }
     let (caller, surface, body) = (caller.clone(), surface.clone(), Arc::clone(body));
-    let (name, begun) = (answers.name.map(str::to_owned), answers.begun.cloned());
+    let Answers { name, begun, replaceable } = answers;
+    let (name, begun) = (name.map(str::to_owned), begun.cloned());
     run(app, usize::MAX, move |app| {
-        let answers = Answers { name: name.as_deref(), begun: begun.as_ref() };
+        let answers = Answers { name: name.as_deref(), begun: begun.as_ref(), replaceable };
         prepared(app, &caller, (&surface, &body), answers)
     })
     .await
@@ -162,7 +167,9 @@ fn prepared(
         surface => chat(app, (surface, answers), body, caller),
     }?;
     if let Some(begun) = begun {
-        for Job { stops, .. } in &mut prepared.jobs {
+        // What comes before the least number of tokens is not watched.
+        let watched = prepared.decoding.min_tokens <= 1;
+        for Job { stops, .. } in prepared.jobs.iter_mut().filter(|_| watched) {
             *stops = std::mem::take(stops).after(&begun.text);
         }
     }
@@ -242,7 +249,7 @@ fn chat(
     let mut truncates = false;
     if let Some(mut own) = responses {
         kept::open(app, caller, &mut own, &mut page)?;
-        (request, truncates) = (own.chat, own.truncates);
+        (request, truncates) = (own.chat, own.truncates && !answers.replaceable);
     }
     if let Some(begun) = answers.begun {
         go_on_from(&mut request, begun)?;
@@ -264,7 +271,7 @@ fn chat(
         }
     };
     let rendered = if truncates {
-        cut::fitting(&request.messages, plan::prompt_max(&model, &request.decoding), render)?
+        cut::fitting(&request.messages, plan::prompt_bounds(&model, &request.decoding), render)?
     } else {
         render(&request.messages)?
     };
@@ -324,6 +331,9 @@ fn not_continued<T>(why: &str) -> Result<T, Failure> {
     Err(Failure::new(ErrorKind::Invalid, "not_continued", why))
 }
 
+/// Fields that are kept for providers, and honoured here.
+const HONOURED: [&str; 2] = ["text.verbosity", "truncation"];
+
 /// Parses a request, and again as one that is passed on where it is its tools that are refused.
 /// Those that a provider runs itself (a search of the web) are offered by agents in every request:
 /// a model of this process goes without them. Also their fields.
@@ -344,10 +354,12 @@ pub(super) fn without_hosted<T>(
     let Ok(mut parsed) = parse(true) else { return Err(error) };
     let extra = std::mem::take(&mut chat(&mut parsed).extra);
     let names: Vec<String> = extra.into_iter().map(|(name, _)| name).collect();
-    if names.is_empty() || !names.iter().all(|name| hosted(name)) {
+    let (tools, others): (Vec<String>, Vec<String>) =
+        names.into_iter().partition(|name| hosted(name));
+    if tools.is_empty() || !others.iter().all(|name| HONOURED.contains(&name.as_str())) {
         return Err(error);
     }
-    Ok((parsed, names))
+    Ok((parsed, tools))
 }
 
 /// Parses a chat. The answer's head says which tools the model goes without.
@@ -364,6 +376,7 @@ fn parse(
         return Ok((parsed, None));
     }
     let header = HeaderValue::from_str(&dropped.join(", ")).ok();
+    parsed.here();
     // Read for a provider, a request that says nothing of thoughts leaves it to that; here nobody
     // who has not asked for them waits for any.
     let Reasoning { effort, include, .. } = &mut parsed.chat.reasoning;

@@ -157,6 +157,16 @@ pub(super) fn seconds() -> u64 {
     now(String::new(), "").created
 }
 
+impl Parsed {
+    /// It was read to be passed on, and is answered here after all.
+    pub(super) fn here(&mut self) {
+        if let Some(own) = &mut self.responses {
+            own.here();
+            self.page.echo = Some(Box::new(own.echo.clone()));
+        }
+    }
+}
+
 impl Page {
     /// Of plain completions.
     pub(super) fn completion() -> Self {

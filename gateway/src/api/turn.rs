@@ -324,7 +324,10 @@ impl<'a> Turn<'a> {
     ) -> Result<Option<Bill>, Trouble> {
         let Self { app, caller, inbound, .. } = self;
         let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
-        let ask = || inbound.ask(Some((&target.name, &provider.name)));
+        let ask = || {
+            let ask = inbound.ask(Some((&target.name, &provider.name)));
+            Ask { input_tokens: ask.input_tokens.saturating_add(caller.past_estimate()), ..ask }
+        };
         Before::Turn(bills, before).pay(app, caller, ask).await.map_err(of_denial)
     }
 }

@@ -88,24 +88,22 @@ impl fmt::Display for Verdict {
 /// not be found again: unless it holds as much as any other, it has to save half of the time.
 #[must_use]
 pub fn choose(candidates: &[Candidate], prompt: u64, number: u64) -> Option<Finding> {
-    let best = |by_chance: bool| {
+    let best = |by_chance: bool, is_good: &dyn Fn(&Finding) -> bool| {
         let each = candidates.iter().enumerate();
         let each = each.filter(|(_, candidate)| candidate.by_chance == by_chance);
         each.map(|(at, candidate)| (find(at, candidate, prompt), candidate))
-            .filter(|(finding, _)| finding.verdict == Verdict::May)
+            .filter(|(finding, _)| finding.verdict == Verdict::May && is_good(finding))
             .min_by_key(|(finding, candidate)| {
                 (finding.first_us, finding.open, Reverse(mixed(number ^ candidate.number)))
             })
             .map(|(finding, _)| finding)
     };
-    match (best(false), best(true)) {
-        (Some(own), Some(other)) => {
-            let is_less = (other.first_us, other.open) < (own.first_us, own.open);
-            let is_half = other.first_us < own.first_us / 2;
-            Some(if is_half || is_less && other.held >= own.held { other } else { own })
-        }
-        (own, other) => own.or(other),
-    }
+    let Some(own) = best(false, &|_| true) else { return best(true, &|_| true) };
+    let is_better = |other: &Finding| {
+        let is_less = (other.first_us, other.open) < (own.first_us, own.open);
+        other.first_us < own.first_us / 2 || is_less && other.held >= own.held
+    };
+    Some(best(true, &is_better).unwrap_or(own))
 }
 
 /// What is found of one.
@@ -184,7 +182,9 @@ mod tests {
         assert_eq!(chosen(&[by_chance(0), by_chance(3)], 1000), Some(0));
         let equal = Candidate { held: 16, ..by_chance(10) };
         assert_eq!(chosen(&[equal, own], 1000), Some(1));
-        assert_eq!(chosen(&[Candidate { open: 9, ..equal }, own], 1000), Some(0));
+        let better = Candidate { open: 9, ..equal };
+        assert_eq!(chosen(&[better, own], 1000), Some(0));
+        assert_eq!(chosen(&[by_chance(0), better, own], 1000), Some(1), "the first reads more");
         let full = Candidate { open: 100, ..own };
         assert_eq!(chosen(&[full, by_chance(9)], 1000), Some(1));
     }

@@ -316,7 +316,10 @@ async fn what_is_too_long_is_cut_for_who_asks_for_it() {
     assert_eq!(too_long.code(400), "context_length_exceeded");
     assert!(turns > 2, "{turns}");
     for stream in [false, true] {
-        let more = json!({ "truncation": "auto", "stream": stream });
+        // A tool that a provider would run is left out, and the wish is honoured all the same.
+        let tools = if stream { json!([{ "type": "web_search" }]) } else { json!([]) };
+        let more = json!({ "truncation": "auto", "stream": stream, "tools": tools,
+            "text": { "verbosity": "low" } });
         let got = ada.respond(&long, &said(&last, more)).await;
         assert_eq!(got.status, 200, "{}", got.text());
         let got = got.text();
@@ -326,11 +329,16 @@ async fn what_is_too_long_is_cut_for_who_asks_for_it() {
         assert_eq!(response["truncation"], "auto");
         let read = input_tokens(response);
         assert!((240..=480).contains(&read), "as much as fits, with room behind it: {read}");
+        assert_eq!(response["text"]["verbosity"], "low");
         last = text(&response["id"]);
         turns += 1;
     }
     let items = ada.get(&format!("/v1/responses/{last}/input_items?limit=100")).await.expect(200);
     assert_eq!(items["data"].as_array().expect("items").len(), 2 * turns - 1, "{items}");
+    let count = json!({ "model": "org/fake", "previous_response_id": last, "input": "x",
+        "truncation": "auto" });
+    let count = ada.ask("POST /v1/responses/input_tokens", &count).await.expect(200);
+    assert!(count["input_tokens"].as_u64() > Some(512), "all of it is counted: {count}");
     // What was said last stays, so it has to fit.
     let far = "far too long ".repeat(100);
     let got = ada.respond(&far, &said(&last, json!({ "truncation": "auto" }))).await;

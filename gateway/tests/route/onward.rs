@@ -51,6 +51,40 @@ async fn who_is_too_dear_is_passed_over() {
     assert_eq!(cloud.count(), 0);
 }
 
+/// A conversation whose caller has it cut is cut where nobody is left who could read all of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_all_of_it_goes_before_who_cuts() {
+    let cloud = Upstream::well("cloud").await;
+    let far = provider("cloud", "openai", &cloud.url, "");
+    let config = format!(
+        "{far}[pools.p]\ntargets = [\"org/fake\", \"cloud/m\"]\n\
+         [pools.q]\ntargets = [\"org/fake\"]\n"
+    );
+    let routes = routes(&config, &["org/fake"]).expect("a configuration");
+    let fake = Fake::start(Setup { routes, context: 128, ..Setup::default() });
+    let turn = |at: usize| match at % 2 {
+        0 => json!({ "role": "user", "content": "many words here" }),
+        _ => json!({ "role": "assistant", "content": "and there" }),
+    };
+    let turns: Vec<Value> = (0..13).map(turn).collect();
+    for (model, cut, status, whom) in [
+        ("p", true, 200, "cloud/m; pool=p; reason=priority; attempt=2"),
+        ("q", true, 200, "org/fake; pool=q; reason=priority; attempt=1"),
+        ("q", false, 400, ""),
+    ] {
+        for stream in [false, true] {
+            let (path, mut body) = Inbound::Responses.request(model, stream, "");
+            (body["input"], body["max_output_tokens"]) = (json!(turns), json!(8));
+            body["truncation"] = json!(if cut { "auto" } else { "disabled" });
+            let got = send(&fake.router, request("", &path, &body)).await;
+            assert_eq!((got.status, got.route()), (status, whom), "{}", got.text());
+        }
+    }
+    let sent = cloud.seen().pop().expect("a request").json();
+    assert_eq!(sent["input"].as_array().map(Vec::len), Some(13), "it is told all of it");
+    assert_eq!(sent["truncation"], "auto");
+}
+
 /// What the first target was paid for is the same operation here, and one request of the rate.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_counts_once_against_its_rate() {

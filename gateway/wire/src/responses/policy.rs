@@ -70,7 +70,8 @@ pub(super) const COUNT: Table = &[
     ("parallel_tool_calls", Honoured),
     ("reasoning", Honoured),
     ("text", Honoured),
-    ("truncation", Only(&["\"disabled\""], "all of it is counted")),
+    // All of it is counted.
+    ("truncation", Honoured),
     ("personality", Refused("say it in 'instructions'")),
 ];
 

@@ -46,6 +46,8 @@ pub struct Request {
     pub truncates: bool,
     /// How long the answer is to be, where it is made here.
     verbosity: Option<Verbosity>,
+    /// It is: no provider is told what it wishes.
+    here: bool,
     /// What cannot be honoured is refused.
     strict: bool,
 }
@@ -119,6 +121,20 @@ impl Request {
             || !items::references(&self.input).is_empty()
     }
 
+    /// One that was read to be passed on is answered here after all: what was kept for others is
+    /// honoured.
+    pub fn here(&mut self) {
+        self.here = true;
+        if let Some(wish) = self.verbosity.filter(|_| !self.is_open()) {
+            wish.say(&mut self.chat.messages);
+        }
+        let tier = if self.chat.decoding.flex { "flex" } else { "default" };
+        let truncation = if self.truncates { "auto" } else { "disabled" };
+        for (name, value) in [("service_tier", tier), ("truncation", truncation)] {
+            self.echo.fields.insert(name.to_owned(), value.into());
+        }
+    }
+
     /// Makes the chat whole: instructions, items of earlier requests and responses, then its own,
     /// in which all references are resolved.
     ///
@@ -146,7 +162,7 @@ impl Request {
         let first = said.map(|text| Message::text(Role::System, text)).into_iter();
         let rest = items::messages(history, &self.input, whole, beyond)?;
         let mut messages: Vec<Message> = first.chain(rest).collect();
-        if let Some(wish) = self.verbosity.filter(|_| !messages.is_empty()) {
+        if let Some(wish) = self.verbosity.filter(|_| self.here && !messages.is_empty()) {
             wish.say(&mut messages);
         }
         Ok(messages)
@@ -187,6 +203,7 @@ fn request(
         echo: Echo::of(fields, names, include.encrypted),
         truncates: truncates(fields, beyond)?,
         verbosity: verbosity(fields, beyond)?,
+        here: beyond.is_strict(),
         strict: true,
     };
     if request.previous.is_some() && request.conversation.is_some() {
@@ -303,11 +320,14 @@ fn structured(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structur
     read().map_err(|fault: Fault| fault.under("text"))
 }
 
-/// To be cut by somebody else is kept for who has a word for it.
+/// Kept also for who has a word for it.
 fn truncates(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<bool> {
     match fields.string("truncation")? {
         None | Some("disabled") => Ok(false),
-        Some("auto") if beyond.is_strict() => Ok(true),
+        Some("auto") => {
+            beyond.keep("truncation", "auto".into());
+            Ok(true)
+        }
         Some(other) => {
             let fault = Fault::value("truncation", "expected 'auto' or 'disabled'");
             beyond.value("truncation", &other.into(), fault).map(|()| false)
@@ -315,17 +335,14 @@ fn truncates(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<bool> {
     }
 }
 
-/// A wish that a provider may have a word for is kept.
+/// Kept also for a provider that has the word.
 fn verbosity(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Verbosity>> {
     let Some(text) = fields.object("text")? else { return Ok(None) };
     let wish = Verbosity::of(text).map_err(|fault| fault.under("text"))?;
-    match wish {
-        Some(wish) if !beyond.is_strict() => {
-            beyond.keep("text.verbosity", wish.name().into());
-            Ok(None)
-        }
-        wish => Ok(wish),
+    if let Some(wish) = wish {
+        beyond.keep("text.verbosity", wish.name().into());
     }
+    Ok(wish)
 }
 
 fn shape(format: Fields<'_>, beyond: &mut Beyond) -> Parsed<Option<Structured>> {

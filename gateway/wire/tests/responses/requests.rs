@@ -82,6 +82,7 @@ fn fields_are_refused_by_name() {
         (json!({"top_logprobs": 5}), "top_logprobs", "invalid_value"),
         (json!({"stream_options": {}}), "stream_options", "invalid_value"),
         (json!({"truncation": "some"}), "truncation", "invalid_value"),
+        (json!({"truncation": 5}), "truncation", "invalid_type"),
         (json!({"prompt": {"id": "pmpt_1"}}), "prompt", "unsupported_parameter"),
         (json!({"service_tier": "priority"}), "service_tier", "unsupported_parameter"),
         (json!({"service_tier": 5}), "service_tier", "invalid_type"),
