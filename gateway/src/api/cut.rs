@@ -1,6 +1,6 @@
 //! Conversations that are longer than a model reads, and whose callers would rather have them cut
-//! than refused: `truncation: "auto"` of Responses. The oldest turns go first, then the oldest calls
-//! of the last one. What the application says stays, and what was said last.
+//! than refused: `truncation: "auto"` of Responses. The oldest turns go first, then the oldest
+//! calls of the last one. What the application says stays, and what was said last.
 
 use std::ops::Range;
 
@@ -13,8 +13,8 @@ use super::prompt::Rendered;
 /// the requests that follow begin alike, and what was read of them before is found again.
 const STEPS: usize = 4;
 
-/// Renders as much of a conversation as has no more than `most` tokens; of one that cannot be cut to
-/// that, what has no more than `end`; all of it where it fits, and where nothing does.
+/// Renders as much of a conversation as has no more than `most` tokens; of one that cannot be cut
+/// to that, what has no more than `end`; all of it where it fits, and where nothing does.
 pub(super) fn fitting(
     messages: &[Message],
     (most, end): (usize, usize),
@@ -79,7 +79,7 @@ struct Cut {
 }
 
 /// Where a conversation can be cut, the longest rest first: where somebody begins to ask, and
-/// behind what is asked last in front of what the model says, so that no result is without its call.
+/// behind what is asked last, in front of what the model says, so that each result has its call.
 fn cuts(messages: &[Message]) -> Vec<Cut> {
     let said: Vec<usize> = (0..messages.len()).filter(|at| !is_own(&messages[*at])).collect();
     let asks = |at: usize| messages[said[at]].role == Role::User;

@@ -215,7 +215,8 @@ impl<'a> Turn<'a> {
                         Err(trouble) => trouble,
                     };
                     let (why, about) = (&trouble.failure.error.message, &trouble.about);
-                    tracing::info!(pool_target = target.name, asked, ?about, why, "an attempt failed");
+                    let name = &target.name;
+                    tracing::info!(pool_target = name, asked, ?about, why, "an attempt failed");
                     let unfit = asked && trouble.about == About::Unfit;
                     tries.failed(asked, trouble, &mut last);
                     let alone = running.is_empty();
