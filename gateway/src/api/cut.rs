@@ -14,7 +14,8 @@ use super::prompt::Rendered;
 const STEPS: usize = 4;
 
 /// Renders as much of a conversation as has no more than `most` tokens; of one that cannot be cut
-/// to that, what has no more than `end`; all of it where it fits, and where nothing does.
+/// to that, the shortest rest, if that has no more than `end`; all of it where it fits, and where
+/// nothing does.
 pub(super) fn fitting(
     messages: &[Message],
     (most, end): (usize, usize),
@@ -25,15 +26,12 @@ pub(super) fn fitting(
         return whole;
     }
     let cuts = cuts(messages);
-    for most in [most, end] {
-        if let Some(found) = longest(messages, &cuts, most, &render)? {
-            return Ok(found);
-        }
-        if fits(&whole, end) {
-            break;
-        }
+    let Some(shortest) = cuts.last() else { return whole };
+    if let Some(found) = longest(messages, &cuts, most, &render)? {
+        return Ok(found);
     }
-    whole
+    let rendered = render(&kept(messages, shortest));
+    if fits(&rendered, end) { rendered } else { whole }
 }
 
 fn fits(rendered: &Result<Rendered, Failure>, most: usize) -> bool {
@@ -198,11 +196,18 @@ mod tests {
         assert_eq!(stays("suau", (20, 40), 40).0, [0, 3]);
         assert_eq!(stays("suu", (20, 40), 40).0, [0, 1, 2], "it cannot be cut, and fits");
         assert_eq!(stays("suauu", (20, 40), 40).0, [0, 3, 4]);
+        assert_eq!(stays("suauauu", (20, 40), 40).0, [0, 5, 6], "with as much room as can be had");
+        assert_eq!(stays("suauuuu", (20, 40), 40).0, [0; 0], "it does not fit at all");
     }
 
     #[test]
     fn what_cannot_be_rendered_is_not_cut() {
-        let render = |_: &[Message]| {
+        let asked = Cell::new(0);
+        let render = |messages: &[Message]| {
+            asked.set(asked.get() + 1);
+            if messages.len() < 4 {
+                return Ok(Rendered { text: String::new(), tokens: vec![0] });
+            }
             Err(Failure::from(wire::ApiError::new(
                 wire::ErrorKind::Invalid,
                 "invalid_value",
@@ -211,6 +216,7 @@ mod tests {
         };
         let found = fitting(&chat("uuau"), (20, 30), render);
         assert!(found.is_err_and(|failure| !is_too_long(&failure)));
+        assert_eq!(asked.get(), 1);
     }
 
     /// A conversation that grows keeps its beginning for some turns.

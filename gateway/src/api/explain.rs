@@ -10,11 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use wire::ErrorKind;
 
+use super::envelope::Caller;
 use super::error::Failure;
 use super::forward::{self, Inbound};
 use super::generate::json;
 use super::surface::Surface;
-use super::{App, body, prepare};
+use super::{App, body, kept, prepare};
 use crate::route::{Finding, Plan, Pool};
 
 /// What a request does not say of itself.
@@ -38,6 +39,8 @@ pub(super) async fn explain(
     })?;
     let caller = prepare::caller(&request)?;
     let (head, body) = body::read_with_head(request, &app).await?;
+    let past = Box::pin(kept::look_up(&app, &caller, &body)).await;
+    let caller = Caller { past, ..caller };
     let inbound = Inbound::new(Surface::Chat, &head.headers, Arc::new(body))?;
     let name = &inbound.glance.model;
     let Some(pool) = app.routes.find(name) else {

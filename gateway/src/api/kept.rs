@@ -140,7 +140,8 @@ async fn referred(
         };
         past.label = past.label.max(Some(sheet.label));
         let kept: Kept = read(&sheet)?;
-        past.others.extend(outputs(&kept.response).cloned());
+        let meant = outputs(&kept.response).filter(|item| ids.contains(&id_of(item)));
+        past.others.extend(meant.cloned());
     }
     Ok(past)
 }
@@ -403,8 +404,8 @@ impl Past {
     /// Tokens of what stands before a request, of which nobody has counted any.
     pub(super) fn estimate(&self) -> u64 {
         *self.tokens.get_or_init(|| {
-            let all = self.history.iter().chain(&self.others);
-            all.map(|item| wire::glance::estimate(item.to_string().as_bytes())).sum()
+            let all: Vec<&Value> = self.history.iter().chain(&self.others).collect();
+            if all.is_empty() { 0 } else { wire::glance::estimate_items(&json!(all).to_string()) }
         })
     }
 }

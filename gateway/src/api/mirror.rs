@@ -85,5 +85,6 @@ fn name(app: &App, caller: &Caller, mirror: &Mirror) -> Result<Caller, String> {
     let key = mirror.key.as_ref().map(Secret::reveal);
     let principal: Principal =
         governor.authenticate(key, who.peer()).map_err(|denied| denied.message)?;
-    Ok(Caller::known(Arc::new(principal), copy.into(), who.peer(), Instant::now()))
+    let known = Caller::known(Arc::new(principal), copy.into(), who.peer(), Instant::now());
+    Ok(Caller { past: caller.past.clone(), ..known })
 }

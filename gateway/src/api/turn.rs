@@ -15,7 +15,7 @@ use wire::ErrorKind;
 
 use super::bill::{self, Bill, Further};
 use super::envelope::Caller;
-use super::error::Failure;
+use super::error::{Failure, is_too_long};
 use super::forward::Inbound;
 use super::generate::{self, Chosen};
 use super::relay::Rescue;
@@ -61,9 +61,18 @@ struct Tries {
     unfit: u32,
     /// Somebody has found the request at fault: nobody else is asked.
     refused: bool,
+    /// The model of this process that reads most, and its context, of those that were too short for
+    /// a request which may be cut: it was left to others.
+    short: Option<(usize, Arc<Target>)>,
 }
 
 impl Tries {
+    /// Who is left where nobody has answered and the last one said this.
+    fn short_of(&mut self, last: &Unanswered) -> Option<Arc<Target>> {
+        let at_fault = self.refused && !last.failure.as_ref().is_some_and(is_too_long);
+        self.short.take().map(|(_, target)| target).filter(|_| !at_fault)
+    }
+
     /// One has come to nothing; `last`: what the caller is told where nobody answers.
     fn failed(&mut self, asked: bool, trouble: Trouble, last: &mut Unanswered) {
         let Trouble { failure, about } = trouble;
@@ -95,6 +104,8 @@ struct Attempted {
     bills: Vec<Bill>,
     /// Company that must not or cannot be asked beside somebody is not: it may be later, alone.
     asked: bool,
+    /// Somebody else could be asked behind it.
+    replaceable: bool,
     result: Result<Response, Trouble>,
 }
 
@@ -207,8 +218,13 @@ impl<'a> Turn<'a> {
                     running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
                 }
                 over = running.next() => {
-                    let Some(Attempted { target, bills: own, asked, result }) = over else {
-                        return Err(last);
+                    let Some(Attempted { target, bills: own, asked, replaceable, result }) = over else {
+                        // Nobody reads all of it: who reads most may cut it.
+                        let Some(target) = tries.short_of(&last) else { return Err(last) };
+                        let manner = (Manner::Alone, false, false);
+                        let cut = Box::pin(self.attempt(&target, bills, manner)).await;
+                        let response = cut.result.map_err(|_| last)?;
+                        return Ok(((response, cut.bills, target), tries.begun + 1));
                     };
                     let trouble = match result {
                         Ok(response) => return Ok(((response, own, target), tries.begun)),
@@ -218,6 +234,13 @@ impl<'a> Turn<'a> {
                     let name = &target.name;
                     tracing::info!(pool_target = name, asked, ?about, why, "an attempt failed");
                     let unfit = asked && trouble.about == About::Unfit;
+                    if replaceable && self.inbound.glance.truncates && is_too_long(&trouble.failure)
+                    {
+                        let context = self.context(&target);
+                        if tries.short.as_ref().is_none_or(|(most, _)| context > *most) {
+                            tries.short = Some((context, target));
+                        }
+                    }
                     tries.failed(asked, trouble, &mut last);
                     let alone = running.is_empty();
                     if alone || unfit {
@@ -227,6 +250,12 @@ impl<'a> Turn<'a> {
                 }
             }
         }
+    }
+
+    /// Tokens that a model of this process reads; 0 for all others.
+    fn context(self, target: &Target) -> usize {
+        let Seat::Local(model) = &target.seat else { return 0 };
+        self.app.models.get(model).map_or(0, |model| model.context)
     }
 
     /// Begins with the next one; `None`: none is left, or there were tries enough.
@@ -250,7 +279,9 @@ impl<'a> Turn<'a> {
             return None;
         }
         tries.begun += 1;
-        let (replaceable, sole) = (at + 1 < order.len(), order.len() == 1);
+        // Who cuts is decided when all have been asked for all of it.
+        let replaceable = at + 1 < order.len() || tries.short.is_some();
+        let sole = order.len() == 1;
         Some(Box::pin(self.attempt(target, bills, (manner, replaceable, sole))))
     }
 
@@ -313,7 +344,7 @@ impl<'a> Turn<'a> {
             // The next one goes on with the last of them; the others' money is free.
             own[..own.len() - 1].iter().for_each(Bill::lost);
         }
-        Attempted { target: Arc::clone(target), bills: own, asked, result }
+        Attempted { target: Arc::clone(target), bills: own, asked, replaceable, result }
     }
 
     /// Has an attempt at a provider judged and paid for.

@@ -218,6 +218,9 @@ async fn the_log_has_the_numbers_of_all_candidates() {
     let log = tracing_subscriber::fmt().json().flatten_event(true).with_max_level(Level::DEBUG);
     let writer = lines.clone();
     let _guard = tracing::subscriber::set_default(log.with_writer(move || writer.clone()).finish());
+    // Of a single log it is taken for granted that all threads write to it, and whoever else tests
+    // has none.
+    let _second = tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default());
     let well = Upstream::well("well").await;
     let config = format!(
         "{}[pools.p]\ntargets = [{{ target = \"well/m\", without = [\"tools\"] }}, \"org/fake\"]\n",

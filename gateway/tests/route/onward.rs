@@ -55,10 +55,18 @@ async fn who_is_too_dear_is_passed_over() {
 #[tokio::test(flavor = "multi_thread")]
 async fn who_reads_all_of_it_goes_before_who_cuts() {
     let cloud = Upstream::well("cloud").await;
-    let far = provider("cloud", "openai", &cloud.url, "");
+    let ill = Upstream::start(|_| answer(500, "", b"{}")).await;
+    let strict = Upstream::start(|_| answer(400, "", b"{\"error\":{\"message\":\"no\"}}")).await;
     let config = format!(
-        "{far}[pools.p]\ntargets = [\"org/fake\", \"cloud/m\"]\n\
-         [pools.q]\ntargets = [\"org/fake\"]\n"
+        "{}{}{}{}[pools.p]\ntargets = [\"org/fake\", \"cloud/m\"]\n\
+         [pools.q]\ntargets = [\"org/fake\"]\n\
+         [pools.wordless]\ntargets = [\"org/fake\", \"far/m\"]\n\
+         [pools.ill]\ntargets = [\"org/fake\", \"ill/m\"]\n\
+         [pools.strict]\ntargets = [\"org/fake\", \"strict/m\"]\n",
+        provider("cloud", "openai", &cloud.url, ""),
+        provider("far", "anthropic", &cloud.url, ""),
+        provider("ill", "openai", &ill.url, ""),
+        provider("strict", "openai", &strict.url, ""),
     );
     let routes = routes(&config, &["org/fake"]).expect("a configuration");
     let fake = Fake::start(Setup { routes, context: 128, ..Setup::default() });
@@ -71,6 +79,12 @@ async fn who_reads_all_of_it_goes_before_who_cuts() {
         ("p", true, 200, "cloud/m; pool=p; reason=priority; attempt=2"),
         ("q", true, 200, "org/fake; pool=q; reason=priority; attempt=1"),
         ("q", false, 400, ""),
+        // Who has no words for it, or is ill, does not read it either.
+        ("wordless", true, 200, "org/fake; pool=wordless; reason=priority; attempt=3"),
+        ("ill", true, 200, "org/fake; pool=ill; reason=priority; attempt=3"),
+        ("wordless", false, 200, "far/m; pool=wordless; reason=priority; attempt=2"),
+        // Who finds fault with it ends it.
+        ("strict", true, 400, ""),
     ] {
         for stream in [false, true] {
             let (path, mut body) = Inbound::Responses.request(model, stream, "");
@@ -80,7 +94,7 @@ async fn who_reads_all_of_it_goes_before_who_cuts() {
             assert_eq!((got.status, got.route()), (status, whom), "{}", got.text());
         }
     }
-    let sent = cloud.seen().pop().expect("a request").json();
+    let sent = cloud.seen().remove(0).json();
     assert_eq!(sent["input"].as_array().map(Vec::len), Some(13), "it is told all of it");
     assert_eq!(sent["truncation"], "auto");
 }

@@ -2,15 +2,18 @@
 //! somebody has read costs anything.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gateway::api::Limits;
+use govern::secret::{Keyring, Master};
 use serde_json::{Value, json};
 
 use crate::caller::{Inbound, provider, request, send};
+use crate::continued::cut;
 use crate::fake::Setup;
 use crate::governed::House;
-use crate::speech::{answer, good};
+use crate::speech::{Tongue, answer, end, events, good};
 use crate::upstream::{Step, Upstream};
 
 /// A provider that thinks for so long before it answers.
@@ -223,4 +226,32 @@ async fn the_ledger_tells_arms_apart() {
         assert_eq!(arms, expect, "{path}");
         lines = all;
     }
+}
+
+/// What a request goes on with is part of what a provider reads: also where the stream breaks off
+/// before the provider says how much that was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_is_paid_for_too() {
+    let ill = Upstream::start(|_| cut(&events(Tongue::Chat, "first")[..3], end())).await;
+    let house = House::new().await;
+    let config = provider("p", "compatible", &ill.url, "lost_fields = \"drop\"\n");
+    let master = Master::parse(Master::generate().expose()).expect("a key");
+    house.governor.record_with(Arc::new(Keyring { current: master, old: Vec::new() }));
+    let fake = house.gateway(&config, Setup::default());
+    house.prices(&fake.router, 1_000_000, 1_000_000).await;
+    let key = house.key(&fake.router, "team", json!({})).await;
+    let words = "many words ".repeat(100);
+    let (path, mut body) = Inbound::Responses.request("org/fake", false, &words);
+    (body["max_output_tokens"], body["store"]) = (json!(8), json!(true));
+    let first = send(&fake.router, request(&key, &path, &body)).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let first: Value = serde_json::from_slice(&first.bytes).expect("JSON");
+    let (path, mut body) = Inbound::Responses.request("p/m", true, "and then?");
+    body["previous_response_id"] = first["id"].clone();
+    let got = send(&fake.router, request(&key, &path, &body)).await;
+    assert!(got.text().contains("response.failed"), "{}", got.text());
+    let lines = house.settled(&fake.router, 2).await;
+    let line = lines.iter().find(|line| line["backend"] == "p").expect("its line");
+    let read = line["tokens"]["input"].as_u64().expect("a count");
+    assert!((300..2000).contains(&read), "{line}");
 }

@@ -50,6 +50,7 @@ struct Raw<'a> {
     )]
     generation: Option<&'a RawValue>,
     service_tier: Option<Value>,
+    truncation: Option<Value>,
     user: Option<Value>,
     metadata: Option<Value>,
 }
@@ -86,6 +87,8 @@ pub struct Glance {
     pub choices: u32,
     /// It may be served as a batch.
     pub flex: bool,
+    /// What is too long may be cut (Responses).
+    pub truncates: bool,
     /// Names of the tools on offer. Each tool has one at least: those of a provider's own the name
     /// of their kind, and what nobody can read an empty one.
     pub tools: Vec<String>,
@@ -183,6 +186,7 @@ impl Glance {
             generation: named.map(|_| generation.map(at)),
             choices: choices(&found)?,
             flex: flex(raw.service_tier.as_ref())?,
+            truncates: raw.truncation.is_some_and(|said| said == "auto"),
             offers_tools: !found.tools.is_empty(),
             images: found.images,
             files: found.files,
@@ -351,6 +355,13 @@ fn choices(found: &Found) -> Result<u32, ApiError> {
 pub fn estimate(body: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(body);
     tokens(&text, &Found::of(&text, true))
+}
+
+/// Tokens of a list of items of Responses, as JSON.
+#[must_use]
+pub fn estimate_items(items: &str) -> u64 {
+    let text = format!("{{\"input\":{items}}}");
+    tokens(&text, &Found::of(&text, false))
 }
 
 /// Tokens of a text, from its bytes; a file counts as one, not as its bytes.
@@ -563,6 +574,9 @@ mod tests {
             assert_eq!((glance.images, glance.files), (1, 0));
             assert!((1_600..1_700).contains(&glance.input_estimate), "{}", glance.input_estimate);
         }
+        let item = serde_json::json!([{"type": "message", "role": "user", "content": [
+            {"type": "input_image", "image_url": format!("data:image/png;base64,{data}")}]}]);
+        assert!((1_600..1_700).contains(&estimate_items(&item.to_string())));
         // What only looks like one is as long as it is.
         let text = format!(r#"{{"model":"m","messages":[{{"content":"data:a;base64,{data}"}}]}}"#);
         let glance = Glance::of(text.as_bytes()).expect("a request");

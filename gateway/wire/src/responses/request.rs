@@ -328,10 +328,7 @@ fn truncates(fields: Fields<'_>, beyond: &mut Beyond) -> Parsed<bool> {
             beyond.keep("truncation", "auto".into());
             Ok(true)
         }
-        Some(other) => {
-            let fault = Fault::value("truncation", "expected 'auto' or 'disabled'");
-            beyond.value("truncation", &other.into(), fault).map(|()| false)
-        }
+        Some(_) => Err(Fault::value("truncation", "expected 'auto' or 'disabled'")),
     }
 }
 

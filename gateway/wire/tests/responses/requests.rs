@@ -124,6 +124,12 @@ fn what_changes_nothing_passes() {
 }
 
 #[test]
+fn a_word_that_nobody_knows_is_refused_also_beside_what_is_passed_on() {
+    let hosted = json!({"truncation": "some", "tools": [{"type": "web_search"}]});
+    refused(forward(&hosted), "truncation", "invalid_value");
+}
+
+#[test]
 fn what_is_passed_on_keeps_what_it_cannot_say() {
     let extra = json!({"truncation": "auto", "top_k": 5, "text": {"verbosity": "low"},
         "reasoning": {"effort": "low", "summary": "detailed"}, "include": ["x"],
@@ -188,6 +194,20 @@ fn a_wish_for_less_or_more_is_said_to_the_model() {
     let long = json!({"text": {"verbosity": "high"}});
     assert!(matches!(first(long).1, Content::Text(text) if text.starts_with("Answer at length")));
     assert_eq!(first(json!({"text": {"verbosity": "medium"}})), first(json!({})));
+    // Read to be passed on and answered here after all: it is said then, once.
+    let hosted = json!({"text": low(), "truncation": "auto", "tools": [{"type": "web_search"}]});
+    let mut here = forward(&hosted).expect("accepted");
+    assert_eq!((here.chat.messages.len(), here.truncates), (1, true));
+    here.here();
+    assert_eq!(here.chat.messages.len(), 2);
+    assert_eq!(here.chat.messages[0].content, Content::Text(short.into()));
+    let mut open = hosted;
+    open["previous_response_id"] = json!("r");
+    let mut open = forward(&open).expect("accepted");
+    open.here();
+    open.join(&[json!({"type": "message", "role": "user", "content": "a"})]).expect("sound");
+    let texts: Vec<Content> = open.chat.messages.into_iter().map(|m| m.content).collect();
+    assert_eq!((texts.len(), &texts[0]), (3, &Content::Text(short.into())));
     // With what it goes on with it is said once.
     let mut open = parse(&json!({"text": low(), "previous_response_id": "r"})).expect("accepted");
     open.join(&[json!({"type": "message", "role": "user", "content": "a"})]).expect("sound");
