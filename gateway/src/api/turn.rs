@@ -218,7 +218,7 @@ impl<'a> Turn<'a> {
                     running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
                 }
                 over = running.next() => {
-                    let Some(Attempted { target, bills: own, asked, replaceable, result }) = over else {
+                    let Some(over) = over else {
                         // Nobody reads all of it: who reads most may cut it.
                         let Some(target) = tries.short_of(&last) else { return Err(last) };
                         let manner = (Manner::Alone, false, false);
@@ -226,6 +226,7 @@ impl<'a> Turn<'a> {
                         let response = cut.result.map_err(|_| last)?;
                         return Ok(((response, cut.bills, target), tries.begun + 1));
                     };
+                    let Attempted { target, bills: own, asked, replaceable, result } = over;
                     let trouble = match result {
                         Ok(response) => return Ok(((response, own, target), tries.begun)),
                         Err(trouble) => trouble,
