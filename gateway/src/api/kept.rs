@@ -405,7 +405,11 @@ impl Past {
     pub(super) fn estimate(&self) -> u64 {
         *self.tokens.get_or_init(|| {
             let all: Vec<&Value> = self.history.iter().chain(&self.others).collect();
-            if all.is_empty() { 0 } else { wire::glance::estimate_items(&json!(all).to_string()) }
+            if all.is_empty() {
+                0
+            } else {
+                wire::glance::estimate_items(&serde_json::to_string(&all).unwrap_or_default())
+            }
         })
     }
 }

@@ -25,8 +25,9 @@ pub(super) fn copy(
     asked: &Asked,
 ) {
     let Some(mirror) = pool.mirror.as_ref().filter(|mirror| mirror.takes(asked)) else { return };
-    // A copy is in another key's name, but of what this caller says.
-    if asked.bars(&mirror.target) {
+    // A copy is in another key's name, but of what this caller says. What is kept here is not to
+    // have an answer more that nobody has read.
+    if asked.bars(&mirror.target) || matches!(caller.past, Some(Ok(_))) {
         return;
     }
     let Ok(place) = Arc::clone(&mirror.room).try_acquire_owned() else { return };
@@ -85,6 +86,5 @@ fn name(app: &App, caller: &Caller, mirror: &Mirror) -> Result<Caller, String> {
     let key = mirror.key.as_ref().map(Secret::reveal);
     let principal: Principal =
         governor.authenticate(key, who.peer()).map_err(|denied| denied.message)?;
-    let known = Caller::known(Arc::new(principal), copy.into(), who.peer(), Instant::now());
-    Ok(Caller { past: caller.past.clone(), ..known })
+    Ok(Caller::known(Arc::new(principal), copy.into(), who.peer(), Instant::now()))
 }

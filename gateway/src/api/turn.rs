@@ -19,6 +19,7 @@ use super::error::{Failure, is_too_long};
 use super::forward::Inbound;
 use super::generate::{self, Chosen};
 use super::relay::Rescue;
+use super::surface::Surface;
 use super::{App, relay};
 use crate::metrics::Retry;
 use crate::route::{Open, Pool, Seat, Target};
@@ -223,8 +224,13 @@ impl<'a> Turn<'a> {
                         let Some(target) = tries.short_of(&last) else { return Err(last) };
                         let manner = (Manner::Alone, false, false);
                         let cut = Box::pin(self.attempt(&target, bills, manner)).await;
-                        let response = cut.result.map_err(|_| last)?;
-                        return Ok(((response, cut.bills, target), tries.begun + 1));
+                        return match cut.result {
+                            Ok(response) => Ok(((response, cut.bills, target), tries.begun + 1)),
+                            Err(trouble) => {
+                                tries.failed(true, trouble, &mut last);
+                                Err(last)
+                            }
+                        };
                     };
                     let Attempted { target, bills: own, asked, replaceable, result } = over;
                     let trouble = match result {
@@ -237,8 +243,8 @@ impl<'a> Turn<'a> {
                     let unfit = asked && trouble.about == About::Unfit;
                     if replaceable && self.inbound.glance.truncates && is_too_long(&trouble.failure)
                     {
-                        let context = self.context(&target);
-                        if tries.short.as_ref().is_none_or(|(most, _)| context > *most) {
+                        let known = tries.short.as_ref().map(|(most, _)| *most);
+                        if let Some(context) = self.context(&target).filter(|n| Some(*n) > known) {
                             tries.short = Some((context, target));
                         }
                     }
@@ -253,10 +259,11 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Tokens that a model of this process reads; 0 for all others.
-    fn context(self, target: &Target) -> usize {
-        let Seat::Local(model) = &target.seat else { return 0 };
-        self.app.models.get(model).map_or(0, |model| model.context)
+    /// Tokens that a model reads which can cut the request: one of this process, in Responses.
+    fn context(self, target: &Target) -> Option<usize> {
+        let Seat::Local(model) = &target.seat else { return None };
+        let cuts = matches!(self.inbound.surface, Surface::Responses);
+        self.app.models.get(model).filter(|_| cuts).map(|model| model.context)
     }
 
     /// Begins with the next one; `None`: none is left, or there were tries enough.
@@ -281,7 +288,8 @@ impl<'a> Turn<'a> {
         }
         tries.begun += 1;
         // Who cuts is decided when all have been asked for all of it.
-        let replaceable = at + 1 < order.len() || tries.short.is_some();
+        let is_last = at + 1 == order.len() && manner == Manner::Alone;
+        let replaceable = !is_last || tries.short.is_some();
         let sole = order.len() == 1;
         Some(Box::pin(self.attempt(target, bills, (manner, replaceable, sole))))
     }
