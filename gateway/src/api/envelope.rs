@@ -62,6 +62,12 @@ pub(super) struct Caller {
 }
 
 impl Caller {
+    /// Somebody of whom nothing else is known.
+    pub(super) fn new(key: u64, request_id: Arc<str>, arrived: Instant) -> Self {
+        let arm = Arc::default();
+        Self { arrived, key, request_id, who: None, past: None, background: false, arm }
+    }
+
     /// Somebody whom the governor knows.
     pub(super) fn known(
         principal: Arc<Principal>,
@@ -72,15 +78,7 @@ impl Caller {
         let source_text = source.map(|source| source.to_string().into()).unwrap_or_default();
         let said = Said::default();
         let who = Some(Arc::new(Who { said, source, source_text, principal }));
-        Self {
-            arrived,
-            key: 0,
-            request_id,
-            who,
-            past: None,
-            background: false,
-            arm: Arc::default(),
-        }
+        Self { who, ..Self::new(0, request_id, arrived) }
     }
 
     /// The same, asking a target.
@@ -255,18 +253,7 @@ fn caller(
 ) -> Option<Arc<Who>> {
     let request_id = id.to_str().unwrap_or_default();
     let caller = match entered {
-        Entered::Key(key) => {
-            let request_id = request_id.into();
-            Caller {
-                arrived,
-                key,
-                request_id,
-                who: None,
-                past: None,
-                background: false,
-                arm: Arc::default(),
-            }
-        }
+        Entered::Key(key) => Caller::new(key, request_id.into(), arrived),
         Entered::Known(principal) => {
             request.extensions_mut().insert(Arc::clone(&principal));
             Caller::known(principal, request_id.into(), door::peer(request), arrived)

@@ -81,6 +81,11 @@ impl Inbound {
         Ok(Self { surface, headers: kept.collect(), glance, session, body })
     }
 
+    /// Tokens of all that is read, as far as bytes tell: what it goes on with among them.
+    pub(super) fn input_estimate(&self, caller: &Caller) -> u64 {
+        self.glance.input_estimate.saturating_add(caller.past_estimate())
+    }
+
     /// What the governor is asked; `answers` is who would answer.
     pub(super) fn ask(&self, answers: Option<(&str, &str)>) -> Ask {
         let glance = &self.glance;
@@ -231,7 +236,7 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
         label,
         providers,
         dialect: Some(inbound.surface.dialect()),
-        input: glance.input_estimate.saturating_add(caller.past_estimate()),
+        input: inbound.input_estimate(caller),
         output: glance.max_tokens,
         stream: glance.stream,
         needs,

@@ -166,10 +166,9 @@ fn prepared(
         Surface::Completion => completion(app, answers, body, caller),
         surface => chat(app, (surface, answers), body, caller),
     }?;
-    if let Some(begun) = begun {
-        // What comes before the least number of tokens is not watched.
-        let watched = prepared.decoding.min_tokens <= 1;
-        for Job { stops, .. } in prepared.jobs.iter_mut().filter(|_| watched) {
+    // What comes before the least number of tokens is not watched.
+    if let Some(begun) = begun.filter(|_| prepared.decoding.min_tokens <= 1) {
+        for Job { stops, .. } in &mut prepared.jobs {
             *stops = std::mem::take(stops).after(&begun.text);
         }
     }

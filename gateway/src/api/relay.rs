@@ -89,7 +89,7 @@ pub(super) async fn ask(
             surface: &inbound.surface,
             choices: choices(inbound),
             alone,
-            estimate: inbound.glance.input_estimate.saturating_add(caller.past_estimate()),
+            estimate: inbound.input_estimate(caller),
             ping_every: app.limits.ping_every,
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?

@@ -192,8 +192,19 @@ impl<'a> Turn<'a> {
         self,
         order: &'a [Arc<Target>],
     ) -> Result<(Response, Arc<Target>, u32), Unanswered> {
-        let bills = Bills::default();
-        let result = self.rounds(order, &bills).await;
+        let (bills, mut tries) = (Bills::default(), Tries::default());
+        let mut result = self.rounds(order, &bills, &mut tries).await;
+        if let Err(last) = &mut result
+            && let Some(target) = tries.short_of(last)
+        {
+            // Nobody reads all of it: who reads most may cut it.
+            let manner = (Manner::Alone, false, false);
+            let cut = Box::pin(self.attempt(&target, &bills, manner)).await;
+            match cut.result {
+                Ok(response) => result = Ok(((response, cut.bills, target), tries.begun + 1)),
+                Err(trouble) => tries.failed(true, trouble, last),
+            }
+        }
         bills.lost(result.as_ref().map_or(&[], |((_, own, _), _)| own));
         result.map(|((response, _, target), count)| (response, target, count))
     }
@@ -202,36 +213,24 @@ impl<'a> Turn<'a> {
         self,
         order: &'b [Arc<Target>],
         bills: &'b Bills,
+        tries: &mut Tries,
     ) -> Result<((Response, Vec<Bill>, Arc<Target>), u32), Unanswered>
     where
         'a: 'b,
     {
         let mut last = Unanswered::default();
-        let mut tries = Tries::default();
         let mut running = FuturesUnordered::new();
-        running.extend(self.begin(order, (bills, Manner::Alone), &mut tries));
+        running.extend(self.begin(order, (bills, Manner::Alone), tries));
         let mut patience = self.pool.hedge_after.map(|after| Box::pin(sleep(after)));
         loop {
             let late = OptionFuture::from(patience.as_mut().filter(|_| running.len() == 1));
             tokio::select! {
                 Some(()) = late => {
                     patience = None;
-                    running.extend(self.begin(order, (bills, Manner::Beside), &mut tries));
+                    running.extend(self.begin(order, (bills, Manner::Beside), tries));
                 }
                 over = running.next() => {
-                    let Some(over) = over else {
-                        // Nobody reads all of it: who reads most may cut it.
-                        let Some(target) = tries.short_of(&last) else { return Err(last) };
-                        let manner = (Manner::Alone, false, false);
-                        let cut = Box::pin(self.attempt(&target, bills, manner)).await;
-                        return match cut.result {
-                            Ok(response) => Ok(((response, cut.bills, target), tries.begun + 1)),
-                            Err(trouble) => {
-                                tries.failed(true, trouble, &mut last);
-                                Err(last)
-                            }
-                        };
-                    };
+                    let Some(over) = over else { return Err(last) };
                     let Attempted { target, bills: own, asked, replaceable, result } = over;
                     let trouble = match result {
                         Ok(response) => return Ok(((response, own, target), tries.begun)),
@@ -252,7 +251,7 @@ impl<'a> Turn<'a> {
                     let alone = running.is_empty();
                     if alone || unfit {
                         let manner = if alone { Manner::Alone } else { Manner::Beside };
-                        running.extend(self.begin(order, (bills, manner), &mut tries));
+                        running.extend(self.begin(order, (bills, manner), tries));
                     }
                 }
             }
@@ -367,7 +366,7 @@ impl<'a> Turn<'a> {
         let Seat::Provider(provider, _) = &target.seat else { return Ok(None) };
         let ask = || {
             let ask = inbound.ask(Some((&target.name, &provider.name)));
-            Ask { input_tokens: ask.input_tokens.saturating_add(caller.past_estimate()), ..ask }
+            Ask { input_tokens: inbound.input_estimate(caller), ..ask }
         };
         Before::Turn(bills, before).pay(app, caller, ask).await.map_err(of_denial)
     }

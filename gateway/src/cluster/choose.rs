@@ -5,6 +5,8 @@
 use std::cmp::Reverse;
 use std::fmt;
 
+use crate::digest::mixed;
+
 /// Without a measure yet: a token of a prompt takes so long that pages held count at all.
 const US_PER_KILOTOKEN: u64 = 50_000;
 /// Without a measure yet: a request.
@@ -130,13 +132,6 @@ pub(super) fn verdict(candidate: &Candidate) -> Verdict {
     } else {
         Verdict::May
     }
-}
-
-/// A number in which each bit depends on each bit of another: the finalizer of `SplitMix64`.
-pub(super) fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 #[cfg(test)]

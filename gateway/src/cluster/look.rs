@@ -7,10 +7,12 @@
 //! ([`choose`](super::choose::choose) says when one of those is taken).
 
 use std::hash::{BuildHasher as _, RandomState};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
-use super::choose::{self, Candidate, Verdict, mixed};
+use super::choose::{self, Candidate, Verdict};
+use super::member::Member;
+use crate::digest::mixed;
 
 /// Nodes that may answer that a choice looks at.
 const NODES: usize = 64;
@@ -24,6 +26,18 @@ static CHOICES: LazyLock<AtomicU64> =
 /// A number for one choice.
 pub(super) fn chance() -> u64 {
     mixed(CHOICES.fetch_add(1, Ordering::Relaxed))
+}
+
+/// See [`look`]; `avoid` is left out, by its numbers.
+pub(super) fn among<'a>(
+    nodes: &'a [Arc<Member>],
+    prompt: (&[u64], u64),
+    avoid: &[u64],
+    see: impl Fn(&Member) -> Option<Candidate>,
+) -> Vec<(&'a Arc<Member>, Candidate)> {
+    let is_avoided = |node: &Member| avoid.contains(&node.number);
+    let see = |node: &Arc<Member>| if is_avoided(node) { None } else { see(node) };
+    look(nodes, |node| node.number, prompt, see)
 }
 
 /// The nodes to choose among, of those that have the model, in the order of their numbers. `see`

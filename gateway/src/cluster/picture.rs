@@ -435,8 +435,9 @@ mod tests {
     #[test]
     #[cfg_attr(debug_assertions, ignore = "measures optimised code")]
     fn a_choice_takes_no_time_however_many_nodes_there_are() {
-        use crate::cluster::choose::{Candidate, choose, mixed};
+        use crate::cluster::choose::{Candidate, choose};
         use crate::cluster::look::look;
+        use crate::digest::mixed;
         let pages = |from: u64, count: u64| (from..from + count).map(mixed);
         let chain: Vec<u64> = pages(1, 2048).collect();
         for count in [100, 1000] {

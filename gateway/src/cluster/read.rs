@@ -17,7 +17,8 @@ use super::carry;
 use super::choose::choose;
 use super::dial::Unanswered;
 use super::lines::Lines;
-use super::look::{chance, look};
+use super::look::{among, chance};
+use super::member::Member;
 use super::protocol::{self, Read, ReadTold, VECTOR_BYTES_MAX, Why};
 use super::service::{Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, shutting_down, until};
 use super::tries::{Failed, Tries};
@@ -141,15 +142,8 @@ impl Shared {
     fn choose(&self, tokens: u64, avoid: &[u64]) -> Result<Chosen, Nobody> {
         let (nodes, name) = (self.service.nodes(), self.service.name());
         let number = chance();
-        let looked = look(
-            &nodes,
-            |node| node.number,
-            (&[], number),
-            |node| {
-                let avoided = avoid.contains(&node.number);
-                (!avoided).then(|| node.read_candidate(name, None)).flatten()
-            },
-        );
+        let see = |node: &Member| node.read_candidate(name, None);
+        let looked = among(&nodes, (&[], number), avoid, see);
         let loads = looked.iter().filter_map(|(node, _)| node.read_load(name));
         let times = loads.filter(|(_, draining)| !draining).map(|(load, _)| load.ns_per_token);
         let best = times.filter(|ns| *ns > 0).min();

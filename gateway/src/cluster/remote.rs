@@ -12,7 +12,8 @@ use tokio::sync::mpsc;
 
 use super::carry::{Carried, Carrier, Control};
 use super::choose::{self, choose};
-use super::look::{chance, look};
+use super::look::{among, chance};
+use super::member::Member;
 use super::protocol::{self, Load};
 use super::service::{Chosen, Figure, Nobody, OnNodes, Service};
 use crate::backend::meter::Metered;
@@ -169,15 +170,8 @@ impl Shared {
         let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
         // The last token is computed in any case.
         let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
-        let looked = look(
-            &nodes,
-            |node| node.number,
-            (usable, chance()),
-            |node| {
-                let avoided = avoid.contains(&node.number);
-                (!avoided).then(|| node.candidate(name, usable, page)).flatten()
-            },
-        );
+        let see = |node: &Member| node.candidate(name, usable, page);
+        let looked = among(&nodes, (usable, chance()), avoid, see);
         let (there, candidates): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
         let length = u64::try_from(prompt).unwrap_or(u64::MAX);
         let number = usable.last().copied().unwrap_or(length);

@@ -11,6 +11,7 @@ use wire::Dialect;
 use super::target::{Needs, Seat, Standing, Target};
 use super::{Group, Pool, View};
 use crate::config::routing::Strategy;
+use crate::digest::mixed;
 
 /// An estimate of tokens may be so many times too long.
 const LONG: u64 = 2;
@@ -305,14 +306,6 @@ fn as_f64(number: u64) -> f64 {
 /// not are in the order of their bits.
 fn sort(own: &mut [(Arc<Target>, usize)], by: impl Fn(&Target, usize) -> f64) {
     own.sort_by_cached_key(|(target, at)| by(target, *at).to_bits());
-}
-
-/// A number in which each bit depends on each bit of another: the finalizer of `SplitMix64`. Both
-/// numbers that go in come out of a digest, so that nobody aims at a target.
-fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 /// An order that depends on a number alone, in which each is first in proportion to its weight;

@@ -285,15 +285,7 @@ mod tests {
     /// A stream that just ended looked like one that was cut.
     #[tokio::test]
     async fn a_follower_is_told_why_it_ends() {
-        let somebody = Caller {
-            arrived: Instant::now(),
-            key: 1,
-            request_id: "r".into(),
-            who: None,
-            past: None,
-            background: true,
-            arm: Arc::default(),
-        };
+        let somebody = Caller { background: true, ..Caller::new(1, "r".into(), Instant::now()) };
         let feed = Arc::new(Feed::new(Owner::of(&somebody)));
         feed.push(event(0).as_bytes());
         let mut body = feed.stream(None).into_body().into_data_stream();

@@ -37,12 +37,13 @@ pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
         set(&mut out, "metadata", &request.metadata);
     }
     set(&mut out, "store", false);
-    lost.of_engines(request);
-    let truncation = request.extra.get("truncation");
-    if let Some(said) = truncation {
+    if let Some(said) = request.extra.get("truncation") {
         set(&mut out, "truncation", said);
     }
-    lost.extra(request, &["truncation", wish.map_or("truncation", |(field, _)| field)]);
+    lost.of_engines(request);
+    let mut carried = vec!["truncation"];
+    carried.extend(wish.map(|(field, _)| field));
+    lost.extra(request, &carried);
     let template = &request.template;
     for (name, said) in [
         ("add_generation_prompt", !template.add_generation_prompt),

@@ -67,9 +67,7 @@ pub fn parse(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request,
 /// The first field that is missing or wrong, by its path.
 pub fn parse_forward(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Request, ApiError> {
     let mut request = read(body, policy::CREATE, limits, ids, Beyond::kept())?;
-    // No other dialect has words for the tier and for being cut: it is served as any.
-    request.echo.fields.insert("service_tier".to_owned(), "default".into());
-    request.echo.fields.insert("truncation".to_owned(), "disabled".into());
+    request.repeats_what_holds();
     Ok(request)
 }
 
@@ -128,8 +126,13 @@ impl Request {
         if let Some(wish) = self.verbosity.filter(|_| !self.is_open()) {
             wish.say(&mut self.chat.messages);
         }
-        let tier = if self.chat.decoding.flex { "flex" } else { "default" };
-        let truncation = if self.truncates { "auto" } else { "disabled" };
+        self.repeats_what_holds();
+    }
+
+    /// No other dialect has words for the tier and for being cut: there it is served as any.
+    fn repeats_what_holds(&mut self) {
+        let tier = if self.here && self.chat.decoding.flex { "flex" } else { "default" };
+        let truncation = if self.here && self.truncates { "auto" } else { "disabled" };
         for (name, value) in [("service_tier", tier), ("truncation", truncation)] {
             self.echo.fields.insert(name.to_owned(), value.into());
         }
