@@ -18,6 +18,8 @@ pub use seeds::{Seeds, plant};
 mod answer_kit;
 #[path = "../../gateway/wire/tests/pairs/chat_client.rs"]
 mod chat_client;
+#[path = "../../gateway/wire/tests/pairs/completions_client.rs"]
+mod completions_client;
 #[path = "../../gateway/wire/tests/pairs/frame.rs"]
 mod frame;
 #[path = "../../gateway/wire/tests/gemini/client.rs"]

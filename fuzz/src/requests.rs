@@ -59,6 +59,9 @@ pub fn completions(body: &[u8]) {
     if let Some(request) = accepted(openai::parse_completion(body, &limits)) {
         again(&request, &completion_to_json(&request), openai::parse_completion);
     }
+    if let Some((request, _)) = accepted(openai::parse_completion_forward(body, &limits)) {
+        sent_on(&request);
+    }
     accepted(openai::parse_tokenize(body, &limits));
     accepted(openai::parse_detokenize(body));
     accepted(openai::parse_load_adapter(body));

@@ -164,7 +164,8 @@ pub fn answers(body: &[u8]) {
             let written = to.write(&answer.choices, &answer.usage.unwrap_or_default());
             let shown: Value = serde_json::from_slice(&written).expect("JSON");
             // Google has a word for calls that are none, which its reader takes for a failure.
-            let none = shown["candidates"][0]["finishReason"] == "MALFORMED_FUNCTION_CALL";
+            let mut all = shown["candidates"].as_array().into_iter().flatten();
+            let none = all.any(|own| own["finishReason"] == "MALFORMED_FUNCTION_CALL");
             let again = to.from().read(&written);
             assert!(again.is_ok() != none, "{from:?} to {to:?}: {shown}");
         }

@@ -104,6 +104,31 @@ def chat_tools(model):
 
 
 @case
+def prompts(model):
+    """A prompt is gone on with by whoever completes texts, and answered by whoever chats alone."""
+    ask = {"model": model, "prompt": WHO, "temperature": 0, "max_tokens": 30}
+    whole = oai.completions.create(**ask)
+    choice, = whole.choices
+    assert whole.object == "text_completion" and choice.text and whole.usage.completion_tokens > 0, whole
+    if model.startswith(("chat/", "claude/", "google/")):
+        assert (choice.text, choice.finish_reason, counts(whole.usage)) == (PEBBLE, "stop", (14, 10, 24)), whole
+        short = oai.completions.create(model=model, prompt=WHO, temperature=0, max_tokens=3)
+        assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 3, short
+        try:
+            oai.completions.create(**{**ask, "prompt": [1, 2, 3]})
+            raise AssertionError("token ids are no chat")
+        except openai.BadRequestError as refused:
+            assert refused.param == "prompt" and refused.code == "unsupported_parameter", refused
+    *chunks, last = oai.completions.create(**ask, stream=True, stream_options={"include_usage": True})
+    assert "".join(chunk.choices[0].text for chunk in chunks) == choice.text, chunks
+    assert last.choices == [] and counts(last.usage) == counts(whole.usage), (last, whole.usage)
+    repeated = oai.completions.create(**ask, echo=True)
+    assert repeated.choices[0].text == WHO + choice.text, repeated
+    pieces = oai.completions.create(**ask, echo=True, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in pieces) == WHO + choice.text
+
+
+@case
 def chat_parsed(model):
     ask = {"model": model, "messages": [{"role": "user", "content": JORDAN}], "temperature": 0, "response_format": Country}
     parsed = oai.chat.completions.parse(**ask)

@@ -44,6 +44,8 @@ pub(super) struct Begun {
     pub(super) text: String,
     /// Tokens, thoughts among them.
     pub(super) tokens: u64,
+    /// In a chat, which the request may not be.
+    pub(super) in_chat: bool,
 }
 
 /// Who answers, and what they begin with.
@@ -163,7 +165,9 @@ fn prepared(
 ) -> Result<Prepared, Failure> {
     let begun = answers.begun;
     let mut prepared = match surface {
-        Surface::Completion => completion(app, answers, body, caller),
+        Surface::Completion if !begun.is_some_and(|begun| begun.in_chat) => {
+            completion(app, answers, body, caller)
+        }
         surface => chat(app, (surface, answers), body, caller),
     }?;
     // What comes before the least number of tokens is not watched.
@@ -370,6 +374,10 @@ fn parse(
 ) -> Result<(Parsed, Option<HeaderValue>), Failure> {
     let limits = &app.limits.request;
     let parse = |forward| surface.parse(body, limits, forward, &caller.request_id);
+    if *surface == Surface::Completion {
+        // Somebody has made a chat of it already.
+        return Ok((parse(true)?, None));
+    }
     let (mut parsed, dropped) = without_hosted(parse, |parsed| &mut parsed.chat)?;
     if dropped.is_empty() {
         return Ok((parsed, None));

@@ -94,7 +94,7 @@ pub(super) async fn ask(
         };
         Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?
     } else {
-        whole(about, source, page, &inbound.glance.model).await?
+        whole(about, source, (page, choices(inbound)), &inbound.glance.model).await?
     };
     if let Some(dropped) = dropped {
         response.headers_mut().insert(DROPPED, dropped);
@@ -262,7 +262,7 @@ async fn gather(about: &mut Answering, mut source: Source) -> Result<Bytes, Trou
 async fn whole(
     mut about: Answering,
     source: Source,
-    page: Option<Page>,
+    (page, choices): (Option<Page>, u32),
     model: &str,
 ) -> Result<Response, Trouble> {
     let all = gather(&mut about, source).await?;
@@ -284,6 +284,8 @@ async fn whole(
                 _ => openai::read_answer(&all),
             };
             let mut answer = answer.map_err(|Broken(why)| about.broken(&why))?;
+            // What was not asked for is not handed out.
+            answer.choices.truncate(usize::try_from(choices).unwrap_or(usize::MAX));
             page.back.choices(&mut answer.choices);
             let head = page.head(model);
             let usage = answer.usage.unwrap_or_default();

@@ -54,6 +54,8 @@ pub(super) struct Page {
     /// What a response repeats of its request.
     echo: Option<Box<Echo>>,
     request_id: Arc<str>,
+    /// The prompt of a plain completion, in front of an answer that a chat makes of it.
+    repeated: Option<Box<str>>,
     /// What of a provider's answer is told, and by which names.
     pub(super) back: Back,
     /// How the response is kept, where it is.
@@ -101,7 +103,8 @@ impl Surface {
         }
     }
 
-    /// Parses a chat. `forward`: it is passed on in another dialect.
+    /// Parses a chat. `forward`: it is passed on in another dialect, as plain completions can be
+    /// too.
     ///
     /// # Errors
     /// The field at fault.
@@ -116,7 +119,7 @@ impl Surface {
         request_id: &Arc<str>,
     ) -> Result<Parsed, ApiError> {
         let mut made = responses_id;
-        let mut responses = None;
+        let (mut responses, mut repeated) = (None, None);
         let chat = match (self, forward) {
             (Self::Chat, false) => openai::parse_chat(body, limits)?,
             (Self::Chat, true) => openai::parse_chat_forward(body, limits)?,
@@ -138,11 +141,18 @@ impl Surface {
             (Self::Gemini { model, stream, .. }, true) => {
                 gemini::parse_forward(model, *stream, body, limits)?
             }
-            (Self::Completion | Self::Pooled(_), _) => unreachable!("{self:?} is no chat"),
+            (Self::Completion, true) => {
+                let (chat, prompt) = openai::parse_completion_forward(body, limits)?;
+                repeated = prompt.map(Into::into);
+                chat
+            }
+            (Self::Completion, false) | (Self::Pooled(_), _) => {
+                unreachable!("{self:?} is no chat")
+            }
         };
         let echo = responses.as_ref().map(|request| Box::new(request.echo.clone()));
         let (request_id, back) = (Arc::clone(request_id), Back::default());
-        let page = Page { surface: self.clone(), echo, request_id, back, keep: None };
+        let page = Page { surface: self.clone(), echo, request_id, repeated, back, keep: None };
         Ok(Parsed { chat, page, responses })
     }
 }
@@ -168,10 +178,11 @@ impl Parsed {
 }
 
 impl Page {
-    /// Of plain completions.
+    /// Of plain completions that are answered here.
     pub(super) fn completion() -> Self {
         let (request_id, back) = ("".into(), Back::default());
-        Self { surface: Surface::Completion, echo: None, request_id, back, keep: None }
+        let surface = Surface::Completion;
+        Self { surface, echo: None, request_id, repeated: None, back, keep: None }
     }
 
     /// The head of an answer that is made now.
@@ -210,7 +221,14 @@ impl Page {
         let mut stored = None;
         let bytes = match &self.surface {
             Surface::Chat => answer::chat(head, choices, usage),
-            Surface::Completion => answer::completion(head, choices, usage),
+            Surface::Completion => match &self.repeated {
+                None => answer::completion(head, choices, usage),
+                Some(prompt) => {
+                    let mut choices = choices.to_vec();
+                    choices.iter_mut().for_each(|choice| choice.text.insert_str(0, prompt));
+                    answer::completion(head, &choices, usage)
+                }
+            },
             Surface::Messages => messages::answer(head, choices, usage),
             Surface::Gemini { .. } => gemini::answer(head, choices, usage),
             Surface::Responses => {
@@ -236,7 +254,10 @@ impl Page {
     ) -> Box<dyn Writer> {
         match &self.surface {
             Surface::Chat => Box::new(OpenAi::new(Kind::Chat, head, options, choices)),
-            Surface::Completion => Box::new(OpenAi::new(Kind::Completion, head, options, choices)),
+            Surface::Completion => {
+                let writer = OpenAi::new(Kind::Completion, head, options, choices);
+                Box::new(writer.repeating(self.repeated.as_deref()))
+            }
             Surface::Messages => Box::new(messages::Writer::new(head, &self.request_id)),
             Surface::Gemini { framing, .. } => {
                 Box::new(gemini::Writer::new(*framing, head, choices))

@@ -184,7 +184,15 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     } else {
         (strategy, strip(own).chain(strip(over)).chain(strip(rest)).collect())
     };
-    let reason = if order.is_empty() { "last resort" } else { reason };
+    let mut reason = if order.is_empty() { "last resort" } else { reason };
+    if asked.dialect == Some(Dialect::Completions) {
+        // A chat about a text is another thing than the text gone on with.
+        let planned = order.first().map(Arc::clone);
+        order.sort_by_key(|target| !target.completes());
+        if order.first().map(Arc::as_ptr) != planned.as_ref().map(Arc::as_ptr) {
+            reason = "completes";
+        }
+    }
     // Where nobody else answers, what these say is the best that a caller can be told.
     order.extend(tight.into_iter().chain(unwelcome));
     if silent.len() == findings.len() {

@@ -93,6 +93,14 @@ impl Target {
         }
     }
 
+    /// It goes on with plain prompts. Others make chats of them.
+    pub(super) fn completes(&self) -> bool {
+        match &self.seat {
+            Seat::Local(_) => true,
+            Seat::Provider(provider, model) => provider.speaks(Dialect::Completions, model),
+        }
+    }
+
     /// It is a model of this process.
     #[must_use]
     pub fn is_local(&self) -> bool {

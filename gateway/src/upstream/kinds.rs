@@ -76,9 +76,13 @@ const LLAMA: &[(Dialect, &str)] = &[
     (Embeddings, "/embeddings"),
     (Rerank, "/rerank"),
 ];
-const RANKING: &[(Dialect, &str)] =
-    &[(Chat, "/chat/completions"), (Embeddings, "/embeddings"), (Rerank, "/rerank")];
-const OLLAMA: &[(Dialect, &str)] =
+const RANKING: &[(Dialect, &str)] = &[
+    (Chat, "/chat/completions"),
+    (Completions, "/completions"),
+    (Embeddings, "/embeddings"),
+    (Rerank, "/rerank"),
+];
+const TEXTS: &[(Dialect, &str)] =
     &[(Chat, "/chat/completions"), (Completions, "/completions"), (Embeddings, "/embeddings")];
 const GOOGLE: &[(Dialect, &str)] = &[(Gemini, "/models/{model}")];
 
@@ -239,6 +243,7 @@ pub static KINDS: &[Kind] = &[
         title: "Fireworks AI",
         base_url: "https://api.fireworks.ai/inference/v1",
         key_env: "FIREWORKS_API_KEY",
+        speaks: TEXTS,
         docs: "https://docs.fireworks.ai/api-reference",
         ..PLAIN
     },
@@ -247,6 +252,7 @@ pub static KINDS: &[Kind] = &[
         title: "NVIDIA NIM (the hosted catalogue; base_url for one of your own)",
         base_url: "https://integrate.api.nvidia.com/v1",
         key_env: "NVIDIA_API_KEY",
+        speaks: TEXTS,
         docs: "https://docs.api.nvidia.com/nim/reference/llm-apis",
         ..PLAIN
     },
@@ -263,6 +269,7 @@ pub static KINDS: &[Kind] = &[
         name: "sglang",
         title: "SGLang",
         base_url: "http://127.0.0.1:30000/v1",
+        speaks: TEXTS,
         flavor: Flavor::Extended,
         docs: "https://docs.sglang.ai/basic_usage/openai_api.html",
         ..PLAIN
@@ -271,7 +278,7 @@ pub static KINDS: &[Kind] = &[
         name: "ollama",
         title: "Ollama",
         base_url: "http://127.0.0.1:11434/v1",
-        speaks: OLLAMA,
+        speaks: TEXTS,
         docs: "https://docs.ollama.com/api/openai-compatibility",
         ..PLAIN
     },
@@ -313,10 +320,10 @@ impl Kind {
     #[must_use]
     pub fn serves(&self, dialect: Dialect) -> bool {
         let translated = match dialect {
-            Chat | Messages | Responses | Gemini | Converse => self.chats(),
+            Chat | Completions | Messages | Responses | Gemini | Converse => self.chats(),
             Rerank => self.path(Cohere).is_some(),
             Cohere => self.path(Rerank).is_some(),
-            Completions | Embeddings | Score => false,
+            Embeddings | Score => false,
         };
         translated || self.path(dialect).is_some()
     }
@@ -325,6 +332,15 @@ impl Kind {
     #[must_use]
     pub fn chats(&self) -> bool {
         !matches!(self.main(), Embeddings | Rerank | Cohere | Score)
+    }
+
+    /// Whether a model goes on with plain prompts. Of OpenAI's own few do, and all others are
+    /// refused on that route: those have it in their names.
+    /// Source: OpenAI's API reference, `model` of a completion.
+    #[must_use]
+    pub fn completes(&self, model: &str) -> bool {
+        let named = || ["instruct", "davinci", "babbage"].iter().any(|word| model.contains(word));
+        self.path(Completions).is_some() && (self.flavor != Flavor::OpenAi || named())
     }
 
     /// The dialect that chats in others are translated to.

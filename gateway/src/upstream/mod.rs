@@ -65,6 +65,9 @@ const NOT_OPERATORS: [&str; 14] = [
     "upgrade",
 ];
 
+/// How the path of OpenAI's chat ends; beside it is that of plain completions.
+const CHAT_ROUTE: &str = "/chat/completions";
+
 /// A provider.
 pub struct Provider {
     /// The operator's name for it.
@@ -77,6 +80,8 @@ pub struct Provider {
     models: Vec<String>,
     /// What becomes of fields that its dialect has no words for.
     pub lost_fields: LostFields,
+    /// Whether it goes on with plain prompts, where that is not as its kind does.
+    completions: Option<bool>,
     base: String,
     /// Where dialects are spoken whose paths name no model.
     places: Vec<(Dialect, Uri)>,
@@ -175,13 +180,19 @@ impl Provider {
             let uri = [&base, *path].concat().parse();
             uri.map(|uri| (*dialect, uri)).map_err(|error| format!("base_url: {error}"))
         };
-        let places = plain.map(place).collect::<Result<_, String>>()?;
+        let mut places = plain.map(place).collect::<Result<Vec<_>, String>>()?;
+        if config.completions == Some(true) && kind.path(Dialect::Completions).is_none() {
+            let chat = kind.path(Dialect::Chat).and_then(|path| path.strip_suffix(CHAT_ROUTE));
+            let front = chat.ok_or_else(|| format!("completions: a {wanted} has none"))?;
+            places.push(place(&(Dialect::Completions, &[front, "/completions"].concat()))?);
+        }
         Ok(Self {
             name: name.to_owned(),
             kind,
             max_label: config.max_label.unwrap_or(kind.max_label),
             models: config.models.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             lost_fields: config.lost_fields.unwrap_or_default(),
+            completions: config.completions,
             base,
             places,
             usual: usual(kind),
@@ -200,6 +211,15 @@ impl Provider {
     #[must_use]
     pub fn offers(&self, model: &str) -> bool {
         self.models.iter().any(|wanted| pattern::matches(wanted, model))
+    }
+
+    /// Whether it is asked about a model in this dialect, without a translation.
+    #[must_use]
+    pub fn speaks(&self, dialect: Dialect, model: &str) -> bool {
+        match dialect {
+            Dialect::Completions => self.completions.unwrap_or_else(|| self.kind.completes(model)),
+            dialect => self.kind.path(dialect).is_some(),
+        }
     }
 
     /// Sends a request; ready when the head of a good answer is there.

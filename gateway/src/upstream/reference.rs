@@ -69,6 +69,10 @@ const OPTIONS: &[(&str, &str)] = &[
         "lost_fields",
         "what becomes of fields that its dialect has no words for: `refuse` (the request, naming them; so where absent) or `drop` (the answer's `x-hearth-dropped` names them)",
     ),
+    (
+        "completions",
+        "whether plain completions go to it as they come, at `/completions` beside the route of its chats; `false`: a chat is made of them. Where absent: as its row says, and of OpenAI's and Azure's models those with `instruct`, `davinci` or `babbage` in their names",
+    ),
 ];
 
 const INTRODUCTION: &str = "\
@@ -85,8 +89,11 @@ that are known of it; `--json` is for programs. A server without a model of its 
 A kind is data: where it answers, what it is shown, which dialects it speaks at which paths. A
 request in a dialect that the provider speaks goes there as it came, but for the model's name, the
 wish for usage, and the bound that a policy sets. Any other chat is translated into the first
-dialect of its row. Embeddings, ranking (`rerank` is Jina's dialect, `cohere` Cohere's) and scores
-go to providers that speak them; the two dialects of ranking are translated into each other.
+dialect of its row, and so is a plain completion where it does not speak those (`completions`): its
+prompt becomes what a user says, and a model that chats answers it ([dialects](dialects.md)). Of a
+pool those are asked before who go on with texts. Embeddings, ranking (`rerank` is Jina's dialect,
+`cohere` Cohere's) and scores go to providers that speak them; the two dialects of ranking are
+translated into each other.
 
 ## What happens on the way
 

@@ -84,7 +84,9 @@ async fn frames_come_in_any_pieces() {
             let got = ask(&router, inbound, "p/m", true).await;
             let text = got.text();
             assert!(inbound.ends(&text) && !inbound.breaks(&text), "{size} {inbound:?}: {text}");
-            for part in ["Gr\u{fc}\u{df}e", "\"name\":\"f\"", "\"name\":\"g\""] {
+            // A text has no place for calls.
+            let parts = if inbound == Inbound::Completions { 1 } else { 3 };
+            for part in &["Gr\u{fc}\u{df}e", "\"name\":\"f\"", "\"name\":\"g\""][..parts] {
                 assert!(text.contains(part), "{size} {inbound:?}: {part} in {text}");
             }
         }
@@ -212,7 +214,8 @@ async fn a_broken_stream_is_gone_on_with() {
         vec![opening(seen), chunk(half(seen.tongue(), "first")), pause, Step::Reset]
     })
     .await;
-    for inbound in Inbound::ALL {
+    // A prompt goes to who completes first, which the model is.
+    for inbound in Inbound::ALL.into_iter().filter(|inbound| *inbound != Inbound::Completions) {
         let config = continued::config("bedrock", &ill, "\"org/fake\"");
         let routes = routes(&config, &["org/fake"]).expect("a configuration");
         let fake = Fake::start(Setup { routes, ..Setup::default() });

@@ -25,13 +25,13 @@ pub(crate) enum Inbound {
     Messages,
     Responses,
     Gemini,
-    /// Plain completions, which nobody translates.
     Completions,
 }
 
 impl Inbound {
     /// Those that every provider of chats can answer.
-    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Messages, Self::Responses, Self::Gemini];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chat, Self::Messages, Self::Responses, Self::Gemini, Self::Completions];
 
     /// Path and body of a request.
     pub(crate) fn request(self, model: &str, stream: bool, text: &str) -> (String, Value) {

@@ -37,6 +37,7 @@ mod overflow;
 mod paid;
 mod passed;
 mod pooling;
+mod prompts;
 mod recorded;
 mod seam;
 mod several;

@@ -85,6 +85,10 @@ async fn every_route_by_every_kind() {
     let router = gateway(&config);
     for kind in KINDS {
         for (path, body) in routes(&format!("{kind}/some/m")) {
+            // Of a prompt they make a chat.
+            if path == "/v1/completions" && !["hearth", "jina"].contains(&kind) {
+                continue;
+            }
             let before = upstream.count();
             let got = ask(&router, path, &body).await;
             let Some(far) = far(kind, path) else {
@@ -116,7 +120,7 @@ async fn every_route_by_every_kind() {
     // Who ranks and embeds does not chat.
     let chat = json!({ "model": "jina/m", "messages": [{ "role": "user", "content": "hi" }] });
     let got = ask(&router, "/v1/chat/completions", &chat).await;
-    assert_eq!((got.status, &*words(&got)), (400, "The provider 'jina' serves no chats."));
+    assert_eq!((got.status, &*words(&got)), (400, "The provider 'jina' does not serve chats."));
 }
 
 /// Bytes that nobody here has a word for arrive as they were written.

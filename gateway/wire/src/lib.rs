@@ -2,9 +2,8 @@
 //! everything a client reads is written here.
 //!
 //! One internal model ([`request`], [`answer`], [`error`]) stands in the middle; each dialect is
-//! a module that translates bytes into it and back. Today there is [`openai`]; Responses,
-//! Anthropic and Gemini become its siblings. No I/O, no clock, no HTTP status and nothing of the
-//! engine in here, so that a fuzzer can reach all of it.
+//! a module that translates bytes into it and back. No I/O, no clock, no HTTP status and nothing of
+//! the engine in here, so that a fuzzer can reach all of it.
 
 pub mod answer;
 pub mod back;

@@ -9,7 +9,7 @@ use crate::answer::{Finish, TokenLogprob, Usage};
 use crate::error::ApiError;
 use crate::json::put;
 
-/// What an event adds to a choice. Plain completions have content alone.
+/// What an event adds to a choice. Plain completions have a place for words alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delta<'a> {
     /// Nothing: only what stands beside it.

@@ -56,6 +56,16 @@ function counts({ prompt_tokens, completion_tokens, total_tokens }) {
 }
 
 const cases = {
+  // Gone on with by whoever completes texts, answered by whoever chats alone.
+  async prompt(model) {
+    const asked = { model, prompt: WHO, temperature: 0, max_tokens: 30, echo: true };
+    const whole = await openai.completions.create(asked);
+    const { text } = whole.choices[0];
+    assert.equal(whole.object, "text_completion");
+    if (/^(chat|claude|google)\//.test(model)) assert.equal(text, WHO + PEBBLE);
+    const chunks = await collected(await openai.completions.create({ ...asked, stream: true }));
+    assert.equal(chunks.map(({ choices: [choice] }) => choice.text).join(""), text);
+  },
   async chat(model) {
     const asked = { model, messages: [{ role: "user", content: WHO }], temperature: 0 };
     const whole = await openai.chat.completions.create(asked);

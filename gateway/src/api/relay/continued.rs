@@ -64,11 +64,11 @@ impl Rescue {
         &self.inbound.surface
     }
 
-    /// Has a model go on behind this text. `before` is what was used for that, and `bill` who pays
-    /// for it.
+    /// Has a model go on behind this text, which a chat may have made. `before` is what was used
+    /// for that, and `bill` who pays for it.
     pub(super) async fn go_on(
         &self,
-        text: String,
+        (text, in_chat): (String, bool),
         before: Usage,
         bill: Option<Bill>,
     ) -> Result<Goes, Failure> {
@@ -85,7 +85,7 @@ impl Rescue {
         if !pool.retry(Retry::Continue) {
             return Err(nobody("the pool has tried again too often"));
         }
-        let begun = Begun { text, tokens: before.completion_tokens };
+        let begun = Begun { text, tokens: before.completion_tokens, in_chat };
         let rest = self.rest(target, (model, &begun), bill).await.map_err(|t| t.failure)?;
         let (id, by, pool) = (self.id(), &target.name, &pool.name);
         tracing::info!(id, by, pool, tokens = begun.tokens, "a broken stream is continued");

@@ -47,25 +47,20 @@ pub(super) fn outgoing(
     let own = inbound.surface.dialect();
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
-    if provider.kind.path(own).is_some() && !caller.belongs_here() {
+    if provider.speaks(own, model) && !caller.belongs_here() {
         return Ok(as_it_is(inbound, (provider, model), most));
     }
-    if own == Dialect::Completions {
-        let message = format!(
-            "The provider '{}' does not continue plain prompts; use /v1/chat/completions.",
-            provider.name
-        );
-        return Err(unfit(Failure::new(ErrorKind::Invalid, "wrong_endpoint", message)));
-    }
     if !provider.kind.chats() {
-        let message = format!("The provider '{}' serves no chats.", provider.name);
+        let message = format!("The provider '{}' does not serve chats.", provider.name);
         let error = ApiError::new(ErrorKind::Invalid, "wrong_endpoint", message);
         return Err(unfit(error.with_param("model").into()));
     }
     let limits = &app.limits.request;
     let parsed = inbound.surface.parse(&inbound.body, limits, true, &caller.request_id);
-    // What has no words here may mean something to one that speaks the caller's own dialect.
-    let parsed = parsed.map_err(|error| turn::of_local(error.into()))?;
+    // What has no words here may mean something to one that speaks the caller's own dialect; and
+    // prompts, other bounds hold for those than for the chat that is made of them here.
+    let fault = if own == Dialect::Completions { unfit } else { turn::of_local };
+    let parsed = parsed.map_err(|error| fault(error.into()))?;
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
         kept::open(app, caller, &mut request, &mut page).map_err(|failure| {

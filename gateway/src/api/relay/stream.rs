@@ -12,7 +12,7 @@ use futures_util::stream;
 use govern::ledger::Outcome;
 use govern::{Money, Receipt};
 use tokio::time::timeout_at;
-use wire::{ApiError, Broken, ErrorKind, Remark, StreamOptions, Usage};
+use wire::{ApiError, Broken, Dialect, ErrorKind, Remark, StreamOptions, Usage};
 
 use super::super::cache::Ended;
 use super::super::error::Failure;
@@ -490,7 +490,8 @@ impl Streaming {
             bill.served(self.flex());
             bill.broke_off(&used, self.first.unwrap_or_default());
         }
-        let goes = match rescue.go_on(text, used, self.about.bill.clone()).await {
+        let begun = (text, self.about.dialect != Dialect::Completions);
+        let goes = match rescue.go_on(begun, used, self.about.bill.clone()).await {
             Ok(goes) => goes,
             Err(Failure { error, .. }) => {
                 let (id, why) = (rescue.id(), error.message);

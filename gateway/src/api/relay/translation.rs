@@ -202,9 +202,9 @@ fn say(
 mod tests {
     use std::sync::Arc;
 
-    use wire::Limits;
+    use wire::{Back, Limits};
 
-    use super::super::super::surface::Surface;
+    use super::super::super::surface::{Parsed, Surface};
     use super::*;
 
     fn translation(choices: u32) -> Translation {
@@ -213,6 +213,43 @@ mod tests {
         let parsed = Surface::Chat.parse(body, &Limits::default(), true, &id).expect("a chat");
         let how = (StreamOptions::default(), Usage::default());
         Translation::new(Dialect::Gemini, (&parsed.page, choices), "m", how)
+    }
+
+    /// A prompt is repeated before anything else and once. Of thoughts nothing is told.
+    #[test]
+    fn a_prompt_stands_in_front_whatever_comes_first() {
+        let body = br#"{"model":"m","prompt":"Why? ","echo":true}"#;
+        let id: Arc<str> = "r".into();
+        let parsed = Surface::Completion.parse(body, &Limits::default(), true, &id);
+        let Parsed { mut chat, mut page, .. } = parsed.expect("a chat can be made of it");
+        page.back = Back::of(&mut chat, Dialect::Gemini);
+        let event = |part: &str, more: &str| {
+            let content = format!(r#"{{"parts":[{{"text":"{part}"{more}}}]}}"#);
+            format!("data: {{\"candidates\":[{{\"content\":{content}}}]}}\n\n")
+        };
+        for (events, text) in [
+            (vec![event("hm", r#","thought":true"#), event("So.", "")], "Why? So."),
+            (vec![event("hm", r#","thought":true"#)], "Why? "),
+            (vec![event("So.", ""), event(" Yes.", "")], "Why? So. Yes."),
+            (vec![], "Why? "),
+        ] {
+            let how = (StreamOptions::default(), Usage::default());
+            let mut stream = Translation::new(Dialect::Gemini, (&page, 1), "m", how);
+            let mut out = Vec::new();
+            for event in &events {
+                stream.push(event.as_bytes(), &mut out).expect("sound");
+            }
+            assert_eq!(stream.thinks, events.first().is_some_and(|e| e.contains("thought")));
+            stream.cut_short(&mut out);
+            let out = String::from_utf8(out).expect("UTF-8");
+            let chunks = out.lines().filter_map(|line| line.strip_prefix("data: {"));
+            let chunk = |rest| serde_json::from_str(&format!("{{{rest}")).expect("JSON");
+            let all: Vec<serde_json::Value> = chunks.map(chunk).collect();
+            let words = all.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str());
+            assert_eq!(words.collect::<String>(), text, "{out}");
+            let ends = all.iter().filter(|chunk| chunk["choices"][0]["finish_reason"] == "length");
+            assert_eq!(ends.count(), 1, "{out}");
+        }
     }
 
     fn said(index: u32, more: &str) -> String {

@@ -92,7 +92,7 @@ pub(crate) fn call_head(out: &mut Vec<u8>, id: &str, name: &str) {
     out.extend_from_slice(b",\"arguments\":");
 }
 
-/// A plain completion's answer.
+/// A plain completion's answer. A refusal's words are its text: there is no other place for them.
 #[must_use]
 pub fn completion(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
     let mut out = Vec::with_capacity(512 + choices.iter().map(|c| c.text.len()).sum::<usize>());
@@ -102,11 +102,14 @@ pub fn completion(head: &Head, choices: &[Choice], usage: &Usage) -> Vec<u8> {
         out.extend_from_slice(b"{\"index\":");
         put(out, &choice.index);
         out.extend_from_slice(b",\"text\":");
-        put(out, &choice.text);
+        match &choice.refusal {
+            None => put(out, &choice.text),
+            Some(refusal) => put(out, &format!("{}{refusal}", choice.text)),
+        }
         out.extend_from_slice(b",\"logprobs\":");
         legacy_logprobs(out, choice.logprobs.as_deref(), &mut 0);
         out.extend_from_slice(b",\"finish_reason\":");
-        put(out, finish_name(choice.finish));
+        put(out, finish_of_text(choice.finish));
         token_ids(out, "token_ids", choice.token_ids.as_deref());
         token_ids(out, "prompt_token_ids", choice.prompt_token_ids.as_deref());
         prompt_logprobs(out, choice.prompt_logprobs.as_deref());
@@ -166,6 +169,14 @@ pub fn finish_name(finish: Finish) -> &'static str {
         Finish::Length => "length",
         Finish::ToolCalls => "tool_calls",
         Finish::Refused => "content_filter",
+    }
+}
+
+/// The same of a plain completion, which has no word for calls, and no place.
+pub(crate) fn finish_of_text(finish: Finish) -> &'static str {
+    match finish {
+        Finish::ToolCalls => finish_name(Finish::Stop),
+        finish => finish_name(finish),
     }
 }
 

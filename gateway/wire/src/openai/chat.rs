@@ -65,10 +65,20 @@ fn read(fields: Fields<'_>, limits: &Limits, extra: Map<String, Value>) -> Parse
         reasoning: reasoning::parse(fields)?,
         template,
         decoding,
-        user: fields.string("user")?.or(fields.string("safety_identifier")?).map(str::to_owned),
-        metadata: fields.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default(),
+        user: user(fields)?,
+        metadata: metadata(fields),
         extra,
     })
+}
+
+/// Whom the caller asks for, by the older name or the newer one.
+pub(super) fn user(fields: Fields<'_>) -> Parsed<Option<String>> {
+    Ok(fields.string("user")?.or(fields.string("safety_identifier")?).map(str::to_owned))
+}
+
+/// The caller's notes on the request.
+pub(super) fn metadata(fields: Fields<'_>) -> Map<String, Value> {
+    fields.get("metadata").and_then(Value::as_object).cloned().unwrap_or_default()
 }
 
 /// The newer name and the older one; a client may send both if they agree.

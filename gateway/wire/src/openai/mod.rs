@@ -27,7 +27,7 @@ mod tools;
 
 pub use adapters::{AdapterRequest, parse_load_adapter, parse_unload_adapter};
 pub use chat::{parse as parse_chat, parse_forward as parse_chat_forward};
-pub use completion::parse as parse_completion;
+pub use completion::{parse as parse_completion, parse_forward as parse_completion_forward};
 pub(crate) use decoding::flex;
 pub use embeddings::parse as parse_embeddings;
 pub use forward::{Flavor, render};

@@ -162,6 +162,10 @@ pub static REASONING: &[(&str, Rule)] = &[
     ("generate_summary", Refused("thoughts are not summarized")),
 ];
 
+/// Fields of a plain completion that a chat is made of: how much is thought before.
+pub(crate) static THOUGHTS: &[(&str, Rule)] =
+    &[("reasoning_effort", Honoured), ("reasoning", Honoured), ("thinking_token_budget", Honoured)];
+
 /// Fields of plain completions alone.
 pub static COMPLETION: &[(&str, Rule)] = &[
     ("prompt", Honoured),

@@ -6,7 +6,8 @@
 //! that broke ends with an `error` event and without `[DONE]`; a call's id and name come once,
 //! then only its index with more of its arguments.
 
-use super::answer::{self, call_head, chat_logprobs, finish_name, legacy_logprobs, token_ids};
+use super::answer::{self, call_head, chat_logprobs, finish_name, finish_of_text};
+use super::answer::{legacy_logprobs, token_ids};
 use crate::answer::{Head, Usage};
 use crate::error::ApiError;
 use crate::json::put;
@@ -36,6 +37,8 @@ pub struct Writer {
     options: StreamOptions,
     /// Per choice: characters of text so far, for the legacy `text_offset`.
     offsets: Vec<usize>,
+    /// Of a plain completion: what each choice begins with.
+    repeated: Option<Box<str>>,
 }
 
 impl Writer {
@@ -49,7 +52,13 @@ impl Writer {
         };
         head.open(&mut prefix, object);
         prefix.extend_from_slice(b",\"choices\":[");
-        Self { kind, prefix, options, offsets: vec![0; choices] }
+        Self { kind, prefix, options, offsets: vec![0; choices], repeated: None }
+    }
+
+    /// Repeats the prompt of a plain completion in front of each choice.
+    #[must_use]
+    pub fn repeating(self, prompt: Option<&str>) -> Self {
+        Self { repeated: prompt.map(Into::into), ..self }
     }
 
     fn chat_head(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
@@ -62,7 +71,8 @@ impl Writer {
     fn chat_tail(&self, out: &mut Vec<u8>, piece: &Piece<'_>) {
         out.extend_from_slice(b",\"logprobs\":");
         chat_logprobs(out, piece.logprobs);
-        finish(out, piece);
+        out.extend_from_slice(b",\"finish_reason\":");
+        put(out, &piece.finish.map(finish_name));
         token_ids(out, "token_ids", piece.token_ids);
         out.extend_from_slice(b"}]");
         self.usage_so_far(out, piece);
@@ -70,24 +80,18 @@ impl Writer {
         out.extend_from_slice(b"}\n\n");
     }
 
-    fn completion(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
+    fn completion(&mut self, out: &mut Vec<u8>, text: &str, piece: &Piece<'_>) {
         out.extend_from_slice(&self.prefix);
         out.extend_from_slice(b"{\"index\":");
         put(out, &piece.index);
         out.extend_from_slice(b",\"text\":");
-        put(
-            out,
-            match piece.delta {
-                Delta::None => "",
-                Delta::Content(text) => text,
-                _ => unreachable!("plain completions have content alone"),
-            },
-        );
+        put(out, text);
         out.extend_from_slice(b",\"logprobs\":");
         let at = usize::try_from(piece.index).unwrap_or(usize::MAX);
         let offset = self.offsets.get_mut(at);
         legacy_logprobs(out, piece.logprobs, offset.unwrap_or(&mut 0));
-        finish(out, piece);
+        out.extend_from_slice(b",\"finish_reason\":");
+        put(out, &piece.finish.map(finish_of_text));
         token_ids(out, "token_ids", piece.token_ids);
         token_ids(out, "prompt_token_ids", piece.prompt_token_ids);
         out.extend_from_slice(b"}]");
@@ -106,12 +110,16 @@ impl Writer {
 }
 
 impl piece::Writer for Writer {
-    /// The role and no text yet. Plain completions have no such event.
+    /// The role and no text yet. Plain completions have no such event, but for a prompt that is
+    /// repeated.
     fn start(&mut self, out: &mut Vec<u8>, piece: &Piece<'_>) {
         if self.kind == Kind::Chat {
             self.chat_head(out, piece);
             out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":\"\"}");
             self.chat_tail(out, piece);
+        } else if let Some(prompt) = self.repeated.take() {
+            self.completion(out, &prompt, piece);
+            self.repeated = Some(prompt);
         }
     }
 
@@ -120,11 +128,16 @@ impl piece::Writer for Writer {
         if usize::try_from(piece.index).is_ok_and(|at| at >= self.offsets.len()) {
             return;
         }
-        // OpenAI's chat has no word for a seal, and plain completions have content alone.
         match (self.kind, piece.delta) {
-            (_, Delta::Seal(_)) => {}
-            (Kind::Completion, Delta::None | Delta::Content(_)) => self.completion(out, piece),
-            (Kind::Completion, _) => {}
+            // A refusal's words are what the caller reads.
+            (Kind::Completion, Delta::Content(text) | Delta::Refusal(text)) => {
+                self.completion(out, text, piece);
+            }
+            (Kind::Completion, Delta::None) => self.completion(out, "", piece),
+            // There is a place for text alone; the end is said in any case.
+            (Kind::Completion, _) if piece.finish.is_some() => self.completion(out, "", piece),
+            // OpenAI's chat has no word for a seal.
+            (Kind::Completion, _) | (Kind::Chat, Delta::Seal(_)) => {}
             (Kind::Chat, delta) => {
                 // Written in place: the text is copied once, from the token to the socket.
                 self.chat_head(out, piece);
@@ -190,9 +203,4 @@ fn chat_delta(out: &mut Vec<u8>, delta: Delta<'_>) {
             text(out, b"\"function\":{\"arguments\":", new, b"}}]}");
         }
     }
-}
-
-fn finish(out: &mut Vec<u8>, piece: &Piece<'_>) {
-    out.extend_from_slice(b",\"finish_reason\":");
-    put(out, &piece.finish.map(finish_name));
 }

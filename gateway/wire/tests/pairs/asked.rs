@@ -5,13 +5,15 @@ use serde_json::{Value, json};
 
 use crate::side::In;
 
-/// One feature in the four dialects, in the order of [`In::ALL`].
+/// One feature in the dialects of chats, in the order of [`In::CHATS`], and in plain completions.
 pub(crate) struct Feature {
     pub(crate) name: &'static str,
     /// Fields of the request without it.
     base: [Value; 4],
     /// Fields that it adds or replaces; null: the dialect cannot say it.
     said: [Value; 4],
+    /// The same of plain completions.
+    prompted: Value,
 }
 
 /// A feature in one dialect.
@@ -22,7 +24,18 @@ pub(crate) struct Case {
 
 impl Feature {
     fn new(name: &'static str, said: [Value; 4]) -> Self {
-        Self { name, base: [json!({}), json!({}), json!({}), json!({})], said }
+        let base = [json!({}), json!({}), json!({}), json!({})];
+        Self { name, base, said, prompted: Value::Null }
+    }
+
+    /// Plain completions say it so.
+    fn prompted(self, prompted: Value) -> Self {
+        Self { prompted, ..self }
+    }
+
+    /// Plain completions say it as chat does.
+    fn alike(self) -> Self {
+        Self { prompted: self.said[0].clone(), ..self }
     }
 
     /// Over these fields.
@@ -32,7 +45,12 @@ impl Feature {
 
     /// `None`: the dialect cannot say it.
     pub(crate) fn of(&self, side: In) -> Option<Case> {
-        let at = In::ALL.iter().position(|other| *other == side).expect("one of them");
+        if side == In::Completions {
+            let (without, said) = (plain(side), &self.prompted);
+            let with = (!said.is_null()).then(|| with(without.clone(), said))?;
+            return Some(Case { without, with });
+        }
+        let at = In::CHATS.iter().position(|other| *other == side).expect("one of them");
         if self.said[at].is_null() {
             return None;
         }
@@ -49,6 +67,7 @@ pub(crate) fn plain(side: In) -> Value {
         In::Responses => json!({"model": "m", "input": "Hi"}),
         In::Messages => json!({"model": "m", "max_tokens": 2000, "messages": messages}),
         In::Gemini => json!({"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}),
+        In::Completions => json!({"model": "m", "prompt": "Hi"}),
     }
 }
 
@@ -61,10 +80,21 @@ pub(crate) fn with(mut body: Value, fields: &Value) -> Value {
 
 /// All of them, in the order of the page.
 pub(crate) fn features() -> Vec<Feature> {
-    [words(), images(), tools(), choices(), results(), shapes(), sampling(), thinking(), rest()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        words(),
+        prompts(),
+        images(),
+        tools(),
+        choices(),
+        results(),
+        shapes(),
+        sampling(),
+        thinking(),
+        rest(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn words() -> Vec<Feature> {
@@ -77,7 +107,7 @@ fn words() -> Vec<Feature> {
         json!([{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes, "}]);
     let part = |text: &str| json!({"type": "text", "text": text});
     vec![
-        Feature::new("text", [json!({}), json!({}), json!({}), json!({})]),
+        Feature::new("text", [json!({}), json!({}), json!({}), json!({})]).alike(),
         Feature::new(
             "two texts in a turn",
             [
@@ -115,6 +145,26 @@ fn words() -> Vec<Feature> {
             ],
         ),
     ]
+}
+
+/// What plain completions alone can say.
+fn prompts() -> Vec<Feature> {
+    let nobody = || [(); 4].map(|()| Value::Null);
+    [
+        ("a list of one prompt", json!({"prompt": ["Hi"]})),
+        ("several prompts", json!({"prompt": ["Hi", "Bye"]})),
+        ("a prompt of tokens", json!({"prompt": [1, 2, 3]})),
+        ("the prompt in front of the answer", json!({"echo": true})),
+        ("that, with log-probabilities", json!({"echo": true, "logprobs": 0})),
+        ("scores of the prompt", json!({"prompt_logprobs": 1})),
+        ("no answer", json!({"echo": true, "max_tokens": 0})),
+        ("text behind the answer", json!({"suffix": "!"})),
+        ("the best of more", json!({"best_of": 2})),
+        ("a prompt without special tokens", json!({"add_special_tokens": false})),
+        ("token ids beside the text", json!({"return_token_ids": true})),
+    ]
+    .map(|(name, said)| Feature::new(name, nobody()).prompted(said))
+    .into()
 }
 
 fn images() -> Vec<Feature> {
@@ -326,7 +376,8 @@ fn shapes() -> Vec<Feature> {
                 Value::Null,
                 json!({"generationConfig": {"responseMimeType": mime}}),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "JSON of a schema",
             [
@@ -335,7 +386,8 @@ fn shapes() -> Vec<Feature> {
                 json!({"output_config": {"format": {"type": "json_schema", "schema": schema()}}}),
                 json!({"generationConfig": {"responseMimeType": mime, "responseJsonSchema": schema()}}),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "one of some texts",
             [
@@ -345,11 +397,13 @@ fn shapes() -> Vec<Feature> {
                 json!({"generationConfig": {"responseMimeType": "text/x.enum",
                     "responseSchema": {"type": "STRING", "enum": ["yes", "no"]}}}),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "text of a pattern",
             [json!({"guided_regex": "[a-z]+"}), Value::Null, Value::Null, Value::Null],
-        ),
+        )
+        .alike(),
     ]
 }
 
@@ -359,7 +413,7 @@ fn field(name: &'static str, names: [&str; 4], value: &Value) -> Feature {
     let one = |name: &str| if name.is_empty() { Value::Null } else { json!({name: value}) };
     let config =
         if gemini.is_empty() { Value::Null } else { json!({"generationConfig": {gemini: value}}) };
-    Feature::new(name, [one(chat), one(responses), one(messages), config])
+    Feature::new(name, [one(chat), one(responses), one(messages), config]).alike()
 }
 
 fn sampling() -> Vec<Feature> {
@@ -385,7 +439,8 @@ fn sampling() -> Vec<Feature> {
             "most new tokens",
             ["max_completion_tokens", "max_output_tokens", "max_tokens", "maxOutputTokens"],
             &json!(1500),
-        ),
+        )
+        .prompted(json!({"max_tokens": 1500})),
         field("several answers", ["n", "", "", "candidateCount"], &json!(2)),
         Feature::new(
             "log-probabilities",
@@ -395,9 +450,10 @@ fn sampling() -> Vec<Feature> {
                 Value::Null,
                 json!({"generationConfig": {"responseLogprobs": true, "logprobs": 2}}),
             ],
-        ),
+        )
+        .prompted(json!({"logprobs": 2})),
         // Google has it in the path.
-        Feature::new("stream", [(); 4].map(|()| json!({"stream": true}))),
+        Feature::new("stream", [(); 4].map(|()| json!({"stream": true}))).alike(),
     ]
 }
 
@@ -412,7 +468,8 @@ fn thinking() -> Vec<Feature> {
                 json!({"thinking": {"type": "adaptive"}, "output_config": {"effort": "high"}}),
                 config(json!({"thinkingLevel": "HIGH", "includeThoughts": true})),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "thinking, bounded",
             [
@@ -421,7 +478,8 @@ fn thinking() -> Vec<Feature> {
                 json!({"thinking": {"type": "enabled", "budget_tokens": 1024}}),
                 config(json!({"thinkingBudget": 1024, "includeThoughts": true})),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "no thinking",
             [
@@ -430,7 +488,8 @@ fn thinking() -> Vec<Feature> {
                 json!({"thinking": {"type": "disabled"}}),
                 config(json!({"thinkingBudget": 0})),
             ],
-        ),
+        )
+        .alike(),
     ]
 }
 
@@ -444,7 +503,8 @@ fn rest() -> Vec<Feature> {
                 json!({"metadata": {"user_id": "u1"}}),
                 Value::Null,
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "a short answer",
             [
@@ -466,7 +526,8 @@ fn rest() -> Vec<Feature> {
                 Value::Null,
                 json!({"labels": {"team": "a"}}),
             ],
-        ),
+        )
+        .alike(),
         Feature::new(
             "a field that nobody knows",
             [
@@ -475,6 +536,7 @@ fn rest() -> Vec<Feature> {
                 json!({"made_up": 1}),
                 json!({"madeUp": 1}),
             ],
-        ),
+        )
+        .alike(),
     ]
 }

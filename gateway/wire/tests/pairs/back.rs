@@ -206,9 +206,9 @@ fn names(value: &Value, out: &mut BTreeSet<String>) {
 fn names_that_a_provider_refuses_are_replaced() {
     let long = format!("mcp__{}__read", "files".repeat(15));
     let own = ["files.read", "plain", &long];
-    for side in In::ALL {
+    for side in In::CHATS {
         for to in To::ALL {
-            let at = In::ALL.iter().position(|other| *other == side).expect("one of them");
+            let at = In::CHATS.iter().position(|other| *other == side).expect("one of them");
             let body = with(plain(side), &offered(&own, false)[at]);
             let (value, chat, back) = sent(side, to, &body);
             let mut said = BTreeSet::new();

@@ -45,7 +45,7 @@ fn read(from: From, body: &[u8]) -> ApiError {
 /// And writes it.
 fn write(to: In, error: &ApiError) -> Vec<u8> {
     match to {
-        In::Chat | In::Responses => openai::answer::error(error),
+        In::Chat | In::Completions | In::Responses => openai::answer::error(error),
         In::Messages => messages::error(error, "req_1"),
         In::Gemini => gemini::error(error),
     }

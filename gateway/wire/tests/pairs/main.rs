@@ -5,6 +5,7 @@ mod answers;
 mod asked;
 mod back;
 mod chat_client;
+mod completions_client;
 mod errors;
 mod frame;
 mod golden;

@@ -14,9 +14,9 @@ const HEAD: &str = "# Dialects: what is carried
 
 Made by `BLESS=1 cargo test -p wire --test pairs`; do not edit.
 
-A caller speaks one of four dialects, a provider one of five, and any caller can be answered by any
-provider. Where both speak the same dialect a request is passed on as it was written, with the
-model's name changed, and so is the answer: nothing is lost. These tables are about all other
+A caller speaks one of five dialects, a provider one of five, and any caller can be answered by any
+provider of chats. Where both speak the same dialect a request is passed on as it was written, with
+the model's name changed, and so is the answer: nothing is lost. These tables are about all other
 pairs; the pair of a dialect with itself is among them because the translation is tested on it too.
 
 ## Requests
@@ -34,6 +34,12 @@ and the header `x-hearth-dropped` of the answer names them.
 - A name of a tool that the provider refuses, for its length or its letters, is replaced by one that
   is always the same; the answer has the caller's own.
 - A dash: the caller's dialect cannot say it.
+
+The prompt of a plain completion is what a user says in a chat, and the answer is the text behind
+it: a model that chats answers where one that does not would go on writing. Thoughts are not shown,
+for a text has no place for them. Where the caller sets no limit of new tokens it is 16, as with
+OpenAI; a model that thinks may use that up before a word is there. `reasoning_effort` and
+`thinking_token_budget`, which are no fields of plain completions, are taken here.
 
 A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in
 none, before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into
@@ -77,7 +83,8 @@ fn request(features: &[Feature], side: In, to: To, name: &str) -> String {
     match (fate(side, to, &case), name) {
         (Fate::Refused, _) => "refused".into(),
         (Fate::Lost(names), _) => format!("without `{}`", names.join("`, `")),
-        (Fate::Carried, _) | (Fate::Same, "text") => "yes".into(),
+        (Fate::Carried, _) | (Fate::Same, "text" | "a list of one prompt") => "yes".into(),
+        (Fate::Same, "the prompt in front of the answer") => "yes, by Hearth".into(),
         (Fate::Same, "tool choice: auto") => "yes, unsaid".into(),
         (Fate::Same, "stream") => "yes, in the path".into(),
         (Fate::Same, _) => "left out".into(),

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::json;
-use wire::{Broken, Usage};
+use wire::{Broken, Finish, Usage};
 
 use crate::random::{Plan, arguments, cut, plan, whole};
 use crate::side::{From, In, well_nested};
@@ -41,9 +41,9 @@ proptest! {
 
     #[test]
     fn the_same_arrives_in_any_pieces(plan in plan(), lengths in vec(1..400_usize, 1..9)) {
-        for provider in In::ALL {
+        for provider in In::CHATS {
             let (bytes, _) = plan.written(provider);
-            for caller in In::ALL {
+            for caller in In::CHATS {
                 let mut via = Via::new(provider.from(), caller);
                 for piece in pieces(&bytes, &lengths) {
                     via.push(piece).expect("sound");
@@ -58,12 +58,22 @@ proptest! {
                 let usage = Usage { cache_write_tokens: written, ..plan.usage };
                 expect(&plan, &client(caller, &out), Some(usage))?;
             }
+            // A text has no place for thoughts and calls.
+            let mut via = Via::new(provider.from(), In::Completions);
+            for piece in pieces(&bytes, &lengths) {
+                via.push(piece).expect("sound");
+            }
+            let (_, _, out) = via.end();
+            prop_assert!(well_nested(In::Completions, &out));
+            let read = client(In::Completions, &out);
+            let end = if plan.finish == Finish::ToolCalls { Finish::Stop } else { plan.finish };
+            prop_assert_eq!((read.text, read.finish), (plan.text(), Some(end)));
         }
     }
 
     #[test]
     fn what_is_cut_off_is_not_whole(plan in plan(), at in any::<prop::sample::Index>()) {
-        for provider in In::ALL {
+        for provider in In::CHATS {
             let (bytes, _) = plan.written(provider);
             let cut = &bytes[..at.index(bytes.len())];
             for caller in In::ALL {
@@ -85,7 +95,7 @@ proptest! {
         lengths in vec(1..400_usize, 1..5),
     ) {
         let (stream, sent) = mixed(&calls, &order);
-        for caller in In::ALL {
+        for caller in In::CHATS {
             let mut via = Via::new(From::Chat, caller);
             for piece in pieces(&stream, &lengths) {
                 via.push(piece).expect("sound");
@@ -124,7 +134,7 @@ proptest! {
         lengths in vec(1..90_usize, 1..5),
     ) {
         for from in From::ALL {
-            let provider = In::ALL.into_iter().find(|side| side.from() == from);
+            let provider = In::CHATS.into_iter().find(|side| side.from() == from);
             let mut bytes = provider.map_or_else(Vec::new, |side| plan.written(side).0);
             let at = at.index(bytes.len() + 1);
             let end = (at + wild.len() / 2).min(bytes.len());

@@ -66,6 +66,7 @@ pub(crate) fn request(side: In, answer: &[u8]) -> Value {
             fields["contents"] = json!([{"role": "user", "parts": [{"text": "Hi"}]}, turn,
                 {"role": "user", "parts": next}]);
         }
+        In::Completions => unreachable!("a prompt has no turns"),
     }
     with(plain(side), &fields)
 }
@@ -82,6 +83,9 @@ fn thinks(from: From) -> Choice {
 
 /// One of the features above, to this provider.
 pub(crate) fn case(side: In, to: To, feature: &str) -> Option<Case> {
+    if side == In::Completions {
+        return None;
+    }
     let other = match to.from() {
         From::Messages | From::Converse => From::Responses,
         _ => From::Messages,

@@ -217,7 +217,7 @@ fn there_and_back(side: In, to: To, body: &Value) -> bool {
 fn every_feature_that_is_carried_comes_back() {
     let features = features();
     let mut same = 0;
-    for side in In::ALL {
+    for side in In::CHATS {
         for to in To::ALL {
             let cases = features.iter().filter_map(|feature| feature.of(side));
             let replayed = replay::FEATURES.iter().filter_map(|name| replay::case(side, to, name));
@@ -237,6 +237,7 @@ fn written(request: &ChatRequest, side: In) -> Option<Value> {
         In::Responses => To::Responses,
         In::Messages => To::Messages,
         In::Gemini => To::Gemini,
+        In::Completions => return None,
     };
     let mut body = to.render(request, &mut lost);
     if side == In::Gemini && request.decoding.stream.is_some() {
@@ -277,7 +278,7 @@ proptest! {
     #[test]
     fn random_requests_come_back(request in made::request(), less in any::<bool>()) {
         let request = common(request, less);
-        for side in In::ALL {
+        for side in In::CHATS {
             let Some(body) = written(&request, side) else { continue };
             for to in To::ALL {
                 let same = there_and_back(side, to, &body);

@@ -11,7 +11,7 @@ use wire::{
     StreamOptions, Usage, Writer, converse, gemini, messages, openai, responses, sse,
 };
 
-use crate::{chat_client, gemini_client, messages_client, responses_client};
+use crate::{chat_client, completions_client, gemini_client, messages_client, responses_client};
 
 /// What a caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,6 +20,8 @@ pub(crate) enum In {
     Responses,
     Messages,
     Gemini,
+    /// Plain completions, whose callers have prompts and no chats.
+    Completions,
 }
 
 /// What a provider speaks, as far as its answers go.
@@ -181,16 +183,22 @@ impl Frames {
 }
 
 impl In {
-    pub(crate) const ALL: [Self; 4] = [Self::Chat, Self::Responses, Self::Messages, Self::Gemini];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Chat, Self::Responses, Self::Messages, Self::Gemini, Self::Completions];
+    /// Those of chats.
+    pub(crate) const CHATS: [Self; 4] = [Self::Chat, Self::Responses, Self::Messages, Self::Gemini];
 
     pub(crate) fn name(self) -> &'static str {
-        self.from().name()
+        match self {
+            Self::Completions => "completions",
+            chat => chat.from().name(),
+        }
     }
 
-    /// The same dialect as a provider's.
+    /// The dialect of a provider that is read alike.
     pub(crate) fn from(self) -> From {
         match self {
-            Self::Chat => From::Chat,
+            Self::Chat | Self::Completions => From::Chat,
             Self::Responses => From::Responses,
             Self::Messages => From::Messages,
             Self::Gemini => From::Gemini,
@@ -205,6 +213,10 @@ impl In {
         match (self, strict) {
             (Self::Chat, false) => openai::parse_chat_forward(&bytes(&body), limits),
             (Self::Chat, true) => openai::parse_chat(&bytes(&body), limits),
+            (Self::Completions, _) => {
+                assert!(!strict, "no chat is made of what is answered here");
+                openai::parse_completion_forward(&bytes(&body), limits).map(|(chat, _)| chat)
+            }
             (Self::Messages, false) => messages::parse_forward(&bytes(&body), limits),
             (Self::Messages, true) => messages::parse(&bytes(&body), limits),
             (Self::Responses, false) => {
@@ -226,6 +238,7 @@ impl In {
     pub(crate) fn head(self) -> Head {
         let id = match self {
             Self::Chat => "chatcmpl-1",
+            Self::Completions => "cmpl-1",
             Self::Responses => "resp_1",
             Self::Messages => "msg_1",
             Self::Gemini => "1",
@@ -238,6 +251,7 @@ impl In {
         let head = self.head();
         match self {
             Self::Chat => openai::answer::chat(&head, choices, usage),
+            Self::Completions => openai::answer::completion(&head, choices, usage),
             Self::Messages => messages::answer(&head, choices, usage),
             Self::Gemini => gemini::answer(&head, choices, usage),
             Self::Responses => {
@@ -248,16 +262,25 @@ impl In {
 
     /// One request may ask for several answers.
     pub(crate) fn asks_for_several(self) -> bool {
-        matches!(self, Self::Chat | Self::Gemini)
+        matches!(self, Self::Chat | Self::Gemini | Self::Completions)
     }
 
-    /// The writer of a stream. Callers of chat have asked for usage.
+    /// What its callers read of a body, where that is written in words of their own.
+    pub(crate) fn read(self, body: &[u8]) -> Result<Answer, Broken> {
+        match self {
+            Self::Completions => self.from().read(&completions_client::scores_of_chat(body)),
+            _ => self.from().read(body),
+        }
+    }
+
+    /// The writer of a stream. Callers of OpenAI's dialects have asked for usage.
     pub(crate) fn writer(self, choices: usize) -> Box<dyn Writer> {
         let head = self.head();
         match self {
-            Self::Chat => {
+            Self::Chat | Self::Completions => {
                 let options = StreamOptions { include_usage: true, continuous_usage: false };
-                Box::new(openai::stream::Writer::new(Kind::Chat, &head, options, choices))
+                let kind = if self == Self::Chat { Kind::Chat } else { Kind::Completion };
+                Box::new(openai::stream::Writer::new(kind, &head, options, choices))
             }
             Self::Messages => Box::new(messages::Writer::new(&head, "req_1")),
             Self::Gemini => Box::new(gemini::Writer::new(Framing::Events, &head, choices)),
@@ -288,6 +311,7 @@ fn echo() -> Echo {
 pub(crate) fn well_nested(side: In, bytes: &[u8]) -> bool {
     match side {
         In::Chat => chat_client::check(bytes),
+        In::Completions => completions_client::check(bytes),
         In::Messages => messages_client::Client::read(bytes).whole,
         In::Responses => {
             let last = responses_client::read(bytes).last;

@@ -6,6 +6,7 @@ use wire::{
     Seal, SealRef, Thought, TokenLogprob, Usage, Writer,
 };
 
+use crate::completions_client;
 use crate::side::{Frames, From, In};
 
 /// What was understood of an answer.
@@ -238,11 +239,16 @@ pub(crate) fn client(side: In, bytes: &[u8]) -> Heard {
 /// The same of a stream with so many choices.
 pub(crate) fn clients(side: In, bytes: &[u8], choices: usize) -> Vec<Heard> {
     let (mut frames, mut reader) = (side.from().frames(), side.from().reader());
+    let own = if side == In::Completions {
+        completions_client::scores_of_chat(bytes)
+    } else {
+        bytes.to_vec()
+    };
     let mut all = vec![Heard::default(); choices];
     let (heard, others) = all.split_at_mut(1);
     let mut hear = |said: Said<'_>| hear(&mut heard[0], others, &said);
     frames
-        .push(bytes, &mut |name, data| reader.event(name, data, &mut hear))
+        .push(&own, &mut |name, data| reader.event(name, data, &mut hear))
         .expect("what is written can be read");
     reader.end(&mut hear).unwrap_or_else(|why| panic!("{side:?}: {why}"));
     all

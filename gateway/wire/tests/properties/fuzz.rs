@@ -96,6 +96,7 @@ fn no_bytes_panic_a_parser() {
         let errors = [
             openai::parse_chat(body, &limits).err(),
             openai::parse_completion(body, &limits).err(),
+            openai::parse_completion_forward(body, &limits).err(),
             openai::parse_tokenize(body, &limits).err(),
             openai::parse_detokenize(body).err(),
             openai::parse_embeddings(body, &limits).err(),
