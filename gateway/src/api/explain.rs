@@ -7,6 +7,7 @@ use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use govern::policy::Label;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use wire::ErrorKind;
 
@@ -41,7 +42,9 @@ pub(super) async fn explain(
     let (head, body) = body::read_with_head(request, &app).await?;
     let past = Box::pin(kept::look_up(&app, &caller, &body)).await;
     let caller = Caller { past, ..caller };
-    let inbound = Inbound::new(Surface::Chat, &head.headers, Arc::new(body))?;
+    let prompts = serde_json::from_slice::<Prompts>(&body).is_ok_and(|own| own.prompt.is_some());
+    let surface = if prompts { Surface::Completion } else { Surface::Chat };
+    let inbound = Inbound::new(surface, &head.headers, Arc::new(body))?;
     let name = &inbound.glance.model;
     let Some(pool) = app.routes.find(name) else {
         let model = prepare::model_for(&app, &caller, name)?;
@@ -55,6 +58,12 @@ pub(super) async fn explain(
     shown["label"] = json!(asked.label);
     shown["input_tokens"] = json!(asked.input);
     Ok(json(shown.to_string()))
+}
+
+/// What tells a plain completion from a chat.
+#[derive(Deserialize)]
+struct Prompts {
+    prompt: Option<IgnoredAny>,
 }
 
 fn decision(pool: &Pool, plan: &Plan) -> Value {

@@ -77,7 +77,7 @@ impl Inbound {
             headers.get_all(name).iter().map(move |value| (name.clone(), value.clone()))
         });
         let said = |name| headers.get(name)?.to_str().ok().map(str::to_owned);
-        let session = SESSION.iter().find_map(said);
+        let session = SESSION.iter().find_map(said).or_else(|| glance.session.clone());
         Ok(Self { surface, headers: kept.collect(), glance, session, body })
     }
 

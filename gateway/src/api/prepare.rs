@@ -376,7 +376,11 @@ fn parse(
     let parse = |forward| surface.parse(body, limits, forward, &caller.request_id);
     if *surface == Surface::Completion {
         // Somebody has made a chat of it already.
-        return Ok((parse(true)?, None));
+        let parsed = parse(true)?;
+        return match parsed.chat.extra.keys().next() {
+            Some(name) => not_continued(&format!("Models here do not know the field '{name}'.")),
+            None => Ok((parsed, None)),
+        };
     }
     let (mut parsed, dropped) = without_hosted(parse, |parsed| &mut parsed.chat)?;
     if dropped.is_empty() {

@@ -70,6 +70,8 @@ pub struct ProviderConfig {
     pub models: Option<Vec<String>>,
     /// What it does with fields that cannot be carried into its dialect.
     pub lost_fields: Option<LostFields>,
+    /// The only dialect that it is asked for chats in.
+    pub dialect: Option<String>,
     /// It goes on with plain prompts, at `/completions`; else a chat is made of them.
     pub completions: Option<bool>,
 }

@@ -173,8 +173,18 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
         }
         findings.push(finding);
     }
-    let [mut own, over, rest] = groups;
-    let strategy = order(pool, asked, &mut own, &findings);
+    let [mut own, mut over, mut rest] = groups;
+    let mut strategy = order(pool, asked, &mut own, &findings);
+    if asked.dialect == Some(Dialect::Completions) {
+        // A chat about a text is another thing than the text gone on with.
+        let chats = own.first().is_some_and(|(target, _)| !target.completes());
+        for group in [&mut own, &mut over, &mut rest] {
+            group.sort_by_key(|(target, _)| !target.completes());
+        }
+        if chats && own.first().is_some_and(|(target, _)| target.completes()) {
+            strategy = "completes";
+        }
+    }
     let strip = |group: Vec<(Arc<Target>, usize)>| group.into_iter().map(|(target, _)| target);
     // Who overflows goes to others first, and comes back if they fail.
     let (reason, mut order): (_, Vec<_>) = if spill && !over.is_empty() {
@@ -184,15 +194,7 @@ pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) ->
     } else {
         (strategy, strip(own).chain(strip(over)).chain(strip(rest)).collect())
     };
-    let mut reason = if order.is_empty() { "last resort" } else { reason };
-    if asked.dialect == Some(Dialect::Completions) {
-        // A chat about a text is another thing than the text gone on with.
-        let planned = order.first().map(Arc::clone);
-        order.sort_by_key(|target| !target.completes());
-        if order.first().map(Arc::as_ptr) != planned.as_ref().map(Arc::as_ptr) {
-            reason = "completes";
-        }
-    }
+    let reason = if order.is_empty() { "last resort" } else { reason };
     // Where nobody else answers, what these say is the best that a caller can be told.
     order.extend(tight.into_iter().chain(unwelcome));
     if silent.len() == findings.len() {

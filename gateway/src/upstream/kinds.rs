@@ -42,6 +42,9 @@ pub struct Kind {
     pub flavor: Flavor,
     /// Headers that every request carries.
     pub headers: &'static [(&'static str, &'static str)],
+    /// What it calls fields of OpenAI's chat that it refuses under their names; `None`: it has no
+    /// word for it, and needs none.
+    pub renames: &'static [(&'static str, Option<&'static str>)],
     /// The most secret label that it may see where `max_label` says nothing.
     pub max_label: Label,
     /// Its API reference.
@@ -96,6 +99,7 @@ const PLAIN: Kind = Kind {
     speaks: CHAT,
     flavor: Flavor::Plain,
     headers: &[],
+    renames: &[],
     max_label: Label::Internal,
     docs: "https://platform.openai.com/docs/api-reference/chat",
 };
@@ -168,6 +172,13 @@ pub static KINDS: &[Kind] = &[
         title: "Mistral AI",
         base_url: "https://api.mistral.ai/v1",
         key_env: "MISTRAL_API_KEY",
+        // It refuses what it does not know, and tells what was used unasked.
+        renames: &[
+            ("stream_options", None),
+            ("user", None),
+            ("max_completion_tokens", Some("max_tokens")),
+            ("seed", Some("random_seed")),
+        ],
         docs: "https://docs.mistral.ai/api",
         ..PLAIN
     },
@@ -252,7 +263,6 @@ pub static KINDS: &[Kind] = &[
         title: "NVIDIA NIM (the hosted catalogue; base_url for one of your own)",
         base_url: "https://integrate.api.nvidia.com/v1",
         key_env: "NVIDIA_API_KEY",
-        speaks: TEXTS,
         docs: "https://docs.api.nvidia.com/nim/reference/llm-apis",
         ..PLAIN
     },
@@ -302,6 +312,11 @@ pub static KINDS: &[Kind] = &[
     },
     PLAIN,
 ];
+
+/// Whether it is a dialect of chats.
+pub(super) fn is_of_chats(dialect: Dialect) -> bool {
+    matches!(dialect, Chat | Messages | Responses | Gemini | Converse)
+}
 
 impl Kind {
     /// The kind of this name.

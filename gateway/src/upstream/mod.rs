@@ -68,6 +68,16 @@ const NOT_OPERATORS: [&str; 14] = [
 /// How the path of OpenAI's chat ends; beside it is that of plain completions.
 const CHAT_ROUTE: &str = "/chat/completions";
 
+/// A dialect of chats that a kind speaks.
+fn chosen(kind: &Kind, name: &str) -> Result<Dialect, String> {
+    let spoken = kind.speaks.iter().map(|(own, _)| *own).filter(|own| kinds::is_of_chats(*own));
+    let all: Vec<_> = spoken.collect();
+    all.iter().copied().find(|own| own.name() == name).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|own| own.name()).collect();
+        format!("dialect: chats of a {} are in {}", kind.name, names.join(", "))
+    })
+}
+
 /// A provider.
 pub struct Provider {
     /// The operator's name for it.
@@ -80,6 +90,8 @@ pub struct Provider {
     models: Vec<String>,
     /// What becomes of fields that its dialect has no words for.
     pub lost_fields: LostFields,
+    /// The only dialect that it is asked for chats in.
+    dialect: Option<Dialect>,
     /// Whether it goes on with plain prompts, where that is not as its kind does.
     completions: Option<bool>,
     base: String,
@@ -192,6 +204,7 @@ impl Provider {
             max_label: config.max_label.unwrap_or(kind.max_label),
             models: config.models.clone().unwrap_or_else(|| vec!["*".to_owned()]),
             lost_fields: config.lost_fields.unwrap_or_default(),
+            dialect: config.dialect.as_deref().map(|name| chosen(kind, name)).transpose()?,
             completions: config.completions,
             base,
             places,
@@ -216,10 +229,19 @@ impl Provider {
     /// Whether it is asked about a model in this dialect, without a translation.
     #[must_use]
     pub fn speaks(&self, dialect: Dialect, model: &str) -> bool {
-        match dialect {
-            Dialect::Completions => self.completions.unwrap_or_else(|| self.kind.completes(model)),
-            dialect => self.kind.path(dialect).is_some(),
+        match (dialect, self.dialect) {
+            (Dialect::Completions, _) => {
+                self.completions.unwrap_or_else(|| self.kind.completes(model))
+            }
+            (dialect, Some(only)) if kinds::is_of_chats(dialect) => dialect == only,
+            (dialect, _) => self.kind.path(dialect).is_some(),
         }
+    }
+
+    /// The dialect that chats in others are translated to.
+    #[must_use]
+    pub fn main(&self) -> Dialect {
+        self.dialect.unwrap_or_else(|| self.kind.main())
     }
 
     /// Sends a request; ready when the head of a good answer is there.
@@ -272,7 +294,7 @@ impl Provider {
 
     async fn request(&self, mut call: Call<'_>) -> Result<Request<Bytes>, String> {
         let uri = self.uri(&call)?;
-        let body = self.overlay(std::mem::take(&mut call.body))?;
+        let body = self.overlay(call.dialect, std::mem::take(&mut call.body))?;
         let mut request = Request::new(Bytes::from(body));
         (*request.method_mut(), *request.uri_mut()) = (Method::POST, uri);
         *request.headers_mut() = self.headers(&call);
@@ -325,13 +347,19 @@ impl Provider {
         url.parse().map_err(|error| format!("{url}: {error}"))
     }
 
-    /// Puts the operator's fields over the caller's.
-    fn overlay(&self, body: Vec<u8>) -> Result<Vec<u8>, String> {
-        if self.body.is_empty() {
+    /// Gives fields the provider's own names, and puts the operator's over the caller's.
+    fn overlay(&self, dialect: Dialect, body: Vec<u8>) -> Result<Vec<u8>, String> {
+        let renames = if dialect == Dialect::Chat { self.kind.renames } else { &[] };
+        if self.body.is_empty() && renames.is_empty() {
             return Ok(body);
         }
         let mut fields: Map<String, Value> =
             serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        for (name, own) in renames {
+            if let (Some(value), Some(own)) = (fields.shift_remove(*name), own) {
+                fields.entry(*own).or_insert(value);
+            }
+        }
         fields.extend(self.body.clone());
         serde_json::to_vec(&fields).map_err(|error| error.to_string())
     }

@@ -70,6 +70,10 @@ const OPTIONS: &[(&str, &str)] = &[
         "what becomes of fields that its dialect has no words for: `refuse` (the request, naming them; so where absent) or `drop` (the answer's `x-hearth-dropped` names them)",
     ),
     (
+        "dialect",
+        "the only dialect of its row that it is asked for chats in, those of its own callers among them: `responses` for models of OpenAI's that answer nowhere else, and for what only that carries. Where absent: each caller's own if it speaks that, else the first of its row",
+    ),
+    (
         "completions",
         "whether plain completions go to it as they come, at `/completions` beside the route of its chats; `false`: a chat is made of them. Where absent: as its row says, and of OpenAI's and Azure's models those with `instruct`, `davinci` or `babbage` in their names",
     ),
@@ -100,6 +104,8 @@ translated into each other.
 - Nobody follows a redirect: it counts as a failure.
 - A stream that is answered with something else than a stream, or JSON with something else than
   JSON, is a failure, whatever its status says. So is content that is encoded.
+- Mistral refuses fields that it does not know. It is asked for `random_seed` and `max_tokens` where
+  callers say `seed` and `max_completion_tokens`, and gets no `user` and no `stream_options`.
 - Headers of a provider's answer do not reach callers. What it asks for does: `Retry-After` in
   seconds or as a date, `retry-after-ms`, Google's `retryDelay`; and where a 429 comes without,
   the limits' own times of reset (`x-ratelimit-reset-*`, `anthropic-ratelimit-*-reset`) are a hint,

@@ -210,6 +210,10 @@ async fn who_completes_comes_first() {
         let got = complete(&router, "chats-alone", stream, &json!({})).await;
         assert_eq!(got.route(), "asked/m; pool=chats-alone; reason=priority; attempt=1");
     }
+    // The same before anybody is asked.
+    let body = json!({ "model": "p", "prompt": "hi" });
+    let told = json_of(&send(&router, request("", "/v1/route/explain", &body)).await);
+    assert_eq!((&told["order"][0], &told["reason"]), (&json!("completes/m"), &json!("completes")));
     // It fails: the others answer in their own way.
     completes.turn(|_| vec![Step::Reset]);
     let got = complete(&router, "p", false, &json!({})).await;
@@ -249,12 +253,13 @@ async fn who_completes_is_seen_by_its_name_or_said() {
 async fn what_no_chat_can_say_goes_to_who_completes() {
     let [chats, completes] = [Upstream::well("chats").await, Upstream::well("completes").await];
     let router = gateway(&format!(
-        "{}{}[pools.p]\ntargets = [\"chats/m\"]\nfallback = [\"completes/m\"]\n",
+        "{}{}[pools.p]\ntargets = [\"chats/m\"]\nfallback = [\"completes/m\"]\n\
+         [pools.late]\ntargets = [\"chats/m\", {{ target = \"completes/m\", context = 1 }}]\n",
         provider("chats", "compatible", &chats.url, ""),
         provider("completes", "vllm", &completes.url, ""),
     ));
-    for (more, _) in beyond() {
-        let got = complete(&router, "p", false, &more).await;
+    for (more, pool) in beyond().into_iter().flat_map(|(m, _)| [(m.clone(), "p"), (m, "late")]) {
+        let got = complete(&router, pool, false, &more).await;
         assert_eq!(got.status, 200, "{more} {}", got.text());
         assert!(got.route().starts_with("completes/m; "), "{}", got.route());
         assert_eq!(chats.count(), 0);
@@ -265,6 +270,21 @@ async fn what_no_chat_can_say_goes_to_who_completes() {
         }
     }
     assert_eq!(chats.count(), 0);
+    // Who is only to step in does not go before those who are well.
+    let got = complete(&router, "p", false, &json!({})).await;
+    assert_eq!(got.route(), "chats/m; pool=p; reason=priority; attempt=1");
+}
+
+/// More than was asked for is not handed out, nor is the prompt repeated for it.
+#[tokio::test]
+async fn only_those_asked_for_are_handed_out() {
+    let upstream = Upstream::start(two).await;
+    let router = gateway(&provider("p", "compatible", &upstream.url, ""));
+    for stream in [false, true] {
+        let got = complete(&router, "p/m", stream, &json!({ "echo": true })).await;
+        assert_eq!((got.status, got.text().matches("hi").count()), (200, 1), "{}", got.text());
+        assert!(!got.text().contains(" you"), "{}", got.text());
+    }
 }
 
 /// Log-probabilities have a form of their own here, and a refusal's words have no other place.

@@ -5,6 +5,7 @@
 mod found;
 mod scan;
 mod shape;
+mod texts;
 mod tools;
 
 use serde::{Deserialize, Deserializer};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use self::found::Found;
+use self::texts::{notes, text_of};
 use crate::error::{ApiError, ErrorKind};
 use crate::fields::short;
 
@@ -52,7 +54,12 @@ struct Raw<'a> {
     service_tier: Option<Value>,
     truncation: Option<Value>,
     user: Option<Value>,
+    safety_identifier: Option<Value>,
+    prompt_cache_key: Option<Value>,
+    conversation: Option<Value>,
     metadata: Option<Value>,
+    /// Google's word for it.
+    labels: Option<Value>,
 }
 
 #[derive(Default, Deserialize)]
@@ -100,8 +107,10 @@ pub struct Glance {
     pub files: u64,
     /// The answer is held to a shape.
     pub structured: bool,
-    /// The caller's own user.
+    /// The caller's own user: `user`, `safety_identifier`, or the `user_id` of its notes.
     pub user: Option<String>,
+    /// What is the same in all requests of a conversation: its name, or `prompt_cache_key`.
+    pub session: Option<String>,
     /// The caller's notes: names to texts.
     pub metadata: Vec<(String, String)>,
     /// Tokens of its prompt, estimated from its bytes.
@@ -191,8 +200,16 @@ impl Glance {
             images: found.images,
             files: found.files,
             structured: found.structured,
-            user: raw.user.as_ref().and_then(Value::as_str).map(str::to_owned),
-            metadata: notes(raw.metadata.as_ref()),
+            user: text_of([
+                raw.user.as_ref(),
+                raw.safety_identifier.as_ref(),
+                raw.metadata.as_ref().and_then(|notes| notes.get("user_id")),
+            ]),
+            session: text_of([
+                raw.conversation.as_ref().map(|own| own.get("id").unwrap_or(own)),
+                raw.prompt_cache_key.as_ref(),
+            ]),
+            metadata: notes(if named.is_some() { &raw.labels } else { &raw.metadata }.as_ref()),
             input_estimate: tokens(text, &found),
             tools: found.tools,
             model_at,
@@ -370,14 +387,6 @@ fn tokens(text: &str, found: &Found) -> u64 {
     words / BYTES_PER_TOKEN + (found.images + found.files) * IMAGE_TOKENS + 1
 }
 
-fn notes(metadata: Option<&Value>) -> Vec<(String, String)> {
-    let map = metadata.and_then(Value::as_object);
-    map.into_iter()
-        .flatten()
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -493,6 +502,12 @@ mod tests {
         assert_eq!((glance.choices, glance.images), (2, 1));
         assert_eq!(glance.tools, ["f", "g", "web"]);
         assert_eq!(glance.metadata, [("k".to_owned(), "v".to_owned())]);
+        assert_eq!((glance.user.as_deref(), glance.session), (Some("u"), None));
+        let body = br#"{"model":"a","user":"","metadata":{"user_id":"v"},
+            "conversation":{"id":"conv_1"},"prompt_cache_key":"k"}"#;
+        let glance = Glance::of(body).expect("a request");
+        let said = (glance.user.as_deref(), glance.session.as_deref());
+        assert_eq!(said, (Some("v"), Some("conv_1")));
     }
 
     /// Each made as many answers as it liked for the price of one.

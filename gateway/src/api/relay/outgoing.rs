@@ -79,7 +79,7 @@ pub(super) fn outgoing(
     };
     let options = chat.decoding.stream.unwrap_or_default();
     let stream = chat.decoding.stream.is_some();
-    let dialect = provider.kind.main();
+    let dialect = provider.main();
     if dialect != Dialect::Gemini {
         without_seals(&mut chat.messages);
     }

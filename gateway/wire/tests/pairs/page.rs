@@ -39,7 +39,7 @@ The prompt of a plain completion is what a user says in a chat, and the answer i
 it: a model that chats answers where one that does not would go on writing. Thoughts are not shown,
 for a text has no place for them. Where the caller sets no limit of new tokens it is 16, as with
 OpenAI; a model that thinks may use that up before a word is there. `reasoning_effort` and
-`thinking_token_budget`, which are no fields of plain completions, are taken here.
+`thinking_token_budget`, which are no fields of plain completions, are taken where a chat is made.
 
 A Claude is told to think, and how much, in the words that it knows by its name: before 3.7 in
 none, before 4.6 with a budget, into which an effort is turned, from 4.6 on with an effort, into
