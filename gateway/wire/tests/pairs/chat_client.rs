@@ -12,19 +12,25 @@ struct Choice {
     calls: u64,
 }
 
+/// The data of whole events, comments apart.
+#[track_caller]
+pub(crate) fn events(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    let text = std::str::from_utf8(bytes).expect("UTF-8");
+    assert!(text.is_empty() || text.ends_with("\n\n"), "an event is cut: {text}");
+    let events = text.split_terminator("\n\n").filter(|event| !event.starts_with(": "));
+    events.map(|event| event.strip_prefix("data: ").expect("data alone"))
+}
+
 /// Reads whole events, which may end anywhere. Whether `[DONE]` came.
 #[track_caller]
 pub(crate) fn check(bytes: &[u8]) -> bool {
-    let text = std::str::from_utf8(bytes).expect("UTF-8");
-    assert!(text.is_empty() || text.ends_with("\n\n"), "an event is cut: {text}");
     let mut choices: BTreeMap<u64, Choice> = BTreeMap::new();
     let (mut counted, mut done, mut failed) = (false, false, false);
     let ended = |choices: &BTreeMap<u64, Choice>| {
         !choices.is_empty() && choices.values().all(|choice| choice.ended)
     };
-    for event in text.split_terminator("\n\n").filter(|event| !event.starts_with(": ")) {
-        assert!(!done && !failed, "something follows the end: {event}");
-        let data = event.strip_prefix("data: ").expect("data alone");
+    for data in events(bytes) {
+        assert!(!done && !failed, "something follows the end: {data}");
         if data == "[DONE]" {
             assert!(ended(&choices) && counted);
             done = true;

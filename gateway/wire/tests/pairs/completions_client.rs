@@ -5,20 +5,19 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::chat_client::events;
+
 /// Reads whole events, which may end anywhere. Whether `[DONE]` came.
 #[track_caller]
 pub(crate) fn check(bytes: &[u8]) -> bool {
-    let text = std::str::from_utf8(bytes).expect("UTF-8");
-    assert!(text.is_empty() || text.ends_with("\n\n"), "an event is cut: {text}");
     // Those that have begun, and whether they have ended.
     let mut choices: BTreeMap<u64, bool> = BTreeMap::new();
     let (mut counted, mut done, mut failed) = (false, false, false);
-    for event in text.split_terminator("\n\n").filter(|event| !event.starts_with(": ")) {
-        assert!(!done && !failed, "something follows the end: {event}");
+    for data in events(bytes) {
+        assert!(!done && !failed, "something follows the end: {data}");
         let all = !choices.is_empty() && choices.values().all(|ended| *ended);
-        let data = event.strip_prefix("data: ").expect("data alone");
         if data == "[DONE]" {
-            assert!(all && counted, "{text}");
+            assert!(all && counted, "it ends before its choices and their count");
             done = true;
             continue;
         }
