@@ -4,7 +4,7 @@
 use serde_json::Value;
 use wire::relay::{self, Relay};
 use wire::{
-    ApiError, Broken, Delta, Dialect, ErrorKind, Piece, Reader as _, Remark, Said, Usage,
+    ApiError, Broken, Delta, Dialect, ErrorKind, Limits, Piece, Reader as _, Remark, Said, Usage,
     Writer as _, cohere, converse, gemini, messages, openai, responses, sse,
 };
 
@@ -113,11 +113,32 @@ fn continued(bytes: &[u8]) {
     assert_eq!(data.last().expect("an end")["type"], "response.completed");
 }
 
+/// A stream of Responses that is passed on and kept: what is kept does not depend on its pieces.
+fn passed(bytes: &[u8]) {
+    let asked = br#"{"model":"m","input":"hi"}"#;
+    let mut ids = |prefix: &str| format!("{prefix}_1");
+    let request = responses::Passing::parse(asked, &Limits::default(), &mut ids).expect("accepted");
+    let pass = |pieces: &[&[u8]]| {
+        let mut relay = Relay::new(Dialect::Responses, false, LIMIT);
+        let (mut passed, mut out) = (request.answer("resp_1", "p"), Vec::new());
+        for piece in pieces {
+            let mut events = Vec::new();
+            relay.push(piece, &mut events).expect("short events");
+            passed.events(&events, &mut out);
+        }
+        (passed.finished(), out)
+    };
+    let (kept, out) = pass(&[bytes]);
+    assert!(kept.as_ref().is_none_or(|kept| kept["id"] == "resp_1" && kept["store"] == true));
+    assert!((kept, out) == pass(&pieces(bytes)), "a cut shows");
+}
+
 /// Of OpenAI's Responses.
 pub fn responses(bytes: &[u8]) {
     stream(From::Responses, bytes);
     relayed(Dialect::Responses, bytes);
     continued(bytes);
+    passed(bytes);
 }
 
 /// Of Anthropic's Messages.

@@ -33,6 +33,8 @@ pub enum Kind {
     Conversation,
     /// One of its items.
     Item,
+    /// The name of an item that a provider made, and which response it is of.
+    Part,
 }
 
 impl Kind {
@@ -43,11 +45,14 @@ impl Kind {
             Self::Response => "response",
             Self::Conversation => "conversation",
             Self::Item => "item",
+            Self::Part => "part",
         }
     }
 
     pub(crate) fn of(name: &str) -> Option<Self> {
-        [Self::Response, Self::Conversation, Self::Item].into_iter().find(|k| k.name() == name)
+        [Self::Response, Self::Conversation, Self::Item, Self::Part]
+            .into_iter()
+            .find(|k| k.name() == name)
     }
 }
 

@@ -137,9 +137,12 @@ pub(super) async fn serve(
     let began = timeout(BEGIN, first(&mut body, &feed)).await;
     let made = began.ok().flatten().ok_or_else(broken)?;
     let id = made.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let lost_at = now_ms() + i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-    let begun = keep.begin(&made, lost_at).await;
-    begun.map_err(|error| failed("response", &error))?;
+    // All of it may have come at once, and lie there already.
+    if !keep.is_kept() {
+        let lost_at = now_ms() + i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+        let begun = keep.begin(&made, lost_at).await;
+        begun.map_err(|error| failed("response", &error))?;
+    }
     let feeds = Arc::clone(&app.background.feeds);
     feeds.lock().unwrap_or_else(PoisonError::into_inner).put(id.clone(), Arc::clone(&feed));
     let run = Run { app: Arc::clone(app), owner, id, keep, made: made.clone(), _place: place };

@@ -103,15 +103,6 @@ impl Caller {
         })
     }
 
-    /// What it goes on with is kept here, or what it makes has to be: no provider knows of that.
-    pub(super) fn belongs_here(&self) -> bool {
-        let is_unknown = |failure: &Failure| {
-            failure.error.code.as_deref().is_some_and(|code| code.ends_with("_not_found"))
-        };
-        let past = self.past.as_ref();
-        self.background || past.is_some_and(|past| !past.as_ref().is_err_and(is_unknown))
-    }
-
     /// How secret is what it goes on with, where that says more than the usual.
     pub(super) fn past_label(&self) -> Option<Label> {
         let label = self.past.as_ref()?.as_ref().ok()?.label;

@@ -81,6 +81,12 @@ impl Inbound {
         Ok(Self { surface, headers: kept.collect(), glance, session, body })
     }
 
+    /// The same with another body, whose model and way of answering stand in it.
+    pub(super) fn of_body(self, body: Vec<u8>) -> Option<Self> {
+        let body = Arc::new(Body::of(body.into()));
+        Some(Self { glance: Glance::of(&body).ok()?, body, ..self })
+    }
+
     /// Tokens of all that is read, as far as bytes tell: what it goes on with among them.
     pub(super) fn input_estimate(&self, caller: &Caller) -> u64 {
         self.glance.input_estimate.saturating_add(caller.past_estimate())

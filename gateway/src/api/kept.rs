@@ -6,6 +6,7 @@
 //! to nobody else. What is made of one is no less secret than it.
 
 mod memory;
+mod passing;
 mod responses;
 mod shelf;
 
@@ -20,7 +21,7 @@ use govern::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
-use wire::responses::Request;
+use wire::responses::{Request, is_bare_thought};
 use wire::{ApiError, ErrorKind};
 
 use super::App;
@@ -28,6 +29,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::surface::Page;
 
+pub(super) use passing::{Own, concerns, pass};
 pub(super) use responses::{Listing, cancel, delete, get, include, items};
 pub(super) use shelf::{Owner, Shelf};
 
@@ -89,7 +91,7 @@ pub(super) async fn look_up(
     body: &[u8],
 ) -> Option<Result<Arc<Past>, Failure>> {
     // Most refer to nothing: then their items are not read here.
-    let refers = memchr::memmem::find(body, b"item_reference").is_some();
+    let refers = memchr::memmem::find(body, b"item_reference").is_some() || has_thoughts(body);
     let GoesOn { previous_response_id, conversation, input } = if refers {
         serde_json::from_slice(body).ok()?
     } else {
@@ -120,40 +122,80 @@ pub(super) async fn look_up(
     }
 }
 
-/// Looks up the items that a request refers to: the ids of what a response made begin with its own
-/// number. What is not kept here is left out.
+/// Whether there may be thoughts among its items: the word stands there as a value, and elsewhere
+/// as a name.
+fn has_thoughts(body: &[u8]) -> bool {
+    const WORD: &[u8] = b"\"reasoning\"";
+    let behind = |at: usize| body[at + WORD.len()..].trim_ascii_start().first();
+    memchr::memmem::find_iter(body, WORD).any(|at| behind(at) != Some(&b':'))
+}
+
+/// Looks up the items that a request refers to, and thoughts that it has without their seals: the
+/// ids of what a response made begin with its own number, or it is kept which one's they are. What
+/// is not kept here is left out.
 async fn referred(
     app: &App,
     owner: &Owner,
     input: &[Value],
     mut past: Past,
 ) -> Result<Past, Failure> {
-    let ids = wire::responses::references(input);
-    let known: Vec<&str> = past.history.iter().map(id_of).collect();
-    let makers: BTreeSet<String> =
-        ids.iter().filter(|id| !known.contains(id)).filter_map(|id| maker(id)).collect();
-    for id in makers.into_iter().take(MAKERS_MAX) {
+    let mut ids = wire::responses::references(input);
+    ids.extend(input.iter().filter(|item| is_bare_thought(item)).map(id_of));
+    let known: BTreeSet<&str> = past.history.iter().map(id_of).collect();
+    let ids: BTreeSet<&str> =
+        ids.into_iter().filter(|id| !id.is_empty() && !known.contains(id)).take(IDS_MAX).collect();
+    drop(known);
+    let makers = ids.iter().filter_map(|id| maker(id)).collect();
+    made_by(app, owner, (makers, &ids), &mut past).await?;
+    let mut makers = BTreeSet::new();
+    for id in &ids {
+        if past.others.iter().all(|item| id_of(item) != *id) {
+            match app.kept.kept(owner, (Kind::Part, "", id)).await {
+                Ok(part) => makers.insert(read::<String>(&part)?),
+                Err(KeptError::Missing(_)) => continue,
+                Err(error) => return Err(trouble(&error)),
+            };
+        }
+    }
+    made_by(app, owner, (makers, &ids), &mut past).await?;
+    Ok(past)
+}
+
+/// Adds those of these items that one of these responses has made.
+async fn made_by(
+    app: &App,
+    owner: &Owner,
+    (makers, ids): (BTreeSet<String>, &BTreeSet<&str>),
+    past: &mut Past,
+) -> Result<(), Failure> {
+    for id in makers {
         let sheet = match app.kept.kept(owner, (Kind::Response, "", &id)).await {
             Ok(sheet) if sheet.lost_at == 0 => sheet,
             Ok(_) | Err(KeptError::Missing(_)) => continue,
             Err(error) => return Err(trouble(&error)),
         };
-        past.label = past.label.max(Some(sheet.label));
         let kept: Kept = read(&sheet)?;
-        let meant = outputs(&kept.response).filter(|item| ids.contains(&id_of(item)));
+        let meant = outputs(&kept.response).filter(|item| ids.contains(id_of(item)));
         past.others.extend(meant.cloned());
+        past.label = past.label.max(Some(sheet.label));
     }
-    Ok(past)
+    Ok(())
 }
 
-/// Responses that items of one request may be of.
-const MAKERS_MAX: usize = 1024;
+/// Items that one request may refer to.
+const IDS_MAX: usize = 1024;
 
 /// The response that an item of this id is of, if it is one that was made here.
 fn maker(item: &str) -> Option<String> {
     let (_, number) = item.rsplit_once('_')?;
     let number = number.get(..NUMBER).filter(|number| number.len() < item.len())?;
     Some(format!("resp_{number}"))
+}
+
+/// Items of a response whose ids a provider made.
+fn foreign(response: &Value) -> impl Iterator<Item = &Value> {
+    let own = |id: &str| maker(id).as_deref() == Some(id_of(response));
+    outputs(response).filter(move |item| !id_of(item).is_empty() && !own(id_of(item)))
 }
 
 /// Letters of a response's number.
@@ -333,6 +375,28 @@ impl std::fmt::Debug for Keep {
 }
 
 impl Keep {
+    /// Of a request with this input; `of` is the response that it goes on with, or its conversation
+    /// and where that stands.
+    fn new(
+        app: &App,
+        caller: &Caller,
+        of: (Option<String>, Option<(String, i64)>),
+        (input, referred): (Vec<Value>, Vec<String>),
+    ) -> Self {
+        let (previous, conversation) = of;
+        Self {
+            shelf: Arc::clone(&app.kept),
+            owner: Owner::of(caller),
+            label: label(caller),
+            previous: previous.unwrap_or_default(),
+            input,
+            conversation,
+            referred,
+            begun: AtomicBool::new(false),
+            kept: AtomicBool::new(false),
+        }
+    }
+
     fn response(&self, response: &Value) -> Sheet {
         let content = json!({ "input": self.input, "response": response,
             "conversation": self.conversation });
@@ -351,11 +415,18 @@ impl Keep {
         own.chain(outputs(response)).map(item).collect()
     }
 
+    /// Items whose ids a provider made: of each, which response it is of.
+    fn parts(&self, response: &Value) -> Vec<Sheet> {
+        let part = |item| sheet(Kind::Part, id_of(item), self.label, &json!(id_of(response)));
+        foreign(response).map(part).collect()
+    }
+
     /// Keeps a response that is whole.
     async fn keep(self: Arc<Self>, response: Value) -> Result<(), KeptError> {
         let Self { shelf, owner, .. } = &*self;
         let into = self.conversation.as_ref().map(|(id, _)| &**id);
         let (whole, mut items) = (self.response(&response), self.items(&response));
+        items.extend(self.parts(&response));
         if self.begun.load(Ordering::Relaxed) {
             shelf.keep_over(owner, whole).await?;
         } else {
@@ -422,22 +493,65 @@ pub(super) fn make_whole(request: &mut Request, past: Option<&Past>) -> Result<(
     Ok(())
 }
 
-/// Puts the past in front of a request, and items where they are referred to; their ids.
-fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
+/// Puts items where they are referred to; the ids of those.
+fn resolve(
+    input: &mut [Value],
+    in_conversation: bool,
+    past: &Past,
+) -> Result<Vec<String>, Failure> {
     let history = &past.history;
     let referred: Vec<String> =
-        wire::responses::references(&request.input).into_iter().map(str::to_owned).collect();
+        wire::responses::references(input).into_iter().map(str::to_owned).collect();
     let new = |item: &Value| !referred.iter().any(|id| id == id_of(item));
     let there = |id: &str| history.iter().any(|item| id_of(item) == id);
-    let twice = request.input.iter().find(|item| new(item) && there(id_of(item)));
-    if let Some(item) = twice.filter(|_| request.conversation.is_some()) {
+    let twice = input.iter().find(|item| new(item) && there(id_of(item)));
+    if let Some(item) = twice.filter(|_| in_conversation) {
         return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
     }
     let all = || history.iter().chain(&past.others);
     let find = |id: &str| all().find(|item| id_of(item) == id).cloned();
-    wire::responses::resolve(&mut request.input, &mut { find })?;
-    request.join(history)?;
+    wire::responses::resolve(input, &mut { find })?;
     Ok(referred)
+}
+
+/// Puts the past in front of a request, and items where they are referred to; their ids.
+fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
+    let referred = resolve(&mut request.input, request.conversation.is_some(), past)?;
+    request.join(&past.history)?;
+    Ok(referred)
+}
+
+fn invalid(field: &str, why: &str) -> Failure {
+    let message = format!("Invalid value for '{field}': {why}.");
+    ApiError::new(ErrorKind::Invalid, "invalid_value", message).with_param(field).into()
+}
+
+/// Why something is refused that was looked for in the request before it was read.
+const TWICE: &str = "a field stands twice in the request";
+
+/// Whether a request makes sense that belongs to this conversation.
+fn fits(
+    caller: &Caller,
+    (conversation, store): (&Option<String>, bool),
+    background: bool,
+) -> Result<(), Failure> {
+    if conversation.is_some() && !store {
+        let why = "a conversation keeps its items: it needs 'store': true";
+        return Err(invalid("conversation", why));
+    }
+    if background != caller.background {
+        return Err(invalid("background", TWICE));
+    }
+    Ok(())
+}
+
+/// What was found of what a request goes on with.
+fn past(caller: &Caller, goes_on: bool) -> Result<Option<&Past>, Failure> {
+    match &caller.past {
+        Some(past) => past.as_ref().map(|past| Some(&**past)).map_err(Failure::clone),
+        None if goes_on => Err(invalid("previous_response_id", TWICE)),
+        None => Ok(None),
+    }
 }
 
 /// Makes a request whole: what it goes on with is put in front of it, and its page knows how the
@@ -451,41 +565,15 @@ pub(super) fn open(
     request: &mut Request,
     page: &mut Page,
 ) -> Result<(), Failure> {
-    let invalid = |field: &str, why: &str| {
-        let message = format!("Invalid value for '{field}': {why}.");
-        Failure::from(ApiError::new(ErrorKind::Invalid, "invalid_value", message).with_param(field))
-    };
-    if request.conversation.is_some() && !request.store {
-        return Err(invalid(
-            "conversation",
-            "a conversation keeps its items: it needs 'store': true",
-        ));
-    }
-    if request.background != caller.background {
-        return Err(invalid("background", "a field stands twice in the request"));
-    }
+    fits(caller, (&request.conversation, request.store), request.background)?;
     let goes_on = request.previous.is_some() || request.conversation.is_some();
     let nothing = Past::default();
-    let past = match &caller.past {
-        Some(past) => past.as_ref().map_err(Failure::clone)?,
-        None if goes_on => {
-            return Err(invalid("previous_response_id", "a field stands twice in the request"));
-        }
-        None => &nothing,
-    };
+    let past = past(caller, goes_on)?.unwrap_or(&nothing);
     let referred = if request.is_open() { join(request, past)? } else { Vec::new() };
     if request.store {
-        page.keep = Some(Arc::new(Keep {
-            shelf: Arc::clone(&app.kept),
-            owner: Owner::of(caller),
-            label: label(caller),
-            previous: request.previous.clone().unwrap_or_default(),
-            input: request.input.clone(),
-            conversation: request.conversation.clone().map(|id| (id, past.next)),
-            referred,
-            begun: AtomicBool::new(false),
-            kept: AtomicBool::new(false),
-        }));
+        let conversation = request.conversation.clone().map(|id| (id, past.next));
+        let of = (request.previous.clone(), conversation);
+        page.keep = Some(Arc::new(Keep::new(app, caller, of, (request.input.clone(), referred))));
     }
     Ok(())
 }

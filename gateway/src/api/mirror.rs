@@ -7,9 +7,11 @@ use std::time::Instant;
 
 use govern::Principal;
 use http_body_util::BodyExt;
+use serde_json::Value;
 
 use super::envelope::Caller;
 use super::forward::Inbound;
+use super::surface::Surface;
 use super::turn::Turn;
 use super::{App, bill};
 use crate::config::Secret;
@@ -42,7 +44,7 @@ pub(super) fn copy(
     let least = asked.label;
     tokio::spawn(async move {
         let _place = place;
-        let Some(mirror) = &pool.mirror else { return };
+        let (Some(mirror), Some(inbound)) = (&pool.mirror, unkept(inbound)) else { return };
         // Its own key may make it more secret than it was.
         let label = bill::label(&app, &caller, || inbound.ask(None)).map(|label| label.max(least));
         if label.is_ok_and(|label| label > mirror.target.max_label) {
@@ -75,6 +77,18 @@ pub(super) fn copy(
             }
         }
     });
+}
+
+/// The same request, of whose answer nothing is kept; `None`: it has to be.
+fn unkept(inbound: Inbound) -> Option<Inbound> {
+    if inbound.surface != Surface::Responses {
+        return Some(inbound);
+    }
+    let mut fields: Value = serde_json::from_slice(&inbound.body).ok()?;
+    fields["store"] = Value::Bool(false);
+    let body = fields.to_string().into_bytes();
+    let is_in_background = fields["background"] == true;
+    (!is_in_background).then(|| inbound.of_body(body)).flatten()
 }
 
 /// In whose name it is made. The request's id says what it is a copy of.

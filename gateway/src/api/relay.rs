@@ -33,7 +33,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::forward::Inbound;
 use super::generate::json;
-use super::kept;
+use super::kept::{self, Own};
 use super::surface::{Page, Surface};
 use crate::route::Open;
 use crate::upstream::{About, AnswerBody, Call, Provider, Trouble};
@@ -77,7 +77,7 @@ pub(super) async fn ask(
     }
     let who = (&**asked.provider, asked.model);
     let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref())?;
-    let Outgoing { dialect, body, page, stream, dropped, options } = outgoing;
+    let Outgoing { dialect, body, page, stream, dropped, options, own } = outgoing;
     let headers = if page.is_none() { &inbound.headers[..] } else { &[] };
     let call = Call { dialect, model: asked.model, stream, body, headers };
     let (rescue, alone) = (asked.rescue.take(), asked.alone);
@@ -92,9 +92,9 @@ pub(super) async fn ask(
             estimate: inbound.input_estimate(caller),
             ping_every: app.limits.ping_every,
         };
-        Streaming::begin(about, source, (page, rescue), (name, options, plain)).await?
+        Streaming::begin(about, source, (page, own, rescue), (name, options, plain)).await?
     } else {
-        whole(about, source, (page, choices(inbound)), &inbound.glance.model).await?
+        whole(about, source, (page, own, choices(inbound)), &inbound.glance.model).await?
     };
     if let Some(dropped) = dropped {
         response.headers_mut().insert(DROPPED, dropped);
@@ -262,7 +262,7 @@ async fn gather(about: &mut Answering, mut source: Source) -> Result<Bytes, Trou
 async fn whole(
     mut about: Answering,
     source: Source,
-    (page, choices): (Option<Page>, u32),
+    (page, mut own, choices): (Option<Page>, Option<Own>, u32),
     model: &str,
 ) -> Result<Response, Trouble> {
     let all = gather(&mut about, source).await?;
@@ -273,7 +273,9 @@ async fn whole(
         None => {
             let read = relay::whole(about.dialect, &all).map_err(|why| about.broken(why))?;
             flex = read.flex;
-            (all, read.usage)
+            let shown = own.as_mut().map(|own| own.answer(&all)).transpose();
+            let shown = shown.map_err(|Broken(why)| about.broken(&why))?;
+            (shown.map_or(all, Into::into), read.usage)
         }
         Some(page) => {
             let answer = match about.dialect {
@@ -296,9 +298,12 @@ async fn whole(
     };
     about.bill.iter().for_each(|bill| bill.served(flex));
     let mut response = settled(about, usage, body).await;
-    if let Some(page) = page
-        && !page.keep(made).await
-    {
+    let is_kept = match (page, own) {
+        (Some(page), _) => page.keep(made).await,
+        (None, Some(mut own)) => own.keep().await,
+        (None, None) => true,
+    };
+    if !is_kept {
         bill::notice_header(response.headers_mut(), kept::MISSED);
     }
     Ok(response)

@@ -358,6 +358,23 @@ impl Kind {
         self.path(Completions).is_some() && (self.flavor != Flavor::OpenAi || named())
     }
 
+    /// Whether a model can be asked for its thoughts, sealed. Of OpenAI's those that do not think
+    /// refuse the question: their names say it. Others leave it unanswered.
+    /// Source: OpenAI's list of models, and public reports of the refusal.
+    #[must_use]
+    pub fn thinks(&self, model: &str) -> bool {
+        let name = model.rsplit('/').next().unwrap_or_default();
+        let digit = |text: Option<&str>, least: u8| {
+            text.and_then(|text| text.bytes().next())
+                .is_some_and(|first| first.is_ascii_digit() && first >= least)
+        };
+        let gpt = digit(name.strip_prefix("gpt-"), b'5') && !name.contains("chat");
+        self.flavor != Flavor::OpenAi
+            || gpt
+            || digit(name.strip_prefix('o'), b'1')
+            || name.contains("codex")
+    }
+
     /// The dialect that chats in others are translated to.
     #[must_use]
     pub fn main(&self) -> Dialect {

@@ -39,11 +39,15 @@ impl Refusal<'_> {
         let asked = later::asked(self.headers, self.body, now);
         let wait =
             asked.or_else(|| later::hinted(self.headers, now).filter(|_| self.status == 429));
-        let (about, kind) = decide(self.status, error.kind, wait);
+        let (about, kind) = match error.code.as_deref() {
+            // Another has sealed these thoughts: of a pool that one may still be asked.
+            Some("invalid_encrypted_content") => (About::Unfit, ErrorKind::Invalid),
+            _ => decide(self.status, error.kind, wait),
+        };
         let ApiError { message, param, code, .. } = error;
         let said = |message| ApiError { kind, message, param, code };
         let error = match about {
-            About::Request => said(message),
+            About::Request | About::Unfit => said(message),
             // What an operator has to mend is not for callers to read.
             About::Ours if kind == ErrorKind::Upstream => ApiError::new(
                 kind,
@@ -136,6 +140,8 @@ mod tests {
             r#"{"error":{"message":"No","param":"messages","code":"context_length_exceeded"}}"#;
         let found = chat(400, &[("retry-after", "7")], wrong);
         check(&found, About::Request, ErrorKind::Invalid, None);
+        let sealed = r#"{"error":{"message":"Not mine","code":"invalid_encrypted_content"}}"#;
+        check(&chat(400, &[], sealed), About::Unfit, ErrorKind::Invalid, None);
         let ApiError { message, param, code, .. } = found.failure.error;
         assert_eq!((&*message, param.as_deref()), ("No", Some("messages")));
         assert_eq!(code.as_deref(), Some("context_length_exceeded"));

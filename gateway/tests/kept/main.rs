@@ -13,5 +13,7 @@ mod background;
 mod cache;
 mod cache_read;
 mod conversations;
+mod far;
 mod house;
+mod passed;
 mod responses;

@@ -32,7 +32,8 @@ use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::piece::Broken;
 use choices::Choices;
-use look::{Block, data, look};
+pub(crate) use look::data;
+use look::{Block, look};
 use numbers::Numbers;
 pub use whole::{Whole, whole};
 
@@ -260,7 +261,7 @@ impl Relay {
     }
 }
 
-fn event(out: &mut Vec<u8>, name: &str, data: &Value) {
+pub(crate) fn event(out: &mut Vec<u8>, name: &str, data: &Value) {
     if !name.is_empty() {
         out.extend_from_slice(b"event: ");
         out.extend_from_slice(name.as_bytes());
@@ -272,7 +273,7 @@ fn event(out: &mut Vec<u8>, name: &str, data: &Value) {
 }
 
 /// Behind the empty line that ends the first event.
-fn boundary(bytes: &[u8], from: usize) -> Option<usize> {
+pub(crate) fn boundary(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(next) = memchr2(b'\n', b'\r', &bytes[at..]) {
         at += next;

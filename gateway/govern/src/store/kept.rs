@@ -41,7 +41,7 @@ impl Store {
         for row in rows {
             let place = match row.sheet.kind {
                 Kind::Item => next,
-                Kind::Response | Kind::Conversation => row.sheet.place,
+                _ => row.sheet.place,
             };
             next += i64::from(row.sheet.kind == Kind::Item);
             insert(self.kind(), &mut transaction, tenant, (row, place)).await?;
@@ -183,8 +183,10 @@ impl Store {
         id: &str,
         lost_at: Millis,
     ) -> Result<Option<bool>, StoreError> {
-        let mut sql = Sql::of("UPDATE kept SET lost_at = ".to_owned());
-        sql.number(lost_at).push(" WHERE ");
+        // One that has come to its end meanwhile stays whole.
+        let set = "UPDATE kept SET lost_at = CASE WHEN lost_at = 0 THEN lost_at ELSE ";
+        let mut sql = Sql::of(set.to_owned());
+        sql.number(lost_at).push(" END WHERE ");
         mine(&mut sql, tenant);
         narrow(&mut sql, (Kind::Response, "", id));
         let row = sql.push(" RETURNING stop").statement().fetch_optional(self.write()).await?;

@@ -4,6 +4,7 @@
 use axum::http::HeaderValue;
 use wire::glance::Most;
 use wire::openai::Flavor;
+use wire::responses::Whom;
 use wire::{
     ApiError, Back, Dialect, ErrorKind, Lost, Message, StreamOptions, converse, gemini, messages,
     openai, responses,
@@ -14,7 +15,7 @@ use super::super::bill::Bill;
 use super::super::envelope::Caller;
 use super::super::error::Failure;
 use super::super::forward::{Inbound, ROOM};
-use super::super::kept;
+use super::super::kept::{self, Own};
 use super::super::surface::{Page, Parsed};
 use super::super::turn;
 use super::{of_request, unfit};
@@ -34,6 +35,8 @@ pub(super) struct Outgoing {
     pub(super) stream: bool,
     pub(super) dropped: Option<HeaderValue>,
     pub(super) options: StreamOptions,
+    /// What is kept of an answer that is passed on.
+    pub(super) own: Option<Own>,
 }
 
 /// The request as this provider gets it.
@@ -47,8 +50,12 @@ pub(super) fn outgoing(
     let own = inbound.surface.dialect();
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
-    if provider.speaks(own, model) && !caller.belongs_here() {
-        return Ok(as_it_is(inbound, (provider, model), most));
+    if provider.speaks(own, model) {
+        let is_kept = own == Dialect::Responses && kept::concerns(caller, &inbound.body);
+        return match is_kept {
+            true => kept_here((app, caller), inbound, (provider, model), most),
+            false => Ok(as_it_is(inbound, (provider, model), most)),
+        };
     }
     if !provider.kind.chats() {
         let message = format!("The provider '{}' does not serve chats.", provider.name);
@@ -63,12 +70,7 @@ pub(super) fn outgoing(
     let parsed = parsed.map_err(|error| fault(error.into()))?;
     let Parsed { mut chat, mut page, responses: own } = parsed;
     if let Some(mut request) = own {
-        kept::open(app, caller, &mut request, &mut page).map_err(|failure| {
-            // What a provider keeps means something to that one.
-            let code = failure.error.code.as_deref().unwrap_or_default();
-            let elsewhere = ["previous_response_not_found", "item_not_found"].contains(&code);
-            if elsewhere { unfit(failure) } else { of_request(failure) }
-        })?;
+        kept::open(app, caller, &mut request, &mut page).map_err(of_request)?;
         chat = request.chat;
     }
     chat.model = model.to_owned();
@@ -89,12 +91,12 @@ pub(super) fn outgoing(
         Dialect::Messages => messages::render(&chat, MESSAGES_MAX_TOKENS, &mut lost),
         Dialect::Gemini => gemini::render(&chat, &mut lost),
         Dialect::Converse => converse::render(&chat, &mut lost),
-        Dialect::Responses => responses::render(&chat, true, &mut lost),
+        Dialect::Responses => responses::render(&chat, provider.kind.thinks(model), &mut lost),
         _ => openai::render(&chat, provider.kind.flavor, &mut lost),
     };
     let dropped = dropped(provider, &lost).map_err(unfit)?;
     let body = value.to_string().into_bytes();
-    Ok(Outgoing { dialect, body, page: Some(page), stream, dropped, options })
+    Ok(Outgoing { dialect, body, page: Some(page), stream, dropped, options, own: None })
 }
 
 /// The names of what a provider's dialect has no words for; or the request is refused for them.
@@ -126,14 +128,12 @@ fn as_it_is(
 ) -> Outgoing {
     let glance = &inbound.glance;
     let own = inbound.surface.dialect();
-    let cap = most.filter(|most| glance.max_tokens.is_none_or(|asked| asked > *most));
-    let cap = cap.filter(|most| glance.max_tokens.is_some() || *most < ROOM);
     let field = match own {
         Dialect::Responses => "max_output_tokens",
         Dialect::Chat if provider.kind.flavor == Flavor::OpenAi => "max_completion_tokens",
         _ => "max_tokens",
     };
-    let cap = cap.map(|tokens| Most { field, tokens });
+    let cap = cap(inbound, most).map(|tokens| Most { field, tokens });
     let counts = matches!(own, Dialect::Chat | Dialect::Completions);
     Outgoing {
         dialect: own,
@@ -142,7 +142,35 @@ fn as_it_is(
         stream: glance.stream,
         dropped: None,
         options: StreamOptions::default(),
+        own: None,
     }
+}
+
+/// The bound on new tokens, where it is less than what the caller asks for.
+fn cap(inbound: &Inbound, most: Option<u32>) -> Option<u32> {
+    let asked = inbound.glance.max_tokens;
+    let cap = most.filter(|most| asked.is_none_or(|asked| asked > *most));
+    cap.filter(|most| asked.is_some() || *most < ROOM)
+}
+
+/// The same request, of which is kept here what the provider would keep.
+fn kept_here(
+    (app, caller): (&App, &Caller),
+    inbound: &Inbound,
+    (provider, model): (&Provider, &str),
+    most: Option<u32>,
+) -> Result<Outgoing, Trouble> {
+    let whom = Whom {
+        provider: &provider.name,
+        model,
+        thinks: provider.kind.thinks(model),
+        only_sealed: provider.kind.flavor == Flavor::OpenAi,
+        most: cap(inbound, most),
+    };
+    let asked = (&inbound.body[..], &app.limits.request);
+    let (body, own) = kept::pass(app, caller, asked, whom).map_err(of_request)?;
+    let outgoing = as_it_is(inbound, (provider, model), most);
+    Ok(Outgoing { body, own: Some(own), ..outgoing })
 }
 
 /// Ids of calls may carry what Google wants back; others bound their length.

@@ -5,6 +5,7 @@ use wire::gemini::{Array, Framing};
 use wire::relay::Relay;
 use wire::{ApiError, Broken};
 
+use super::super::kept::Own;
 use super::super::surface::Surface;
 use super::EVENT_BYTES_MAX;
 use super::handed::{Listener, Spot};
@@ -15,17 +16,25 @@ pub(super) struct Pass {
     /// Google's clients may ask for an array in place of events, which is all that it is asked for.
     array: Option<Array>,
     listener: Option<Box<Listener>>,
+    /// What is kept of it.
+    pub(super) own: Option<Box<Own>>,
 }
 
 impl Pass {
     /// Of an answer with so many choices. With `strip`, the usage at its end is left out.
-    /// `listens`: somebody may go on with it.
-    pub(super) fn new(surface: &Surface, choices: u32, strip: bool, listens: bool) -> Self {
+    /// `listens`: somebody may go on with it. `own`: what is kept of it.
+    pub(super) fn new(
+        surface: &Surface,
+        choices: u32,
+        (strip, listens): (bool, bool),
+        own: Option<Own>,
+    ) -> Self {
         let dialect = surface.dialect();
         Self {
             relay: Relay::new(dialect, strip, EVENT_BYTES_MAX).with_choices(choices),
             array: (surface.framing() == Framing::Array).then(Array::default),
             listener: listens.then(|| Listener::new(dialect)).flatten().map(Box::new),
+            own: own.map(Box::new),
         }
     }
 
@@ -36,11 +45,17 @@ impl Pass {
 
     /// Has the relay write events.
     fn say<T>(&mut self, out: &mut Vec<u8>, say: impl FnOnce(&mut Relay, &mut Vec<u8>) -> T) -> T {
-        let Self { relay, array, listener } = self;
+        let Self { relay, array, listener, own } = self;
         let mut events = Vec::new();
         let held = out.len();
-        let (to, from) = if array.is_some() { (&mut events, 0) } else { (&mut *out, held) };
+        let aside = array.is_some() || own.is_some();
+        let (to, from) = if aside { (&mut events, 0) } else { (&mut *out, held) };
         let said = say(relay, to);
+        if let Some(own) = own {
+            own.events(&events, out);
+            listener.iter_mut().for_each(|listener| listener.hear(&out[held..]));
+            return said;
+        }
         listener.iter_mut().for_each(|listener| listener.hear(&to[from..]));
         array.iter_mut().for_each(|array| array.push(&events, out));
         said

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{Extensions, HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
@@ -14,11 +14,12 @@ use govern::{Money, Receipt};
 use tokio::time::timeout_at;
 use wire::{ApiError, Broken, Dialect, ErrorKind, Remark, StreamOptions, Usage};
 
+use super::super::bill;
 use super::super::cache::Ended;
 use super::super::error::Failure;
+use super::super::kept::{self, Own};
 use super::super::sse::Sse;
 use super::super::surface::{Page, Surface};
-use super::super::{bill, kept};
 use super::continued::Rescue;
 use super::handed::Handed;
 use super::pass::Pass;
@@ -120,13 +121,15 @@ impl Streaming {
     pub(super) async fn begin(
         about: Answering,
         source: Source,
-        (page, rescue): (Option<Page>, Option<Box<Rescue>>),
+        (page, own, rescue): (Option<Page>, Option<Own>, Option<Box<Rescue>>),
         (model, options, plain): (&str, StreamOptions, Plain<'_>),
     ) -> Result<Response, Trouble> {
+        let mut extensions = Extensions::new();
+        own.iter().for_each(|own| own.tell(&mut extensions));
         let way = match &page {
             None => {
-                let (strip, listens) = (!plain.include_usage, rescue.is_some());
-                Way::Pass(Box::new(Pass::new(plain.surface, plain.choices, strip, listens)))
+                let how = (!plain.include_usage, rescue.is_some());
+                Way::Pass(Box::new(Pass::new(plain.surface, plain.choices, how, own)))
             }
             Some(page) => {
                 let first = Usage { prompt_tokens: plain.estimate, ..Usage::default() };
@@ -171,6 +174,7 @@ impl Streaming {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         response.headers_mut().extend(headers);
+        *response.extensions_mut() = extensions;
         response.extensions_mut().insert(ended);
         if let Some(keep) = page.and_then(|page| page.keep) {
             response.extensions_mut().insert(keep);
@@ -265,6 +269,11 @@ impl Streaming {
         }
         if !self.done {
             self.count().await;
+        }
+        if let Way::Pass(pass) = &mut self.way
+            && let Some(own) = &mut pass.own
+        {
+            own.keep_of(&mut self.out).await;
         }
         self.wrote = Instant::now();
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())
@@ -503,7 +512,7 @@ impl Streaming {
         self.about.bill = None;
         drop(self.book(&used, Outcome::Failed));
         drop(self.about.broken(CUT));
-        let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), 1, false, false)));
+        let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), 1, (false, false), None)));
         let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
             (Way::Pass(_), Some(spot)) => {
                 (None, spot.writer(goes.options(), (rescue.surface(), rescue.id())))

@@ -179,7 +179,7 @@ fn number(part: &Part<'_>) -> u32 {
 }
 
 /// The data of an event with one line of it, which all providers write.
-pub(super) fn data(event: &[u8]) -> &[u8] {
+pub(crate) fn data(event: &[u8]) -> &[u8] {
     match text!(b"data:").find(event) {
         Some(at) => &event[at + 5..],
         None => &[],

@@ -2,7 +2,9 @@
 //! may keep. A request is parsed by [`parse`] and its relatives ([`Request`]), items become
 //! messages in `items`, with their texts in `content` and their seals in `seal`; what is accepted
 //! or refused by name stands in the tables of `policy`. The answer is one [`Response`], written
-//! whole or, by [`Writer`], as a stream. [`Reader`] and [`render()`] are the wire's other side.
+//! whole or, by [`Writer`], as a stream. A request that a provider of this dialect gets as it came
+//! is a [`Passing`], and its answer [`Passed`]. [`Reader`] and [`render()`] are the wire's other
+//! side.
 //!
 //! Nothing is kept here: where a request goes on with an earlier response, whoever keeps those
 //! hands their items to [`Request::join`]. Conversations have routes of their own
@@ -15,6 +17,8 @@ mod echo;
 mod events;
 mod items;
 mod output;
+mod passed;
+mod passing;
 mod policy;
 mod read;
 mod render;
@@ -29,6 +33,8 @@ pub use crate::openai::answer::error;
 pub use crate::openai::read_error;
 pub use echo::Echo;
 pub use items::{references, resolve};
+pub use passed::Passed;
+pub use passing::{Before, Passing, Whom, is_bare_thought};
 pub use read::{Reader, read_answer};
 pub use render::render;
 pub use request::{Request, parse, parse_count, parse_forward};

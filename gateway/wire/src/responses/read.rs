@@ -354,13 +354,17 @@ fn call_id(item: &Value) -> &str {
 }
 
 /// Thoughts in words or, where there are none, their summary.
-fn thought(item: &Value) -> Thought {
+pub(super) fn words(item: &Value) -> String {
     let words = |name: &str, between: &str| {
         let words: Vec<&str> = parts(item, name).iter().map(|part| text(part, "text")).collect();
         words.join(between)
     };
     let shown = Some(words("content", "")).filter(|words| !words.is_empty());
-    let shown = shown.unwrap_or_else(|| words("summary", SUMMARY_BREAK));
+    shown.unwrap_or_else(|| words("summary", SUMMARY_BREAK))
+}
+
+fn thought(item: &Value) -> Thought {
+    let shown = words(item);
     match text(item, "encrypted_content") {
         "" => Thought::of(shown),
         sealed => {

@@ -219,7 +219,7 @@ fn request(
     Ok(request)
 }
 
-fn conversation(fields: Fields<'_>) -> Parsed<Option<String>> {
+pub(super) fn conversation(fields: Fields<'_>) -> Parsed<Option<String>> {
     match fields.get("conversation") {
         None => Ok(None),
         Some(Value::String(id)) => Ok(Some(id.clone())),

@@ -3,7 +3,8 @@
 //! dialect. It hides nothing and proves nothing; a provider checks its seal itself.
 //!
 //! `hearth1.WORDS`, `hearth1.WORDS.sSIGNATURE`, `hearth1.WORDS.rREDACTED`, each in base64, or
-//! `hearth1.WORDS.eID.CONTENT` with a content of the provider's own.
+//! `hearth1.WORDS.eID.CONTENT` with a content of the provider's own; or, where it is known which
+//! one's, `hearth1.WORDS.pPROVIDER.ID.CONTENT`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,7 +36,6 @@ pub(super) fn open(id: &str, content: &str, words: String) -> Option<Thought> {
         let seal = Seal::Encrypted { id: id.to_owned(), content: content.to_owned() };
         return Some(Thought { text: words, seal: Some(seal) });
     };
-    let read = |text: &str| String::from_utf8(STANDARD.decode(text).ok()?).ok();
     let (words, seal) = match ours.split_once('.') {
         None => (ours, None),
         Some((words, seal)) => {
@@ -46,10 +46,40 @@ pub(super) fn open(id: &str, content: &str, words: String) -> Option<Thought> {
                     let (id, content) = seal[1..].split_once('.')?;
                     Seal::Encrypted { id: read(id)?, content: content.to_owned() }
                 }
+                b'p' => {
+                    let (_, id, content) = parted(&seal[1..])?;
+                    Seal::Encrypted { id, content: content.to_owned() }
+                }
                 _ => return None,
             };
             (words, Some(seal))
         }
     };
     Some(Thought { text: read(words)?, seal })
+}
+
+fn read(text: &str) -> Option<String> {
+    String::from_utf8(STANDARD.decode(text).ok()?).ok()
+}
+
+/// What this provider made for the item with this id, with its words.
+pub(super) fn by(provider: &str, id: &str, words: &str, content: &str) -> String {
+    let [words, provider, id] = [words, provider, id].map(|text| STANDARD.encode(text));
+    format!("{OURS}{words}.p{provider}.{id}.{content}")
+}
+
+/// Whose it is, the item's id there, and what it made; `None`: nobody noted that.
+pub(super) fn sealed_by(content: &str) -> Option<(String, String, &str)> {
+    parted(content.strip_prefix(OURS)?.split_once('.')?.1.strip_prefix('p')?)
+}
+
+fn parted(text: &str) -> Option<(String, String, &str)> {
+    let (provider, rest) = text.split_once('.')?;
+    let (id, content) = rest.split_once('.')?;
+    Some((read(provider)?, read(id)?, content))
+}
+
+/// Whether it was made here.
+pub(super) fn is_ours(content: &str) -> bool {
+    content.starts_with(OURS)
 }

@@ -4,6 +4,7 @@ mod answers;
 mod checker;
 mod codex;
 mod items;
+mod passing;
 mod properties;
 mod reader;
 mod render;

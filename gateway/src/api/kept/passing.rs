@@ -1,0 +1,91 @@
+//! Responses that a provider makes in their own dialect and that are kept here all the same: it is
+//! told to keep nothing, and all that the request goes on with.
+
+use std::sync::Arc;
+
+use axum::http::Extensions;
+use serde::Deserialize;
+use serde_json::Value;
+use wire::responses::{Before, Passed, Passing, Whom};
+use wire::{Broken, Limits};
+
+use super::super::envelope::Caller;
+use super::super::error::Failure;
+use super::super::surface::responses_id;
+use super::super::{App, ids};
+use super::{Keep, Past, keep, missed};
+
+/// What of an answer that is passed on is kept, and what of it is not as its provider wrote it.
+pub(in super::super) struct Own {
+    passed: Passed,
+    keep: Option<Arc<Keep>>,
+}
+
+/// The field that matters beside what was looked up.
+#[derive(Deserialize)]
+struct Stores {
+    store: Option<Value>,
+}
+
+/// Whether a request is to be kept, or goes on with something that is.
+pub(in super::super) fn concerns(caller: &Caller, body: &[u8]) -> bool {
+    let store = serde_json::from_slice::<Stores>(body).ok().and_then(|own| own.store);
+    caller.past.is_some() || store != Some(Value::Bool(false))
+}
+
+/// The request as this provider gets it, and what becomes of its answer.
+pub(in super::super) fn pass(
+    app: &App,
+    caller: &Caller,
+    (body, limits): (&[u8], &Limits),
+    whom: Whom<'_>,
+) -> Result<(Vec<u8>, Own), Failure> {
+    let mut request = Passing::parse(body, limits, &mut responses_id)?;
+    super::fits(caller, (&request.conversation, request.store), request.background)?;
+    let goes_on = request.previous.is_some() || request.conversation.is_some();
+    let nothing = Past::default();
+    let past = super::past(caller, goes_on)?.unwrap_or(&nothing);
+    let referred = super::resolve(&mut request.input, request.conversation.is_some(), past)?;
+    let before = Before { history: &past.history, others: &past.others };
+    let sent = request.body(before, whom);
+    let passed = request.answer(&ids::named("resp_"), whom.provider);
+    let Passing { store, previous, conversation, input, .. } = request;
+    let keep = store.then(|| {
+        let of = (previous, conversation.map(|id| (id, past.next)));
+        Arc::new(Keep::new(app, caller, of, (input, referred)))
+    });
+    Ok((sent, Own { passed, keep }))
+}
+
+impl Own {
+    /// Whole events as their caller reads them.
+    pub(in super::super) fn events(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        self.passed.events(bytes, out);
+    }
+
+    /// A whole answer as its caller reads it.
+    pub(in super::super) fn answer(&mut self, body: &[u8]) -> Result<Vec<u8>, Broken> {
+        self.passed.answer(body)
+    }
+
+    /// Whoever runs it in the background has to know.
+    pub(in super::super) fn tell(&self, extensions: &mut Extensions) {
+        self.keep.iter().for_each(|keep| drop(extensions.insert(Arc::clone(keep))));
+    }
+
+    /// Keeps it, where it has come to its end. `false`: it could not be kept.
+    pub(in super::super) async fn keep(&mut self) -> bool {
+        match (&self.keep, self.passed.finished()) {
+            // Boxed: few are, and each stream would keep room for it.
+            (Some(own), Some(response)) => Box::pin(keep(own, response)).await,
+            _ => true,
+        }
+    }
+
+    /// The same, of a stream whose last events these are: they say so where it could not be.
+    pub(in super::super) async fn keep_of(&mut self, out: &mut Vec<u8>) {
+        if !self.keep().await {
+            missed(out);
+        }
+    }
+}

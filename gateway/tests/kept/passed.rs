@@ -1,0 +1,367 @@
+//! What providers make in the dialect of Responses: they are told to keep nothing, and it is kept
+//! here, as what is made here is.
+
+use std::time::Duration;
+
+use gateway::route::Routes;
+use hearth_tests::services::postgres;
+use serde_json::{Value, json};
+
+use crate::fake::{Fake, SPEECH, Setup};
+use crate::far::{Far, SAID};
+use crate::house::{Answer, Caller, House, text};
+
+/// The model that thinks, at the first of them.
+const THINKS: &str = "far/gpt-6-sol";
+
+/// Routes to two of them, and to these pools.
+fn routed(far: &Far, other: &Far, pools: &str) -> Routes {
+    let provider = |name: &str, kind: &str, far: &Far| {
+        format!("[providers.{name}]\nkind = \"{kind}\"\nkey = \"k\"\nbase_url = \"{}\"\n", far.url)
+    };
+    let config = provider("far", "openai", far) + &provider("other", "azure", other) + pools;
+    Routes::new(&toml::from_str(&config).expect("a configuration"), &[]).expect("routes")
+}
+
+/// A gateway with two of them.
+fn gateway(house: Option<&House>, far: &Far, other: &Far) -> Fake {
+    let setup = Setup { routes: routed(far, other, ""), ..Setup::default() };
+    match house {
+        Some(house) => house.gateway(setup),
+        None => Fake::start(setup),
+    }
+}
+
+/// A response, whole or from the last event of a stream.
+fn response(got: &Answer) -> Value {
+    assert_eq!(got.status, 200, "{}", got.text());
+    let body = got.text();
+    let last = body.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+    let mut read: Value = serde_json::from_str(last.unwrap_or(&body)).expect("JSON");
+    if last.is_some() { read["response"].take() } else { read }
+}
+
+async fn respond(caller: &Caller, more: &Value) -> Value {
+    let mut body = json!({ "model": THINKS, "input": "hello" });
+    for (name, value) in more.as_object().into_iter().flatten() {
+        body[name] = value.clone();
+    }
+    response(&caller.ask("POST /v1/responses", &body).await)
+}
+
+fn kinds(items: &Value) -> Vec<&str> {
+    let items = items.as_array().expect("items").iter();
+    items.map(|item| item["type"].as_str().unwrap_or("message")).collect()
+}
+
+/// What one makes is kept here under a name of our own, gone on with, listed and deleted.
+async fn life(far: &Far, caller: &Caller, stream: bool) {
+    let more = json!({ "stream": stream, "of_tomorrow": { "deep": [1, 2] },
+        "tools": [{ "type": "web_search" }] });
+    let made = respond(caller, &more).await;
+    let sent = far.last();
+    assert_eq!((&sent["model"], &sent["store"]), (&json!("gpt-6-sol"), &json!(false)));
+    assert_eq!(sent["include"], json!(["reasoning.encrypted_content"]));
+    assert_eq!((&sent["of_tomorrow"], &sent["input"]), (&more["of_tomorrow"], &json!("hello")));
+    assert_eq!((&made["store"], &made["of_tomorrow"]), (&json!(true), &json!([1])));
+    assert_eq!(kinds(&made["output"]), ["reasoning", "message", "web_search_call"]);
+    assert!(made["output"][0].get("encrypted_content").is_none(), "nobody asked for it");
+    let id = text(&made["id"]);
+    assert!(id.starts_with("resp_") && id.len() == 29, "a name of our own: {id}");
+    let path = format!("/v1/responses/{id}");
+    assert_eq!(caller.get(&path).await.expect(200), made);
+    let sealed = caller.get(&format!("{path}?include[]=reasoning.encrypted_content")).await;
+    assert!(sealed.expect(200)["output"][0]["encrypted_content"].is_string());
+
+    // It goes on with its own thoughts, in full.
+    let next = json!({ "stream": stream, "previous_response_id": id, "input": "and then?" });
+    let next = respond(caller, &next).await;
+    assert_eq!(next["previous_response_id"], id);
+    let sent = far.last();
+    let input = &sent["input"];
+    assert_eq!(kinds(input), ["message", "reasoning", "message", "web_search_call", "message"]);
+    assert_eq!(input[0]["content"][0]["text"], "hello");
+    let seal = text(&input[1]["encrypted_content"]);
+    assert!(seal.starts_with("far+") && seal.ends_with("=="), "as it was made: {seal}");
+    assert_eq!((&input[1]["id"], &input[2]), (&made["output"][0]["id"], &made["output"][1]));
+    assert_eq!(input[4]["content"][0]["text"], "and then?");
+    let listed = caller.get(&format!("/v1/responses/{}/input_items", text(&next["id"]))).await;
+    assert_eq!(kinds(&listed.expect(200)["data"]).len(), 5);
+
+    // Clients hand back what they were shown, or its names alone.
+    let user = json!({ "role": "user", "content": "and then?" });
+    let mut shown = made["output"].as_array().expect("items").clone();
+    shown.push(user.clone());
+    let reference = |item: &Value| json!({ "type": "item_reference", "id": item["id"] });
+    let mut named: Vec<Value> = shown[..3].iter().map(reference).collect();
+    named.push(user);
+    for input in [shown, named] {
+        respond(caller, &json!({ "stream": stream, "input": input })).await;
+        let sent = far.last();
+        assert_eq!(kinds(&sent["input"]), ["reasoning", "message", "web_search_call", "message"]);
+        assert_eq!(sent["input"][0]["encrypted_content"], seal);
+        assert_eq!(sent["input"][1], made["output"][1]);
+    }
+
+    let gone = caller.ask(&format!("DELETE {path}"), &Value::Null).await.expect(200);
+    assert_eq!(gone["deleted"], true);
+    assert_eq!(caller.get(&path).await.code(404), "response_not_found");
+    let input = json!([{ "type": "item_reference", "id": made["output"][1]["id"] }]);
+    let late = json!({ "model": THINKS, "input": input });
+    assert_eq!(caller.ask("POST /v1/responses", &late).await.code(400), "item_not_found");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn they_are_kept_here() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let alone = gateway(None, &far, &other);
+    for stream in [false, true] {
+        life(&far, &Caller::new(&alone, ""), stream).await;
+    }
+    for url in [None, Some(postgres::shared().fresh())] {
+        let house = House::new(url).await;
+        let fake = gateway(Some(&house), &far, &other);
+        let [ada, ..] = house.people(&fake).await;
+        for stream in [false, true] {
+            life(&far, &ada, stream).await;
+        }
+    }
+}
+
+/// Nobody else of the same provider's callers goes on with it, by any of its names.
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_know_none_of_it() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, bob, stranger] = house.people(&fake).await;
+    let made = respond(&ada, &json!({})).await;
+    let path = format!("/v1/responses/{}", text(&made["id"]));
+    let previous = json!({ "model": THINKS, "input": "x", "previous_response_id": made["id"] });
+    let item = json!([{ "type": "item_reference", "id": made["output"][1]["id"] }]);
+    let refers = json!({ "model": THINKS, "input": item });
+    let asks = [(previous, "previous_response_not_found"), (refers, "item_not_found")];
+    let before = far.last_text();
+    for (body, code) in &asks {
+        assert_eq!(stranger.ask("POST /v1/responses", body).await.code(400), *code);
+    }
+    assert_eq!(stranger.get(&path).await.code(404), "response_not_found");
+    assert_eq!(far.last_text(), before, "nobody was asked");
+    for (body, _) in &asks {
+        response(&bob.ask("POST /v1/responses", body).await);
+    }
+    // A provider's own names mean nothing, to anybody.
+    let theirs = text(&made["output"][1]["id"]).replace("msg_", "resp_");
+    let body = json!({ "model": THINKS, "input": "x", "previous_response_id": theirs });
+    let refused = ada.ask("POST /v1/responses", &body).await;
+    assert_eq!(refused.code(400), "previous_response_not_found");
+}
+
+/// Thoughts that another has sealed are left out, and one that does not think is not asked for any.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_goes_on_gets_its_own_thoughts_alone() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let first = respond(&ada, &json!({})).await;
+    let there = json!({ "model": "other/gpt-6-sol", "previous_response_id": first["id"] });
+    let second = respond(&ada, &there).await;
+    let sent = other.last();
+    assert_eq!(kinds(&sent["input"]), ["message", "message", "web_search_call", "message"]);
+    let back = json!({ "previous_response_id": second["id"] });
+    respond(&ada, &back).await;
+    let sent = far.last();
+    let own: Vec<_> = sent["input"].as_array().expect("items").iter().collect();
+    let thoughts: Vec<_> = own.iter().filter(|item| item["type"] == "reasoning").collect();
+    assert_eq!(thoughts.len(), 1, "its own: {sent}");
+    // Our own models go on with all of it, but for what belongs to tools of others.
+    let made = respond(&ada, &json!({ "model": "far/gpt-4o", "tools": [] })).await;
+    assert!(far.last().get("include").is_none(), "it refuses to be asked");
+    let body = json!({ "previous_response_id": made["id"], "stream": true });
+    let thinks = respond(&ada, &json!({ "model": "far/gpt-4o", "reasoning": {} })).await;
+    assert_eq!(kinds(&thinks["output"]), ["message", "web_search_call"]);
+    let next = respond(&ada, &body).await;
+    assert_eq!(next["previous_response_id"], made["id"]);
+    assert_eq!(kinds(&far.last()["input"]), ["message", "message", "web_search_call", "message"]);
+}
+
+/// Where callers keep their own thoughts, whoever of a pool has sealed them answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_sealed_them_is_found() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let pool = "[pools.p]\ntargets = [\"other/gpt-6-sol\", \"far/gpt-6-sol\"]\n";
+    let fake = Fake::start(Setup { routes: routed(&far, &other, pool), ..Setup::default() });
+    let caller = Caller::new(&fake, "");
+    let alone = json!({ "store": false, "include": ["reasoning.encrypted_content"] });
+    let made = respond(&caller, &alone).await;
+    let mut input = made["output"].as_array().expect("items").clone();
+    input.push(json!({ "role": "user", "content": "and then?" }));
+    for _ in 0..5 {
+        let mut body = alone.clone();
+        (body["model"], body["input"]) = (json!("p"), json!(input));
+        assert_eq!(respond(&caller, &body).await["output"][1]["content"][0]["text"], SAID);
+        assert_eq!(kinds(&far.last()["input"])[0], "reasoning");
+        // Whoever does not know them is not ill.
+        assert_eq!(kinds(&other.last()["input"])[0], "reasoning");
+        let plain = respond(&caller, &json!({ "model": "p" })).await;
+        assert!(text(&plain["output"][1]["id"]).starts_with("msg_other"));
+    }
+}
+
+/// A conversation holds what providers say, and goes on with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn conversations_hold_them() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    for url in [None, Some(postgres::shared().fresh())] {
+        let house = House::new(url).await;
+        let fake = gateway(Some(&house), &far, &other);
+        let [ada, bob, _] = house.people(&fake).await;
+        let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
+        let id = text(&made["id"]);
+        let in_it = |stream: bool| json!({ "conversation": id, "stream": stream });
+        let first = respond(&ada, &in_it(false)).await;
+        assert_eq!(first["conversation"], json!({ "id": id }));
+        respond(&bob, &in_it(true)).await;
+        let sent = far.last();
+        assert_eq!(
+            kinds(&sent["input"]),
+            ["message", "reasoning", "message", "web_search_call", "message"]
+        );
+        assert!(text(&sent["input"][1]["encrypted_content"]).starts_with("far+"));
+        let items = ada.get(&format!("/v1/conversations/{id}/items?order=asc")).await.expect(200);
+        assert_eq!(kinds(&items["data"]).len(), 8, "{items}");
+        assert_eq!(items["data"][2]["content"][0]["text"], SAID);
+        assert!(items["data"][1].get("encrypted_content").is_none());
+        let lines = house.ledger(&fake).await;
+        assert!(lines.iter().all(|line| line["outcome"] == "done"), "{lines:?}");
+        assert_eq!(lines[0]["tokens"]["input"], 9, "{}", lines[0]);
+    }
+}
+
+/// In the background too, with all that the provider alone understands.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_background() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let more = json!({ "background": true, "tools": [{ "type": "web_search" }] });
+    let made = respond(&ada, &more).await;
+    // It may be there at once.
+    assert_eq!(made["background"], true);
+    assert_eq!(far.last()["tools"], more["tools"]);
+    let path = format!("/v1/responses/{}", text(&made["id"]));
+    let mut whole = Value::Null;
+    for _ in 0..1_000 {
+        whole = ada.get(&path).await.expect(200);
+        if whole["status"] != "in_progress" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!((&whole["status"], &whole["background"]), (&json!("completed"), &json!(true)));
+    assert_eq!(whole["output"][1]["content"][0]["text"], SAID);
+    let input = json!([{ "type": "item_reference", "id": whole["output"][1]["id"] }]);
+    respond(&ada, &json!({ "input": input })).await;
+    assert_eq!(far.last()["input"][0], whole["output"][1]);
+}
+
+/// Where nothing is kept, every byte is as it was; where something is, only what shows it is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_else_is_passed_on_as_it_is() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let body = json!({ "store": false, "model": THINKS, "input": "hello", "stream": true });
+    let bare = ada.ask("POST /v1/responses", &body).await.text();
+    let asked = body.to_string().replace("far/", "");
+    assert_eq!(far.last_text(), asked);
+    let mut body = body;
+    body["store"] = json!(true);
+    body["include"] = json!(["reasoning.encrypted_content"]);
+    let kept = ada.ask("POST /v1/responses", &body).await.text();
+    let plain = |text: &str| -> Vec<String> {
+        let of_message = |event: &&str| event.contains("delta") || event.contains("\"message\"");
+        let events = text.split("\n\n").filter(of_message);
+        let bare = events.filter(|event| !event.contains("\"store\""));
+        bare.map(|event| {
+            event
+                .split("msg_far")
+                .map(|part| part.split_at_checked(47).map_or(part, |(_, rest)| rest))
+                .collect()
+        })
+        .collect()
+    };
+    assert_eq!(plain(&bare).len(), 5);
+    assert_eq!(plain(&bare)[1..4], plain(&kept)[1..4]);
+    assert_eq!(kept.matches("\"store\":true").count(), 3);
+    assert_eq!(kept.matches("encrypted_content").count(), 3, "they were asked for: {kept}");
+    assert_eq!(bare.matches("\n\n").count(), kept.matches("\n\n").count());
+}
+
+/// One that breaks off, or that cannot be kept, is not taken for one that is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_kept_is_said() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let cut = json!({ "model": THINKS, "input": "x", "stream": true, "metadata": { "cut": "1" } });
+    let got = ada.ask("POST /v1/responses", &cut).await.text();
+    let at = got.find("\"id\":\"resp_").expect("an id") + 6;
+    let id = got[at..].split('"').next().expect("its end").to_owned();
+    assert!(got.contains("event: error"), "{got}");
+    assert_eq!(ada.get(&format!("/v1/responses/{id}")).await.code(404), "response_not_found");
+    house.governor.flush().await;
+    let sql = "ALTER TABLE kept RENAME TO gone";
+    sqlx::query(sql).execute(house.governor.store().write()).await.expect("renamed");
+    let body = json!({ "model": THINKS, "input": "x" });
+    let got = ada.ask("POST /v1/responses", &body).await;
+    assert_eq!(got.header("x-hearth-notice"), "This response could not be kept.");
+    let mut body = body;
+    body["stream"] = json!(true);
+    let got = ada.ask("POST /v1/responses", &body).await.text();
+    let (before, after) = got.split_once("event: response.completed").expect("a whole answer");
+    assert!(after.contains("\n: hearth {\"notice\":\"This response could not be kept.\"}\n\n"));
+    assert!(!before.contains("could not be kept"));
+}
+
+/// A copy that nobody reads leaves nothing behind, here or there.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_are_not_kept() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let pool = "[pools.p]\ntargets = [\"far/gpt-6-sol\"]\n\
+                mirror = { to = \"other/gpt-6-sol\", share = 1.0 }\n";
+    let fake = Fake::start(Setup { routes: routed(&far, &other, pool), ..Setup::default() });
+    let caller = Caller::new(&fake, "");
+    for stream in [false, true] {
+        let made = respond(&caller, &json!({ "model": "p", "stream": stream })).await;
+        let (sent, copy) = (far.last(), other.last_of(1 + usize::from(stream)).await);
+        assert_eq!(sent["include"], json!(["reasoning.encrypted_content"]));
+        assert_eq!((&copy["store"], copy.get("include")), (&json!(false), None), "as it came");
+        let item = text(&made["output"][1]["id"]).replace("far", "other");
+        let input = json!([{ "type": "item_reference", "id": item }]);
+        let body = json!({ "model": THINKS, "input": input });
+        assert_eq!(caller.ask("POST /v1/responses", &body).await.code(400), "item_not_found");
+    }
+}
+
+/// A model here goes on with what a provider said, and a provider with what a model here said.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_one_to_the_other() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let here = ada.respond("hello", &json!({})).await.expect(200);
+    let there = respond(&ada, &json!({ "previous_response_id": here["id"] })).await;
+    let sent = far.last();
+    assert_eq!(kinds(&sent["input"]), ["message", "message", "message"]);
+    assert_eq!(sent["input"][1]["content"][0]["text"], SPEECH);
+    // Its search belongs to a tool that is not here.
+    let more = json!({ "previous_response_id": there["id"] });
+    let refused = ada.respond("and then?", &more).await;
+    assert_eq!(refused.code(400), "unsupported_parameter", "{}", refused.text());
+}
