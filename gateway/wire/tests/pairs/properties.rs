@@ -41,10 +41,10 @@ proptest! {
 
     #[test]
     fn the_same_arrives_in_any_pieces(plan in plan(), lengths in vec(1..400_usize, 1..9)) {
-        for provider in In::CHATS {
-            let (bytes, _) = plan.written(provider);
+        for from in From::ALL {
+            let bytes = plan.sent(from);
             for caller in In::CHATS {
-                let mut via = Via::new(provider.from(), caller);
+                let mut via = Via::new(from, caller);
                 for piece in pieces(&bytes, &lengths) {
                     via.push(piece).expect("sound");
                     prop_assert!(!well_nested(caller, &via.out), "it ends too early");
@@ -52,14 +52,10 @@ proptest! {
                 let (ended, _, out) = via.end();
                 prop_assert_eq!(ended, Ok(()));
                 prop_assert!(well_nested(caller, &out));
-                // Google has no count of what is written to a cache.
-                let counts = ![provider, caller].contains(&In::Gemini);
-                let written = if counts { plan.usage.cache_write_tokens } else { 0 };
-                let usage = Usage { cache_write_tokens: written, ..plan.usage };
-                expect(&plan, &client(caller, &out), Some(usage))?;
+                expect(&plan, &client(caller, &out), Some(plan.counted(from, caller)))?;
             }
             // A text has no place for thoughts and calls.
-            let mut via = Via::new(provider.from(), In::Completions);
+            let mut via = Via::new(from, In::Completions);
             for piece in pieces(&bytes, &lengths) {
                 via.push(piece).expect("sound");
             }
@@ -73,11 +69,11 @@ proptest! {
 
     #[test]
     fn what_is_cut_off_is_not_whole(plan in plan(), at in any::<prop::sample::Index>()) {
-        for provider in In::CHATS {
-            let (bytes, _) = plan.written(provider);
+        for from in From::ALL {
+            let bytes = plan.sent(from);
             let cut = &bytes[..at.index(bytes.len())];
             for caller in In::ALL {
-                let mut via = Via::new(provider.from(), caller);
+                let mut via = Via::new(from, caller);
                 via.push(cut).expect("sound");
                 let (ended, heard, out) = via.end();
                 prop_assert_eq!(well_nested(caller, &out), ended.is_ok());
@@ -85,6 +81,34 @@ proptest! {
                     // Only the count of its tokens was cut off.
                     expect(&plan, &heard, heard.usage)?;
                 }
+            }
+        }
+    }
+
+    /// As where the money for an answer is used up, at whatever point.
+    #[test]
+    fn what_is_ended_here_is_well_nested(plan in plan(), at in any::<prop::sample::Index>()) {
+        for from in From::ALL {
+            let bytes = plan.sent(from);
+            let cut = &bytes[..at.index(bytes.len())];
+            for caller in In::ALL {
+                let mut via = Via::new(from, caller);
+                via.push(cut).expect("sound");
+                let (heard, out) = via.cut_short();
+                prop_assert!(well_nested(caller, &out));
+                let read = client(caller, &out);
+                prop_assert_eq!(&read.text, &heard.text);
+                let chats = caller != In::Completions;
+                // Google's dialect has no word for half a call.
+                let halves = !matches!(caller, In::Completions | In::Gemini);
+                prop_assert!(!halves || read.calls.len() == heard.calls.len());
+                let mut both = read.calls.iter().zip(&heard.calls);
+                prop_assert!(both.all(|(read, heard)| (&read.0, &read.1) == (&heard.0, &heard.1)));
+                let of_provider = heard.finish.map(|finish| match finish {
+                    Finish::ToolCalls if !chats => Finish::Stop,
+                    finish => finish,
+                });
+                prop_assert_eq!(read.finish, of_provider.or(Some(Finish::Length)));
             }
         }
     }
@@ -134,8 +158,7 @@ proptest! {
         lengths in vec(1..90_usize, 1..5),
     ) {
         for from in From::ALL {
-            let provider = In::CHATS.into_iter().find(|side| side.from() == from);
-            let mut bytes = provider.map_or_else(Vec::new, |side| plan.written(side).0);
+            let mut bytes = plan.sent(from);
             let at = at.index(bytes.len() + 1);
             let end = (at + wild.len() / 2).min(bytes.len());
             bytes.splice(at..end, wild.iter().copied());

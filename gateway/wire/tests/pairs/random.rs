@@ -3,10 +3,11 @@
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use wire::{Delta, Finish, Piece, Remark, SealRef, Usage};
 
-use crate::side::In;
+use crate::frame::frame;
+use crate::side::{From, In};
 
 /// An answer in the making.
 #[derive(Debug, Clone)]
@@ -118,6 +119,88 @@ impl Plan {
             _ => None,
         };
         self.steps.iter().filter_map(call).collect()
+    }
+
+    /// What a provider would send.
+    pub(crate) fn sent(&self, from: From) -> Vec<u8> {
+        let side = In::CHATS.into_iter().find(|side| side.from() == from);
+        side.map_or_else(|| self.converse(), |side| self.written(side).0)
+    }
+
+    /// What is counted by who sends it in one dialect and reads it in another.
+    pub(crate) fn counted(&self, from: From, caller: In) -> Usage {
+        let mut usage = self.usage;
+        // Google has no count of what is written to a cache, Amazon none of thoughts.
+        if from == From::Gemini || caller == In::Gemini {
+            usage.cache_write_tokens = 0;
+        }
+        if from == From::Converse {
+            usage.reasoning_tokens = 0;
+        }
+        usage
+    }
+
+    /// What Bedrock would send, in its frames.
+    fn converse(&self) -> Vec<u8> {
+        let mut out = frame("messageStart", br#"{"role":"assistant"}"#);
+        let (mut block, mut open) = (0, "");
+        for step in &self.steps {
+            let kind = match step {
+                Step::Thought(_) | Step::Seal(_) => "thought",
+                Step::Text(_) => "text",
+                Step::Call { .. } => "call",
+            };
+            let mut say = |block: u32, name: &str, mut fields: Value| {
+                fields["contentBlockIndex"] = json!(block);
+                out.extend(frame(name, fields.to_string().as_bytes()));
+            };
+            if !open.is_empty() && (open != kind || kind == "call") {
+                say(block, "contentBlockStop", json!({}));
+                block += 1;
+            }
+            let mut delta =
+                |delta: Value| say(block, "contentBlockDelta", json!({ "delta": delta }));
+            match step {
+                Step::Thought(text) => delta(json!({"reasoningContent": {"text": text}})),
+                Step::Seal(text) => delta(json!({"reasoningContent": {"signature": text}})),
+                Step::Text(text) => delta(json!({ "text": text })),
+                Step::Call { id, name, arguments } => {
+                    let call = json!({"toolUseId": id, "name": name});
+                    say(block, "contentBlockStart", json!({"start": {"toolUse": call}}));
+                    for text in arguments {
+                        let input = json!({"delta": {"toolUse": {"input": text}}});
+                        say(block, "contentBlockDelta", input);
+                    }
+                }
+            }
+            open = kind;
+            // One thought has one signature.
+            if matches!(step, Step::Seal(_)) {
+                say(block, "contentBlockStop", json!({}));
+                (block, open) = (block + 1, "");
+            }
+        }
+        if !open.is_empty() {
+            let stop = json!({ "contentBlockIndex": block }).to_string();
+            out.extend(frame("contentBlockStop", stop.as_bytes()));
+        }
+        self.converse_end(&mut out);
+        out
+    }
+
+    fn converse_end(&self, out: &mut Vec<u8>) {
+        let reason = match self.finish {
+            Finish::Stop => "end_turn",
+            Finish::ToolCalls => "tool_use",
+            Finish::Length => "max_tokens",
+            Finish::Refused => "guardrail_intervened",
+        };
+        let Usage { prompt_tokens, cached_tokens, cache_write_tokens, .. } = self.usage;
+        let usage = json!({"inputTokens": prompt_tokens - cached_tokens - cache_write_tokens,
+            "cacheReadInputTokens": cached_tokens, "cacheWriteInputTokens": cache_write_tokens,
+            "outputTokens": self.usage.completion_tokens});
+        out.extend(frame("messageStop", json!({ "stopReason": reason }).to_string().as_bytes()));
+        out.extend(frame("metadata", json!({ "usage": usage }).to_string().as_bytes()));
     }
 
     /// What a provider of this dialect would send, and where its end begins.

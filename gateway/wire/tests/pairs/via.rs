@@ -174,6 +174,20 @@ impl Via {
         read
     }
 
+    /// The caller's stream ends here as if the bound on new tokens had been met.
+    pub(crate) fn cut_short(mut self) -> (Heard, Vec<u8>) {
+        let Self { writer, begun, heard, out, .. } = &mut self;
+        if !begun[0] {
+            writer.start(out, &Piece { usage: heard.usage, ..Piece::default() });
+        }
+        if heard.finish.is_none() {
+            let finish = Some(Finish::Length);
+            writer.piece(out, &Piece { finish, ..Piece::default() });
+        }
+        writer.end(out, &heard.usage.unwrap_or_default(), &Remark::default());
+        (self.heard, self.out)
+    }
+
     /// The provider's stream is over: the caller's ends, or fails.
     pub(crate) fn end(self) -> (Result<(), Broken>, Heard, Vec<u8>) {
         let (ended, heard, _, out) = self.end_all();
