@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use futures_util::StreamExt as _;
+use futures_util::future::join_all;
 use futures_util::stream;
 use hearth_tests::simulation::random::Random;
 use http_body_util::BodyExt as _;
@@ -80,15 +81,19 @@ async fn one(router: &Router, key: &str, seed: u64) -> Result<&'static str, Stri
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_providers_do_each_request_ends_once() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(7);
-    let kinds = ["compatible", "anthropic", "gemini", "bedrock"];
-    let far =
-        [moody(seed).await, moody(seed + 1).await, moody(seed + 2).await, moody(seed + 3).await];
+    // One is asked in nothing but Responses, and one in whatever its callers speak.
+    let kinds = ["compatible", "anthropic", "gemini", "bedrock", "openai", "vllm"];
+    let far = join_all((0..).zip(kinds).map(|(at, _)| moody(seed + at))).await;
     let times =
         "first_byte_timeout = \"600ms\"\nidle_timeout = \"450ms\"\nlost_fields = \"drop\"\n";
-    let providers = kinds.iter().zip(&far).map(|(kind, far)| provider(kind, kind, &far.url, times));
+    let providers = kinds.iter().zip(&far).map(|(kind, far)| {
+        let alone = if *kind == "openai" { "dialect = \"responses\"\n" } else { "" };
+        provider(kind, kind, &far.url, &format!("{times}{alone}"))
+    });
     let config = format!(
         "{}[pools.p]\nstrategy = \"least-loaded\"\nhedge_after = \"200ms\"\n\
-         targets = [\"compatible/m\", \"anthropic/m\", \"gemini/m\", \"bedrock/m\"]\n",
+         targets = [\"compatible/m\", \"anthropic/m\", \"gemini/m\", \"bedrock/m\", \"openai/m\", \
+         \"vllm/m\"]\n",
         providers.collect::<String>()
     );
     let house = House::new().await;

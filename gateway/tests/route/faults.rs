@@ -174,16 +174,24 @@ fn halves(seen: &Seen, then: Step) -> Vec<Step> {
 }
 
 /// Callers' dialects and providers' kinds: every dialect is translated and passed on.
-const WAYS: [(Inbound, &str, Tongue); 18] = [
+const WAYS: [(Inbound, &str, Tongue); 26] = [
     (Inbound::Chat, "compatible", Tongue::Chat),
     (Inbound::Messages, "compatible", Tongue::Chat),
     (Inbound::Responses, "compatible", Tongue::Chat),
     (Inbound::Gemini, "compatible", Tongue::Chat),
     (Inbound::Chat, "anthropic", Tongue::Messages),
     (Inbound::Messages, "anthropic", Tongue::Messages),
+    (Inbound::Responses, "anthropic", Tongue::Messages),
+    (Inbound::Gemini, "anthropic", Tongue::Messages),
     (Inbound::Chat, "gemini", Tongue::Gemini),
+    (Inbound::Messages, "gemini", Tongue::Gemini),
+    (Inbound::Responses, "gemini", Tongue::Gemini),
     (Inbound::Gemini, "gemini", Tongue::Gemini),
+    (Inbound::Chat, "openai", Tongue::Responses),
+    (Inbound::Messages, "openai", Tongue::Responses),
     (Inbound::Responses, "openai", Tongue::Responses),
+    (Inbound::Gemini, "openai", Tongue::Responses),
+    (Inbound::Completions, "openai", Tongue::Responses),
     (Inbound::Chat, "bedrock", Tongue::Converse),
     (Inbound::Messages, "bedrock", Tongue::Converse),
     (Inbound::Responses, "bedrock", Tongue::Converse),
@@ -208,10 +216,14 @@ async fn case(
 ) -> Result<(), String> {
     let (ill, well) = (Upstream::start(fault.steps).await, Upstream::well("second").await);
     let targets = if two { "\"ill/m\", \"well/m\"" } else { "\"ill/m\"" };
+    let more = match tongue {
+        Tongue::Responses => format!("{TIMES}dialect = \"responses\"\n"),
+        _ => TIMES.to_owned(),
+    };
     let config = format!(
         "{}{}[pools.p]\ntargets = [{targets}]\n",
-        provider("ill", kind, &ill.url, TIMES),
-        provider("well", kind, &well.url, TIMES),
+        provider("ill", kind, &ill.url, &more),
+        provider("well", kind, &well.url, &more),
     );
     let router = gateway(&config);
     let got = ask(&router, inbound, "p", streams).await;
