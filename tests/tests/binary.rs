@@ -1,6 +1,8 @@
 //! The real binary from outside: start, memory, prefix cache, hang-ups, overload, drain, a port
 //! that is taken, kill -9. What a user would notice, not how it is done.
 
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -245,5 +247,64 @@ fn hostile_bytes_do_not_disturb_others() {
     }
     for _ in 0..20 {
         assert!(bystander.event().expect("still streaming").is_some());
+    }
+}
+
+/// What one connection answers to these bytes, until it is closed or silent: the statuses, and
+/// whether it is closed.
+fn answers(server: &Server, bytes: &[u8]) -> (Vec<String>, bool) {
+    let mut socket = TcpStream::connect(server.url.trim_start_matches("http://")).expect("open");
+    socket.set_read_timeout(Some(Duration::from_millis(500))).expect("a clock");
+    socket.write_all(bytes).expect("written");
+    let mut all = Vec::new();
+    let closed = match socket.read_to_end(&mut all) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    };
+    let text = String::from_utf8_lossy(&all);
+    let heads = text.split("HTTP/1.1 ").skip(1).map(|head| head[..3].to_owned());
+    (heads.collect(), closed)
+}
+
+/// Where two readers could tell a request's end differently, nothing behind it is read as another.
+#[test]
+fn nobody_smuggles_a_request() {
+    const NEXT: &str = "GET /smuggled HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    const EMPTY: &str = "0\r\n\r\n";
+    let server = Server::start(&[]);
+    let post = |fields: &str, body: &str| {
+        let head = "POST /tokenize HTTP/1.1\r\nhost: localhost\r\n\
+                    content-type: application/json\r\n";
+        answers(&server, format!("{head}{fields}\r\n{body}{NEXT}").as_bytes())
+    };
+    let sound = (vec!["400".to_owned(), "404".to_owned()], false);
+    assert_eq!(post("content-length: 2\r\n", "{}"), sound, "two requests in their order");
+    assert_eq!(post("transfer-encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"), sound);
+    let refused = (vec!["400".to_owned()], true);
+    for (fields, body) in [
+        ("content-length: 5\r\ntransfer-encoding: chunked\r\n", EMPTY),
+        ("transfer-encoding: chunked\r\ncontent-length: 5\r\n", EMPTY),
+        ("content-length: 5\r\ncontent-length: 0\r\n", ""),
+        ("content-length: 2, 2\r\n", "{}"),
+        ("content-length: +2\r\n", "{}"),
+        ("content-length : 2\r\n", "{}"),
+        ("transfer-encoding: identity\r\n", ""),
+        ("transfer-encoding: xchunked\r\n", EMPTY),
+        ("transfer-encoding: chunked, identity\r\n", EMPTY),
+        ("transfer-encoding: chunked\r\ntransfer-encoding: identity\r\n", EMPTY),
+        ("transfer-encoding: \u{b}chunked\r\n", EMPTY),
+        ("transfer-encoding : chunked\r\n", EMPTY),
+        ("transfer-encoding:\r\n chunked\r\n", EMPTY),
+        ("x: a\r\n transfer-encoding: chunked\r\n", EMPTY),
+        ("x: a\rcontent-length: 2\r\n", "{}"),
+        ("x: a\0b\r\ncontent-length: 2\r\n", "{}"),
+        ("transfer-encoding: chunked\r\n", "FFFFFFFFFFFFFFFFF\r\n"),
+        ("transfer-encoding: chunked\r\n", "-1\r\n"),
+        ("transfer-encoding: chunked\r\n", "0x2\r\n{}\r\n0\r\n\r\n"),
+        ("transfer-encoding: chunked\r\n", "2\n{}\n0\n\n"),
+        ("transfer-encoding: chunked\r\n", "2;a\n{}\r\n0\r\n\r\n"),
+        ("transfer-encoding: chunked\r\n", "2\r\n{}XX0\r\n\r\n"),
+    ] {
+        assert_eq!(post(fields, body), refused, "{fields:?} {body:?}");
     }
 }

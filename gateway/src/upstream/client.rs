@@ -294,15 +294,25 @@ impl Service<Name> for Guard {
         let internal = self.internal;
         Box::pin(async move {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
-            let (bad, good): (Vec<_>, Vec<_>) =
-                found.partition(|address| !internal && is_internal(address.ip()));
-            if good.is_empty() && !bad.is_empty() {
-                let why = format!("{name} is an address of an internal network");
-                return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
-            }
-            Ok(good.into_iter())
+            sift(name.as_str(), internal, found)
         })
     }
+}
+
+/// Those of a name's addresses that may be spoken to. A connection is made to one of these and
+/// looks no name up again, so what the name stands for later changes nothing.
+fn sift(
+    name: &str,
+    internal: bool,
+    found: impl Iterator<Item = SocketAddr>,
+) -> io::Result<std::vec::IntoIter<SocketAddr>> {
+    let (bad, good): (Vec<_>, Vec<_>) =
+        found.partition(|address| !internal && is_internal(address.ip()));
+    if good.is_empty() && !bad.is_empty() {
+        let why = format!("{name} is an address of an internal network");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    Ok(good.into_iter())
 }
 
 /// Whether an address belongs to this machine or to a network that the internet does not reach.
@@ -369,6 +379,21 @@ pub(super) fn direct(internal: bool) -> Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A name that leads outside once and inside the next time, or to both at once.
+    #[test]
+    fn a_name_that_changes_leads_nowhere_inside() {
+        let at = |address: &str| SocketAddr::new(address.parse().expect("an address"), 443);
+        let (outside, inside) = (at("192.0.2.1"), at("169.254.169.254"));
+        let sifted = |internal, found: &[SocketAddr]| {
+            sift("far.example", internal, found.iter().copied()).map(Vec::from_iter)
+        };
+        assert_eq!(sifted(false, &[outside]).expect("outside"), [outside]);
+        let refused = sifted(false, &[inside, at("::1")]).expect_err("inside");
+        assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(sifted(false, &[inside, outside]).expect("one of both"), [outside]);
+        assert_eq!(sifted(true, &[inside]).expect("allowed"), [inside]);
+    }
 
     #[test]
     fn internal_addresses() {
