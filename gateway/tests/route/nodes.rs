@@ -13,7 +13,7 @@ use gateway::models::Models;
 use govern::policy::Label;
 use serde_json::json;
 
-use crate::caller::{Inbound, provider, request, routes, send, until};
+use crate::caller::{Inbound, open, provider, request, routes, send, until};
 use crate::fake::{Fake, Setup};
 use crate::governed::House;
 use crate::leaving::listen;
@@ -23,9 +23,8 @@ use crate::upstream::Upstream;
 const TOKEN: &str = "the-token-of-this-cluster";
 
 /// A node with the fake model, and the wire to it.
-async fn node() -> (Fake, Wire) {
-    let hangs = Some(Duration::from_millis(300));
-    let fake = Fake::start(Setup { hangs, ..Setup::default() });
+async fn node(setup: Setup) -> (Fake, Wire) {
+    let fake = Fake::start(setup);
     let (models, metrics) = (Arc::clone(&fake.models), Arc::clone(&fake.metrics));
     let node = Node::new(models, metrics, cluster::Door::new(Some(TOKEN), false), None);
     let model = fake.models.first().expect("the fake");
@@ -99,7 +98,8 @@ impl Front {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_secret_stays_with_the_node() {
     let far = Upstream::well("far").await;
-    let (fake, wire) = node().await;
+    let hangs = Some(Duration::from_millis(300));
+    let (fake, wire) = node(Setup { hangs, ..Setup::default() }).await;
     let house = House::new().await;
     let plain = house.gateway("", Setup::default());
     let mut keys = Vec::new();
@@ -136,4 +136,52 @@ async fn what_is_secret_stays_with_the_node() {
         let body = String::from_utf8_lossy(&seen.body);
         assert!(body.contains("this is public"), "too secret for who saw it: {body}");
     }
+}
+
+/// A node's queue is a queue like one of this process: behind it are providers, until it is short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nodes_queue_overflows_and_comes_back() {
+    let far = Upstream::well("far").await;
+    let pace = Duration::from_millis(3);
+    let (fake, wire) = node(Setup { endless: true, pace, rows: 1, ..Setup::default() }).await;
+    let house = House::new().await;
+    let plain = house.gateway("", Setup::default());
+    let key = house.key(&plain.router, "team", json!({})).await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [\"org/fake\"]\n\
+         overflow = {{ to = [\"far/m\"], when = {{ queue = 2 }} }}\n",
+        provider("far", "compatible", &far.url, "")
+    );
+    let front = Front::new(&house, &wire, &config);
+    until("it is there", || front.is_there()).await;
+    let ask = |streams: bool, most: u32| {
+        let (path, mut body) = Inbound::Chat.request("p", streams, "hi");
+        body["max_tokens"] = most.into();
+        request(&key, &path, &body)
+    };
+    let waiting = || front.models.get("org/fake").map_or(0, |model| model.engine.waiting());
+    // One runs, two wait.
+    let mut held = Vec::new();
+    for count in 0..3_usize {
+        let (router, request) = (front.router.clone(), ask(true, 4_000));
+        held.push(tokio::spawn(async move { open(&router, request).await }));
+        until("the queue is so long", || waiting() == count).await;
+    }
+    let over = send(&front.router, ask(false, 3)).await;
+    assert_eq!(over.route(), "far/m; pool=p; reason=overflow; attempt=1");
+    held.iter().for_each(tokio::task::JoinHandle::abort);
+    until("nobody waits", || waiting() == 0).await;
+    until("it comes back", || {
+        let shown = front.models.get("org/fake").map(|model| model.engine.open());
+        shown == Some(0)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let calm = send(&front.router, ask(false, 3)).await;
+    assert!(calm.route().starts_with("far/m"), "{}", calm.route());
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    let back = send(&front.router, ask(false, 3)).await;
+    assert_eq!(back.route().split("; ").next(), Some("org/fake"), "{}", back.text());
+    assert_eq!(far.count(), 2);
+    drop(fake);
 }

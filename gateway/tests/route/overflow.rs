@@ -7,10 +7,12 @@ use axum::body::Body;
 use axum::http::Response;
 use gateway::route::{Asked, Local};
 use govern::policy::Label;
+use serde_json::json;
 use tokio::task::JoinHandle;
 
 use crate::caller::{Inbound, ask, open, provider, request, routes, until};
 use crate::fake::{Fake, Setup};
+use crate::governed::House;
 use crate::strategies::{Here, PROVIDERS};
 use crate::upstream::Upstream;
 
@@ -152,4 +154,42 @@ fn a_label_forbids_overflow() {
         let expect = if label <= Label::Internal { vec!["a/m", "own"] } else { vec!["own"] };
         assert_eq!(names, expect, "{label:?}");
     }
+}
+
+/// The cloud helps as far as the budget reaches: who cannot pay it waits here.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_cannot_pay_the_cloud_waits() {
+    let cloud = Upstream::well("cloud").await;
+    let config = format!("{}{POOL}", provider("cloud", "compatible", &cloud.url, ""));
+    let house = House::new().await;
+    let pace = Duration::from_millis(3);
+    let fake = house.gateway(&config, Setup { endless: true, pace, rows: 1, ..Setup::default() });
+    let budget = json!({ "name": "all", "scope": "everything",
+        "limits": [{ "period": "total", "usd": "0.000001" }] });
+    house.admin(&fake.router, "POST /budgets", &budget).await;
+    let prices = json!({ "name": "one", "models": [
+        { "model": "org/fake", "input": 0, "output": 0 },
+        { "model": "cloud/m", "input": 9_000_000, "output": 9_000_000 }] });
+    house.admin(&fake.router, "POST /prices", &prices).await;
+    let key = house.key(&fake.router, "team", json!({})).await;
+    let ask = |streams: bool, most: u32| {
+        let (path, mut body) = Inbound::Chat.request("p", streams, "hi");
+        body["max_tokens"] = most.into();
+        request(&key, &path, &body)
+    };
+    let model = fake.models.first().expect("the fake");
+    let waiting = || model.engine.stats().waiting;
+    let mut held = Vec::new();
+    for count in 0..5_usize {
+        let (router, request) = (fake.router.clone(), ask(true, 4_000));
+        held.push(tokio::spawn(async move { open(&router, request).await }));
+        until("the queue is so long", || waiting() == count).await;
+    }
+    let (router, last) = (fake.router.clone(), ask(false, 3));
+    let last = tokio::spawn(async move { crate::caller::send(&router, last).await });
+    until("it waits here", || waiting() == 5).await;
+    held.iter().for_each(JoinHandle::abort);
+    let got = last.await.expect("no panic");
+    assert_eq!((got.status, cloud.count()), (200, 0), "{}", got.text());
+    assert_eq!(got.route(), "org/fake; pool=p; reason=overflow; attempt=2");
 }
