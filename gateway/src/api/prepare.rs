@@ -247,11 +247,12 @@ fn chat(
     body: &[u8],
     caller: &Caller,
 ) -> Result<Prepared, Failure> {
-    let (parsed, dropped) = parse(app, surface, body, caller)?;
+    let (parsed, mut dropped) = parse(app, surface, body, caller)?;
     let Parsed { chat: mut request, mut page, responses } = parsed;
     let mut truncates = false;
     if let Some(mut own) = responses {
         kept::open(app, caller, &mut own, &mut page)?;
+        dropped.append(&mut own.left_out);
         (request, truncates) = (own.chat, own.truncates && !answers.replaceable);
     }
     if let Some(begun) = answers.begun {
@@ -287,6 +288,7 @@ fn chat(
     let jobs = vec![job(&model, &request.decoding, prompt, silent, caller)?];
     let tools = shown.iter().map(|tool| tool.name.clone()).collect();
     let (decoding, asked) = (request.decoding, request.model);
+    let dropped = HeaderValue::from_str(&dropped.join(", ")).ok().filter(|_| !dropped.is_empty());
     Ok(Prepared { page, asked, model, decoding, jobs, held, manner, tools, dropped })
 }
 
@@ -365,13 +367,13 @@ pub(super) fn without_hosted<T>(
     Ok((parsed, tools))
 }
 
-/// Parses a chat. The answer's head says which tools the model goes without.
+/// Parses a chat, and names the tools that the model goes without.
 fn parse(
     app: &App,
     surface: &Surface,
     body: &[u8],
     caller: &Caller,
-) -> Result<(Parsed, Option<HeaderValue>), Failure> {
+) -> Result<(Parsed, Vec<String>), Failure> {
     let limits = &app.limits.request;
     let parse = |forward| surface.parse(body, limits, forward, &caller.request_id);
     if *surface == Surface::Completion {
@@ -379,14 +381,13 @@ fn parse(
         let parsed = parse(true)?;
         return match parsed.chat.extra.keys().next() {
             Some(name) => not_continued(&format!("Models here do not know the field '{name}'.")),
-            None => Ok((parsed, None)),
+            None => Ok((parsed, Vec::new())),
         };
     }
     let (mut parsed, dropped) = without_hosted(parse, |parsed| &mut parsed.chat)?;
     if dropped.is_empty() {
-        return Ok((parsed, None));
+        return Ok((parsed, dropped));
     }
-    let header = HeaderValue::from_str(&dropped.join(", ")).ok();
     parsed.here();
     // Read for a provider, a request that says nothing of thoughts leaves it to that; here nobody
     // who has not asked for them waits for any.
@@ -394,7 +395,7 @@ fn parse(
     if *surface == Surface::Messages && !*include {
         effort.get_or_insert(Effort::None);
     }
-    Ok((parsed, header))
+    Ok((parsed, dropped))
 }
 
 /// Plain prompts.

@@ -360,8 +360,14 @@ async fn from_one_to_the_other() {
     let sent = far.last();
     assert_eq!(kinds(&sent["input"]), ["message", "message", "message"]);
     assert_eq!(sent["input"][1]["content"][0]["text"], SPEECH);
-    // Its search belongs to a tool that is not here.
-    let more = json!({ "previous_response_id": there["id"] });
-    let refused = ada.respond("and then?", &more).await;
-    assert_eq!(refused.code(400), "unsupported_parameter", "{}", refused.text());
+    // Its search belongs to a tool that is not here: the model goes on without it, and says so.
+    for stream in [false, true] {
+        let more = json!({ "previous_response_id": there["id"], "stream": stream });
+        let got = ada.respond("and then?", &more).await;
+        assert_eq!(got.header("x-hearth-dropped"), "history[5]", "{}", got.text());
+        let next = response(&got);
+        assert!(next["usage"]["input_tokens"].as_u64() > here["usage"]["input_tokens"].as_u64());
+        let items = ada.get(&format!("/v1/responses/{}/input_items", text(&next["id"]))).await;
+        assert_eq!(kinds(&items.expect(200)["data"])[1], "web_search_call", "it is kept");
+    }
 }

@@ -78,7 +78,7 @@ fn listed(fields: Fields<'_>, limits: &Limits, ids: &mut Ids<'_>) -> Result<Vec<
         return Err(Fault::value("id", "two items have it").at("items", at).into());
     }
     // What could never be read again is refused now; what belongs to it may come later.
-    let checked = items::messages(&[], &found, false, &mut Beyond::refused());
+    let checked = items::messages(&[], &found, false, (None, &mut Beyond::refused()));
     checked.map_err(|fault| named(fault.into()))?;
     Ok(found)
 }

@@ -102,12 +102,13 @@ pub fn resolve(
 }
 
 /// Messages of earlier items and then of a request's own. `whole`: nothing else comes before or
-/// between them, so each result must have its call and each call its result.
+/// between them, so each result must have its call and each call its result. `past`: what becomes
+/// of what goes beyond in earlier items, where that is something else.
 pub(super) fn messages(
     history: &[Value],
     input: &[Value],
     whole: bool,
-    beyond: &mut Beyond,
+    (mut past, beyond): (Option<&mut Beyond>, &mut Beyond),
 ) -> Parsed<Vec<Message>> {
     let mut turns = Turns { whole, ..Turns::default() };
     for (at, item) in history.iter().chain(input).enumerate() {
@@ -117,6 +118,10 @@ pub(super) fn messages(
         };
         turns.at = (list, index);
         let path = format!("{list}[{index}]");
+        let beyond = match &mut past {
+            Some(past) if list == "history" => past,
+            _ => &mut *beyond,
+        };
         turns.item(item, &path, beyond).map_err(|wrong| wrong.at(list, index))?;
     }
     turns.all_answered().map_err(|wrong| wrong.at("input", input.len()))?;

@@ -50,6 +50,8 @@ pub struct Request {
     here: bool,
     /// What cannot be honoured is refused.
     strict: bool,
+    /// Of what it goes on with, what means nothing here and was left out: another has made it.
+    pub left_out: Vec<String>,
 }
 
 /// Parses a request that is answered here. `ids` makes the ids of items that have none.
@@ -100,7 +102,7 @@ fn read(
     let mut request = request(fields, limits, ids, &mut beyond)?;
     request.strict = strict;
     if request.is_open() {
-        request.chat.messages = request.messages(&[], false, &mut beyond)?;
+        request.chat.messages = request.messages(&[], false, (None, &mut beyond))?;
         request.chat.extra = beyond.into_kept();
     } else {
         request.chat.extra = beyond.into_kept();
@@ -146,7 +148,11 @@ impl Request {
     /// nothing at all.
     pub fn join(&mut self, history: &[Value]) -> Result<(), ApiError> {
         let mut beyond = if self.strict { Beyond::refused() } else { Beyond::kept() };
-        let messages = self.messages(history, true, &mut beyond)?;
+        // Its caller has no other past.
+        let mut past = self.here.then(Beyond::kept);
+        let messages = self.messages(history, true, (past.as_mut(), &mut beyond))?;
+        let left_out = past.map(Beyond::into_kept).unwrap_or_default();
+        self.left_out = left_out.into_iter().map(|(name, _)| name).collect();
         if messages.is_empty() {
             return Err(Fault::missing("input").into());
         }
@@ -159,7 +165,7 @@ impl Request {
         &self,
         history: &[Value],
         whole: bool,
-        beyond: &mut Beyond,
+        beyond: (Option<&mut Beyond>, &mut Beyond),
     ) -> Parsed<Vec<Message>> {
         let said = self.instructions.as_deref().filter(|text| !text.is_empty());
         let first = said.map(|text| Message::text(Role::System, text)).into_iter();
@@ -208,6 +214,7 @@ fn request(
         verbosity: verbosity(fields, beyond)?,
         here: beyond.is_strict(),
         strict: true,
+        left_out: Vec::new(),
     };
     if request.previous.is_some() && request.conversation.is_some() {
         let why = "it cannot be combined with 'previous_response_id'";
