@@ -49,7 +49,11 @@ async fn one(router: &Router, key: &str, seed: u64) -> Result<&'static str, Stri
     let mut random = Random::new(seed);
     let inbound = Inbound::ALL[random.index(Inbound::ALL.len())];
     let (streams, leaves) = (random.permille(600), random.permille(LEAVERS));
-    let (path, body) = inbound.request("p", streams, "hi");
+    let (path, mut body) = inbound.request("p", streams, "hi");
+    if random.permille(500) {
+        // What is passed on may be kept here as well.
+        body.as_object_mut().expect("fields").remove("store");
+    }
     let request = request(key, &path, &body);
     if leaves {
         let asked = async {

@@ -30,6 +30,7 @@ mod headers;
 mod hedging;
 mod known;
 mod labels;
+mod large;
 mod leaving;
 mod mirror;
 mod nodes;
