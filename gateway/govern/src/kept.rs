@@ -33,7 +33,7 @@ pub enum Kind {
     Conversation,
     /// One of its items.
     Item,
-    /// The name of an item that a provider made, and which response it is of.
+    /// The name of an item that a provider made, under the response that it is of.
     Part,
 }
 
@@ -86,7 +86,7 @@ pub struct Sheet {
     pub kind: Kind,
     /// Its name; an item's is its own within its conversation.
     pub id: String,
-    /// An item's conversation; the response that one goes on with; else empty.
+    /// An item's conversation, a part's response; the response that one goes on with; else empty.
     pub parent: String,
     /// Where an item stands; where a conversation's next one will.
     pub place: i64,

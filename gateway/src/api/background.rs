@@ -80,16 +80,6 @@ pub(super) fn lost(response: &mut Value) {
     response["error"] = json!({ "code": "server_error", "message": message });
 }
 
-/// Whether a request asks for it.
-pub(super) fn is_asked(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Asks {
-        background: Option<Value>,
-    }
-    let asks = serde_json::from_slice::<Asks>(body);
-    asks.is_ok_and(|asks| asks.background == Some(Value::Bool(true)))
-}
-
 /// The same request, streamed, and whether its caller follows the stream.
 fn streamed(question: &Question) -> Result<(Question, bool), Failure> {
     let mut fields: Value = serde_json::from_slice(&question.body).unwrap_or_default();
@@ -137,12 +127,9 @@ pub(super) async fn serve(
     let began = timeout(BEGIN, first(&mut body, &feed)).await;
     let made = began.ok().flatten().ok_or_else(broken)?;
     let id = made.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
-    // All of it may have come at once, and lie there already.
-    if !keep.is_kept() {
-        let lost_at = now_ms() + i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-        let begun = keep.begin(&made, lost_at).await;
-        begun.map_err(|error| failed("response", &error))?;
-    }
+    let lost_at = now_ms() + i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
+    let begun = keep.begin(&made, lost_at).await;
+    begun.map_err(|error| failed("response", &error))?;
     let feeds = Arc::clone(&app.background.feeds);
     feeds.lock().unwrap_or_else(PoisonError::into_inner).put(id.clone(), Arc::clone(&feed));
     let run = Run { app: Arc::clone(app), owner, id, keep, made: made.clone(), _place: place };
@@ -227,7 +214,8 @@ impl Run {
         let mut made = feed.response().unwrap_or_else(|| self.made.clone());
         let open = made["status"] == "in_progress" || made["status"] == "queued";
         match end {
-            End::Own if self.keep.is_kept() => return,
+            // Whoever ended it came too late.
+            End::Own | End::Cancelled | End::Late if self.keep.is_kept() => return,
             End::Cancelled | End::Deleted if open => {
                 made["status"] = json!("cancelled");
                 feed.last(&json!({ "type": "response.cancelled", "response": made }));

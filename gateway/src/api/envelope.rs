@@ -6,6 +6,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use govern::Principal;
 use govern::policy::{Label, pattern};
 use tokio::sync::OwnedSemaphorePermit;
 use tower_service::Service;
+use wire::responses::Outline;
 use wire::{Dialect, ErrorKind};
 
 use super::App;
@@ -55,8 +57,12 @@ pub(super) struct Caller {
     pub(super) who: Option<Arc<Who>>,
     /// What is kept here that it goes on with, as far as it says so.
     pub(super) past: Option<Result<Arc<Past>, Failure>>,
+    /// What a request of Responses says of what is kept; `None`: it cannot be read, or is none.
+    pub(super) says: Option<Arc<Outline>>,
     /// Nobody waits for the answer.
     pub(super) background: bool,
+    /// Which of its answers is kept, where one is: none, or the place of what keeps it.
+    pub(super) claim: Arc<AtomicUsize>,
     /// The arm of an experiment that is asked for it now, by its pool.
     pub(super) arm: Arc<str>,
 }
@@ -64,8 +70,17 @@ pub(super) struct Caller {
 impl Caller {
     /// Somebody of whom nothing else is known.
     pub(super) fn new(key: u64, request_id: Arc<str>, arrived: Instant) -> Self {
-        let arm = Arc::default();
-        Self { arrived, key, request_id, who: None, past: None, background: false, arm }
+        Self {
+            arrived,
+            key,
+            request_id,
+            who: None,
+            past: None,
+            says: None,
+            background: false,
+            claim: Arc::default(),
+            arm: Arc::default(),
+        }
     }
 
     /// Somebody whom the governor knows.

@@ -12,6 +12,7 @@ use futures_util::future::try_join_all;
 use govern::Ask;
 use govern::ledger::ServiceTier;
 use tokio::time::timeout;
+use wire::responses::Outline;
 use wire::{Choice, Finish, Head, StreamOptions, Thought, Usage};
 
 use super::bill::{self, Bill};
@@ -42,12 +43,15 @@ pub(super) async fn generate(
     let body = Arc::new(body);
     // What not every request needs is boxed, here and below: each future is as large as the
     // largest that it may wait for, and is moved whole.
-    if surface == Surface::Responses {
-        caller.past = Box::pin(kept::look_up(&app, &caller, &body)).await;
+    if surface == Surface::Responses
+        && let Some(says) = Outline::of(&body)
+    {
+        caller.past = Box::pin(kept::found(&app, &caller, &says)).await;
+        caller.background = says.background;
+        caller.says = Some(Arc::new(says));
     }
     let question = Question { surface, headers: head.headers, body };
-    if question.surface == Surface::Responses && background::is_asked(&question.body) {
-        caller.background = true;
+    if caller.background {
         return Box::pin(background::serve(&app, caller, question)).await;
     }
     match &app.cache {

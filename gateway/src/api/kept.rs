@@ -5,23 +5,25 @@
 //! known to whoever shares the books with the one who made them (a project, or a fixed key), and
 //! to nobody else. What is made of one is no less secret than it.
 
+mod found;
 mod memory;
 mod passing;
 mod responses;
 mod shelf;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use govern::kept::{KeptError, Kind, Range, Sheet};
+use govern::kept::{KeptError, Kind, Sheet};
 use govern::policy::Label;
 use govern::secret::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
 use tokio::time::timeout;
-use wire::responses::{Request, is_bare_thought};
+use wire::responses::Request;
 use wire::{ApiError, ErrorKind};
 
 use super::App;
@@ -29,7 +31,8 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::surface::Page;
 
-pub(super) use passing::{Own, concerns, pass};
+pub(super) use found::{found, look_up};
+pub(super) use passing::{Own, pass};
 pub(super) use responses::{Listing, cancel, delete, get, include, items};
 pub(super) use shelf::{Owner, Shelf};
 
@@ -68,134 +71,16 @@ struct Kept {
     conversation: Option<(String, i64)>,
 }
 
-/// What a request says that it goes on with.
+/// The same, without what it was asked.
 #[derive(Deserialize)]
-struct GoesOn {
-    previous_response_id: Option<Value>,
-    conversation: Option<Value>,
-    input: Option<Value>,
+struct Made {
+    response: Value,
 }
-
-/// The same, of one that refers to no items.
-#[derive(Deserialize)]
-struct Without {
-    previous_response_id: Option<Value>,
-    conversation: Option<Value>,
-}
-
-/// Looks up what a request goes on with; `None`: it begins anew, or says what makes no sense, which
-/// its parser will find.
-pub(super) async fn look_up(
-    app: &App,
-    caller: &Caller,
-    body: &[u8],
-) -> Option<Result<Arc<Past>, Failure>> {
-    // Most refer to nothing: then their items are not read here.
-    let refers = memchr::memmem::find(body, b"item_reference").is_some() || has_thoughts(body);
-    let GoesOn { previous_response_id, conversation, input } = if refers {
-        serde_json::from_slice(body).ok()?
-    } else {
-        let Without { previous_response_id, conversation } = serde_json::from_slice(body).ok()?;
-        GoesOn { previous_response_id, conversation, input: None }
-    };
-    let owner = Owner::of(caller);
-    let input = input.as_ref().and_then(Value::as_array).map_or(&[][..], |items| items);
-    let is_set = |field: &Option<Value>| field.as_ref().is_some_and(|value| !value.is_null());
-    let goes_on = is_set(&previous_response_id) || is_set(&conversation);
-    let found = match (previous_response_id, conversation) {
-        (Some(Value::String(id)), None | Some(Value::Null)) => before(app, &owner, &id).await,
-        (None | Some(Value::Null), Some(said)) => {
-            let id = said.as_str().or_else(|| said.get("id")?.as_str())?;
-            within(app, &owner, id).await
-        }
-        (None | Some(Value::Null), None) => Ok(Past::default()),
-        _ => return None,
-    };
-    match found {
-        Ok(past) => match referred(app, &owner, input, past).await {
-            Ok(past) if goes_on || !past.others.is_empty() => Some(Ok(Arc::new(past))),
-            // Whoever is asked may know what is not known here.
-            Ok(_) => None,
-            Err(failure) => Some(Err(failure)),
-        },
-        Err(failure) => Some(Err(failure)),
-    }
-}
-
-/// Whether there may be thoughts among its items: the word stands there as a value, and elsewhere
-/// as a name.
-fn has_thoughts(body: &[u8]) -> bool {
-    const WORD: &[u8] = b"\"reasoning\"";
-    let behind = |at: usize| body[at + WORD.len()..].trim_ascii_start().first();
-    memchr::memmem::find_iter(body, WORD).any(|at| behind(at) != Some(&b':'))
-}
-
-/// Looks up the items that a request refers to, and thoughts that it has without their seals: the
-/// ids of what a response made begin with its own number, or it is kept which one's they are. What
-/// is not kept here is left out.
-async fn referred(
-    app: &App,
-    owner: &Owner,
-    input: &[Value],
-    mut past: Past,
-) -> Result<Past, Failure> {
-    let mut ids = wire::responses::references(input);
-    ids.extend(input.iter().filter(|item| is_bare_thought(item)).map(id_of));
-    let known: BTreeSet<&str> = past.history.iter().map(id_of).collect();
-    let ids: BTreeSet<&str> =
-        ids.into_iter().filter(|id| !id.is_empty() && !known.contains(id)).take(IDS_MAX).collect();
-    drop(known);
-    let makers = ids.iter().filter_map(|id| maker(id)).collect();
-    made_by(app, owner, (makers, &ids), &mut past).await?;
-    let mut makers = BTreeSet::new();
-    for id in &ids {
-        if past.others.iter().all(|item| id_of(item) != *id) {
-            match app.kept.kept(owner, (Kind::Part, "", id)).await {
-                Ok(part) => makers.insert(read::<String>(&part)?),
-                Err(KeptError::Missing(_)) => continue,
-                Err(error) => return Err(trouble(&error)),
-            };
-        }
-    }
-    made_by(app, owner, (makers, &ids), &mut past).await?;
-    Ok(past)
-}
-
-/// Adds those of these items that one of these responses has made.
-async fn made_by(
-    app: &App,
-    owner: &Owner,
-    (makers, ids): (BTreeSet<String>, &BTreeSet<&str>),
-    past: &mut Past,
-) -> Result<(), Failure> {
-    for id in makers {
-        let sheet = match app.kept.kept(owner, (Kind::Response, "", &id)).await {
-            Ok(sheet) if sheet.lost_at == 0 => sheet,
-            Ok(_) | Err(KeptError::Missing(_)) => continue,
-            Err(error) => return Err(trouble(&error)),
-        };
-        let kept: Kept = read(&sheet)?;
-        let meant = outputs(&kept.response).filter(|item| ids.contains(id_of(item)));
-        past.others.extend(meant.cloned());
-        past.label = past.label.max(Some(sheet.label));
-    }
-    Ok(())
-}
-
-/// Items that one request may refer to.
-const IDS_MAX: usize = 1024;
 
 /// The response that an item of this id is of, if it is one that was made here.
 fn maker(item: &str) -> Option<String> {
     let (_, number) = item.rsplit_once('_')?;
-    let number = number.get(..NUMBER).filter(|number| number.len() < item.len())?;
-    Some(format!("resp_{number}"))
-}
-
-/// Items of a response whose ids a provider made.
-fn foreign(response: &Value) -> impl Iterator<Item = &Value> {
-    let own = |id: &str| maker(id).as_deref() == Some(id_of(response));
-    outputs(response).filter(move |item| !id_of(item).is_empty() && !own(id_of(item)))
+    Some(format!("resp_{}", number.get(..NUMBER)?))
 }
 
 /// Letters of a response's number.
@@ -209,60 +94,6 @@ pub(super) fn ids_of(response: &str) -> impl FnMut(&str) -> String + Send + use<
         count += 1;
         format!("{prefix}_{number}{count:04x}")
     }
-}
-
-/// All that stands before a response that goes on with this one.
-async fn before(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
-    let refuse = |error| match error {
-        KeptError::Missing(id) => {
-            let error = unknown("response", &id).error;
-            let code = "previous_response_not_found";
-            let error = ApiError::new(ErrorKind::Invalid, code, error.message);
-            error.with_param("previous_response_id").into()
-        }
-        other => trouble(&other),
-    };
-    let mut past = Past::default();
-    for sheet in app.kept.chain(owner, id).await.map_err(refuse)? {
-        if sheet.lost_at != 0 {
-            let message = "The response is still being made; wait until it is completed.";
-            let error = ApiError::new(ErrorKind::Invalid, "response_not_completed", message);
-            return Err(error.with_param("previous_response_id").into());
-        }
-        past.label = past.label.max(Some(sheet.label));
-        let kept: Kept = read(&sheet)?;
-        if let Some((conversation, next)) = kept.conversation {
-            let earlier = app.kept.items(owner, &conversation, ALL).await.map_err(refuse)?;
-            for item in earlier.iter().filter(|item| item.place < next) {
-                past.history.push(read(item)?);
-            }
-        }
-        past.history.extend(kept.input);
-        past.history.extend(outputs(&kept.response).cloned());
-    }
-    Ok(past)
-}
-
-/// One more than there may be.
-const ALL: Range = Range { after: None, ascending: true, limit: ITEMS_MAX + 1 };
-
-/// All that a conversation holds.
-async fn within(app: &App, owner: &Owner, id: &str) -> Result<Past, Failure> {
-    let whole = app.kept.kept(owner, (Kind::Conversation, "", id)).await;
-    let whole = whole.map_err(|error| failed("conversation", &error));
-    let whole = whole.map_err(|mut failure| {
-        failure.error.param = Some("conversation".to_owned());
-        failure
-    })?;
-    let items = app.kept.items(owner, id, ALL).await.map_err(|error| trouble(&error))?;
-    if items.len() > ITEMS_MAX {
-        let message = format!("The conversation has more than {ITEMS_MAX} items.");
-        let error = ApiError::new(ErrorKind::Invalid, "conversation_too_long", message);
-        return Err(error.with_param("conversation").into());
-    }
-    let label = items.iter().map(|item| item.label).max().max(Some(whole.label));
-    let history = items.iter().map(read).collect::<Result<_, _>>()?;
-    Ok(Past { history, label, next: whole.place, ..Past::default() })
 }
 
 fn outputs(response: &Value) -> impl Iterator<Item = &Value> {
@@ -362,10 +193,20 @@ pub(super) struct Keep {
     conversation: Option<(String, i64)>,
     /// Ids of inputs that were in the conversation already.
     referred: Vec<String>,
-    /// Something lies there under its name already.
-    begun: AtomicBool,
-    /// The whole of it does.
+    /// How far it has come. Nobody else writes under its name meanwhile.
+    stage: Mutex<Stage>,
+    /// The whole of it is kept.
     kept: AtomicBool,
+    /// Which of its request's answers is kept: of two that come at once, one has its caller.
+    claim: Arc<AtomicUsize>,
+}
+
+/// What of a response is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Nothing,
+    Begun,
+    Whole,
 }
 
 impl std::fmt::Debug for Keep {
@@ -392,8 +233,9 @@ impl Keep {
             input,
             conversation,
             referred,
-            begun: AtomicBool::new(false),
+            stage: Mutex::new(Stage::Nothing),
             kept: AtomicBool::new(false),
+            claim: Arc::clone(&caller.claim),
         }
     }
 
@@ -404,51 +246,92 @@ impl Keep {
         Sheet { parent: self.previous.clone(), ..made }
     }
 
-    fn items(&self, response: &Value) -> Vec<Sheet> {
+    /// Items of its conversation. `anew`: what it says gets other names there, for some providers
+    /// give each of their answers the same.
+    fn items(&self, response: &Value, anew: bool) -> Vec<Sheet> {
         let Some((conversation, _)) = &self.conversation else { return Vec::new() };
         let own =
             self.input.iter().filter(|item| !self.referred.iter().any(|id| id == id_of(item)));
+        let mut ids = ids_of(id_of(response));
+        let mut name = |item: &Value| match id_of(item) {
+            id if anew => ids(id.split('_').next().unwrap_or_default()),
+            id => id.to_owned(),
+        };
+        let said = outputs(response).map(|item| {
+            let mut item = item.clone();
+            item["id"] = json!(name(&item));
+            item
+        });
         let item = |item: &Value| Sheet {
             parent: conversation.clone(),
             ..sheet(Kind::Item, id_of(item), self.label, item)
         };
-        own.chain(outputs(response)).map(item).collect()
+        own.map(item).chain(said.map(|said| item(&said))).collect()
     }
 
-    /// Items whose ids a provider made: of each, which response it is of.
+    /// Names of items that a provider made.
     fn parts(&self, response: &Value) -> Vec<Sheet> {
-        let part = |item| sheet(Kind::Part, id_of(item), self.label, &json!(id_of(response)));
-        foreign(response).map(part).collect()
+        let parent = id_of(response);
+        let foreign = |item: &&Value| {
+            !id_of(item).is_empty() && maker(id_of(item)).as_deref() != Some(parent)
+        };
+        let part = |item| Sheet {
+            parent: parent.to_owned(),
+            ..sheet(Kind::Part, id_of(item), self.label, &Value::Null)
+        };
+        outputs(response).filter(foreign).map(part).collect()
     }
 
     /// Keeps a response that is whole.
     async fn keep(self: Arc<Self>, response: Value) -> Result<(), KeptError> {
-        let Self { shelf, owner, .. } = &*self;
-        let into = self.conversation.as_ref().map(|(id, _)| &**id);
-        let (whole, mut items) = (self.response(&response), self.items(&response));
-        items.extend(self.parts(&response));
-        if self.begun.load(Ordering::Relaxed) {
-            shelf.keep_over(owner, whole).await?;
-        } else {
-            items.push(whole);
+        let mut stage = self.stage.lock().await;
+        if *stage == Stage::Whole {
+            return Ok(());
         }
-        if !items.is_empty() {
-            shelf.keep(owner, items, into).await?;
+        if *stage == Stage::Begun {
+            self.shelf.keep_over(&self.owner, self.response(&response)).await?;
         }
+        let begun = *stage == Stage::Begun;
+        match self.put(&response, begun, false).await {
+            Err(KeptError::Twice(_)) => self.put(&response, begun, true).await?,
+            put => put?,
+        }
+        *stage = Stage::Whole;
         self.kept.store(true, Ordering::Release);
         Ok(())
     }
 
-    /// Keeps a response that is being made, by somebody who is lost at that time.
+    async fn put(&self, response: &Value, begun: bool, anew: bool) -> Result<(), KeptError> {
+        let mut sheets = self.items(response, anew);
+        sheets.extend(self.parts(response));
+        if !begun {
+            sheets.push(self.response(response));
+        }
+        if sheets.is_empty() {
+            return Ok(());
+        }
+        let into = self.conversation.as_ref().map(|(id, _)| &**id);
+        self.shelf.keep(&self.owner, sheets, into).await
+    }
+
+    /// Keeps a response that is being made, by somebody who is lost at that time; unless all of it
+    /// came at once and is kept.
     pub(super) async fn begin(&self, response: &Value, lost_at: i64) -> Result<(), KeptError> {
-        let begun = Sheet { lost_at, ..self.response(response) };
-        self.shelf.keep(&self.owner, vec![begun], None).await?;
-        self.begun.store(true, Ordering::Relaxed);
+        let mut stage = self.stage.lock().await;
+        if *stage == Stage::Nothing {
+            let begun = Sheet { lost_at, ..self.response(response) };
+            self.shelf.keep(&self.owner, vec![begun], None).await?;
+            *stage = Stage::Begun;
+        }
         Ok(())
     }
 
     /// Keeps one over what was begun that came to no end of its own.
     pub(super) async fn over(&self, response: &Value) -> Result<(), KeptError> {
+        let stage = self.stage.lock().await;
+        if *stage == Stage::Whole {
+            return Ok(());
+        }
         self.shelf.keep_over(&self.owner, self.response(response)).await
     }
 
@@ -456,10 +339,21 @@ impl Keep {
     pub(super) fn is_kept(&self) -> bool {
         self.kept.load(Ordering::Acquire)
     }
+
+    /// Whether this is the answer that is kept of its request.
+    fn claims(self: &Arc<Self>) -> bool {
+        let own = Arc::as_ptr(self).addr();
+        let claim = self.claim.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire);
+        claim.is_ok_and(|_| true) || claim == Err(own)
+    }
 }
 
 /// Keeps a response that is whole, before its last byte leaves. `false`: it could not be kept.
 pub(super) async fn keep(keep: &Arc<Keep>, response: Value) -> bool {
+    if !keep.claims() {
+        // Another answer to the same request is being kept, and has the caller in a moment.
+        return pending().await;
+    }
     // On its own feet: a caller who leaves now finds it later all the same.
     let kept = tokio::spawn(Arc::clone(keep).keep(response));
     match timeout(PATIENCE, kept).await {

@@ -8,6 +8,7 @@ use std::time::Instant;
 use govern::Principal;
 use http_body_util::BodyExt;
 use serde_json::Value;
+use wire::responses::Outline;
 
 use super::envelope::Caller;
 use super::forward::Inbound;
@@ -29,7 +30,11 @@ pub(super) fn copy(
     let Some(mirror) = pool.mirror.as_ref().filter(|mirror| mirror.takes(asked)) else { return };
     // A copy is in another key's name, but of what this caller says. What is kept here is not to
     // have an answer more that nobody has read.
-    if asked.bars(&mirror.target) || matches!(caller.past, Some(Ok(_))) {
+    let names = caller
+        .says
+        .as_ref()
+        .map_or(inbound.surface == Surface::Responses, |says| says.background || says.names());
+    if asked.bars(&mirror.target) || names || caller.past.is_some() {
         return;
     }
     let Ok(place) = Arc::clone(&mirror.room).try_acquire_owned() else { return };
@@ -45,6 +50,8 @@ pub(super) fn copy(
     tokio::spawn(async move {
         let _place = place;
         let (Some(mirror), Some(inbound)) = (&pool.mirror, unkept(inbound)) else { return };
+        let says = Outline::of(&inbound.body).map(Arc::new);
+        let caller = Caller { says, ..caller };
         // Its own key may make it more secret than it was.
         let label = bill::label(&app, &caller, || inbound.ask(None)).map(|label| label.max(least));
         if label.is_ok_and(|label| label > mirror.target.max_label) {
@@ -79,16 +86,14 @@ pub(super) fn copy(
     });
 }
 
-/// The same request, of whose answer nothing is kept; `None`: it has to be.
+/// The same request, of whose answer nothing is kept; `None`: it cannot be read.
 fn unkept(inbound: Inbound) -> Option<Inbound> {
     if inbound.surface != Surface::Responses {
         return Some(inbound);
     }
     let mut fields: Value = serde_json::from_slice(&inbound.body).ok()?;
-    fields["store"] = Value::Bool(false);
-    let body = fields.to_string().into_bytes();
-    let is_in_background = fields["background"] == true;
-    (!is_in_background).then(|| inbound.of_body(body)).flatten()
+    fields.as_object_mut()?.insert("store".to_owned(), Value::Bool(false));
+    inbound.of_body(fields.to_string().into_bytes())
 }
 
 /// In whose name it is made. The request's id says what it is a copy of.

@@ -147,9 +147,9 @@ fn tell(open: &mut Open, trouble: &Trouble) {
     match trouble.about {
         About::Ill => open.failed(now),
         About::Busy(seconds) => open.busy(now, seconds),
-        About::Request => open.refused(now),
+        // It was asked, and said that it cannot be.
+        About::Request | About::Unfit => open.refused(now),
         About::Ours => open.unwelcome(now),
-        About::Unfit => {}
     }
 }
 

@@ -397,11 +397,9 @@ fn of_denial(failure: Failure) -> Trouble {
 }
 
 /// What a model of this process has no words for, or no room: others may.
-const BEYOND: [&str; 8] = [
+const BEYOND: [&str; 6] = [
     "context_length_exceeded",
     "images_not_supported",
-    "item_not_found",
-    "previous_response_not_found",
     "unknown_parameter",
     "unsupported_parameter",
     "unsupported_value",

@@ -7,6 +7,7 @@
 use govern::policy::Label;
 use wire::Dialect;
 use wire::openai::Flavor;
+use wire::responses::Seals;
 
 /// What a provider is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -363,16 +364,26 @@ impl Kind {
     /// Source: OpenAI's list of models, and public reports of the refusal.
     #[must_use]
     pub fn thinks(&self, model: &str) -> bool {
-        let name = model.rsplit('/').next().unwrap_or_default();
-        let digit = |text: Option<&str>, least: u8| {
-            text.and_then(|text| text.bytes().next())
-                .is_some_and(|first| first.is_ascii_digit() && first >= least)
+        let name = model.rsplit('/').next().unwrap_or_default().trim_start_matches("ft:");
+        let digit = |text: &str, least: u8| {
+            text.bytes().next().is_some_and(|first| first.is_ascii_digit() && first >= least)
         };
-        let gpt = digit(name.strip_prefix("gpt-"), b'5') && !name.contains("chat");
+        // Of a deployment it may stand anywhere in the name.
+        let gpt = name.split("gpt").skip(1).any(|rest| digit(rest.trim_start_matches('-'), b'5'));
         self.flavor != Flavor::OpenAi
-            || gpt
-            || digit(name.strip_prefix('o'), b'1')
-            || name.contains("codex")
+            || (gpt && !name.contains("chat"))
+            || name.strip_prefix('o').is_some_and(|rest| digit(rest, b'1'))
+            || ["codex", "computer-use"].iter().any(|word| name.contains(word))
+    }
+
+    /// The thoughts that a model takes of those that lie here.
+    #[must_use]
+    pub fn seals(&self, model: &str) -> Seals {
+        match (self.flavor, self.name) {
+            (Flavor::OpenAi, _) | (_, "xai") => Seals::Own { thinks: self.thinks(model) },
+            (_, "hearth") => Seals::All,
+            _ => Seals::Words,
+        }
     }
 
     /// The dialect that chats in others are translated to.
@@ -385,6 +396,40 @@ impl Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_thinks_has_it_in_the_name() {
+        let openai = Kind::named("openai").expect("a row");
+        for name in [
+            "gpt-5",
+            "gpt-5.1-mini",
+            "gpt-6-sol",
+            "o1",
+            "o3-mini",
+            "o4-mini-2025-04-16",
+            "gpt-4.1-codex",
+            "ft:o4-mini-2025:org::x",
+            "prod-gpt5",
+            "eu/gpt-6",
+            "computer-use-preview",
+        ] {
+            assert!(openai.thinks(name), "{name}");
+        }
+        for name in [
+            "gpt-4o",
+            "gpt-4o-mini",
+            "gpt-4.1",
+            "gpt-5-chat-latest",
+            "gpt-3.5-turbo",
+            "prod",
+            "ft:gpt-4o:org::o3",
+            "omni-moderation",
+            "",
+        ] {
+            assert!(!openai.thinks(name), "{name}");
+        }
+        assert!(Kind::named("vllm").expect("a row").thinks("qwen3"));
+    }
 
     #[test]
     fn rows_are_whole() {

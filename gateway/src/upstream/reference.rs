@@ -92,7 +92,8 @@ that are known of it; `--json` is for programs. A server without a model of its 
 
 A kind is data: where it answers, what it is shown, which dialects it speaks at which paths. A
 request in a dialect that the provider speaks goes there as it came, but for the model's name, the
-wish for usage, and the bound that a policy sets. Any other chat is translated into the first
+wish for usage, the bound that a policy sets, and what Responses say of where they are kept, which
+is here ([responses](responses.md)). Any other chat is translated into the first
 dialect of its row, and so is a plain completion where it does not speak those (`completions`): its
 prompt becomes what a user says, and a model that chats answers it ([dialects](dialects.md)). Of a
 pool those are asked before who go on with texts. Embeddings, ranking (`rerank` is Jina's dialect,

@@ -125,7 +125,15 @@ async fn answer(State(seen): State<Arc<Seen>>, body: Bytes) -> Response {
     if let Some((code, why)) = wrong(&seen, &asked) {
         return refuse(code, &why);
     }
-    let id = format!("{}{number:047x}", seen.seal);
+    let notes = |name: &str| asked["metadata"][name] == "1";
+    if notes("slow") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // Some name the items of each of their answers alike, or not at all.
+    let id = match notes("same") {
+        true => "1".to_owned(),
+        false => format!("{}{number:047x}", seen.seal),
+    };
     let mut items = Vec::new();
     if thinks(&asked) {
         let mut item = json!({ "id": format!("rs_{id}"), "type": "reasoning",
@@ -140,6 +148,10 @@ async fn answer(State(seen): State<Arc<Seen>>, body: Bytes) -> Response {
         "content": [{ "type": "output_text", "text": SAID, "annotations": [], "logprobs": [] }] }));
     items.push(json!({ "id": format!("ws_{id}"), "type": "web_search_call", "status": "completed",
         "action": { "type": "search", "query": "hearth" } }));
+    if notes("same") {
+        items.push(json!({ "type": "function_call", "call_id": "c", "name": "f",
+            "arguments": "{}", "status": "completed" }));
+    }
     let whole = json!({ "id": format!("resp_{id}"), "object": "response", "created_at": 17,
         "status": "completed", "background": false, "error": null, "model": asked["model"],
         "output": items, "previous_response_id": null, "store": false, "of_tomorrow": [1],
@@ -147,9 +159,10 @@ async fn answer(State(seen): State<Arc<Seen>>, body: Bytes) -> Response {
     if asked["stream"] != true {
         return ([(CONTENT_TYPE, "application/json")], whole.to_string()).into_response();
     }
-    let cut = asked["metadata"]["cut"] == "1";
-    let events = events(&whole).concat();
-    let sent = if cut { &events[..events.len() / 2] } else { &events[..] };
+    let all = events(&whole);
+    let half = all.iter().position(|event| event.contains("delta")).expect("a word") + 2;
+    let events = all.concat();
+    let sent = if notes("cut") { &events[..all[..half].concat().len()] } else { &events[..] };
     ([(CONTENT_TYPE, "text/event-stream")], sent.to_owned()).into_response()
 }
 
@@ -168,12 +181,24 @@ pub(crate) fn events(whole: &Value) -> Vec<String> {
     say(json!({ "type": "response.created", "response": begun }));
     say(json!({ "type": "response.in_progress", "response": begun }));
     for (at, item) in whole["output"].as_array().expect("items").iter().enumerate() {
-        say(json!({ "type": "response.output_item.added", "output_index": at, "item": item }));
+        let mut bare = item.clone();
         if item["type"] == "message" {
+            (bare["content"], bare["status"]) = (json!([]), json!("in_progress"));
+        }
+        say(json!({ "type": "response.output_item.added", "output_index": at, "item": bare }));
+        if item["type"] == "message" {
+            let part = |kind: &str, text: &str| {
+                json!({ "type": kind, "item_id": item["id"], "output_index": at,
+                    "content_index": 0, "part": { "type": "output_text", "text": text } })
+            };
+            say(part("response.content_part.added", ""));
             for word in SAID.split_inclusive(' ') {
                 say(json!({ "type": "response.output_text.delta", "item_id": item["id"],
                     "output_index": at, "content_index": 0, "delta": word, "logprobs": [] }));
             }
+            say(json!({ "type": "response.output_text.done", "item_id": item["id"],
+                "output_index": at, "content_index": 0, "text": SAID }));
+            say(part("response.content_part.done", SAID));
         }
         say(json!({ "type": "response.output_item.done", "output_index": at, "item": item }));
     }

@@ -348,6 +348,130 @@ async fn copies_are_not_kept() {
     }
 }
 
+/// Whatever a request says so that it is not looked at here, nothing of a provider's is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_providers_own_names_never_reach_it() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let fake = gateway(None, &far, &other);
+    let caller = Caller::new(&fake, "");
+    respond(&caller, &json!({})).await;
+    let before = far.last_text();
+    let head = format!("{{\"model\":\"{THINKS}\",\"store\":false,");
+    for (body, code) in [
+        ("\"input\":[{\"type\":\"item_reference\",\"id\":\"msg_x\"}]}", "item_not_found"),
+        ("\"input\":[{\"type\":\"item\\u005freference\",\"id\":\"msg_x\"}]}", "item_not_found"),
+        ("\"input\":[{\"id\":\"msg_x\"}]}", "item_not_found"),
+        ("\"input\":[{\"type\":null,\"id\":\"msg_x\"}]}", "item_not_found"),
+        ("\"input\":\"a\",\"previous_response_id\":\"resp_x\"}", "previous_response_not_found"),
+        (
+            "\"input\":\"a\",\"previous_response_id\":null,\"previous_response_id\":\"resp_x\"}",
+            "invalid_value",
+        ),
+        ("\"input\":\"a\",\"background\":true}", "invalid_value"),
+    ] {
+        let mut request = caller.request("POST /v1/responses", &Value::Null);
+        *request.body_mut() = format!("{head}{body}").into();
+        assert_eq!(caller.send(request).await.code(400), code, "{body}");
+    }
+    assert_eq!(far.last_text(), before, "nobody was asked");
+    // Thoughts that nobody knows say nothing.
+    let input = json!([{ "type": "reasoning", "id": "rs_x", "summary": [] },
+        { "role": "user", "content": "hi" }]);
+    respond(&caller, &json!({ "store": false, "input": input })).await;
+    assert_eq!(kinds(&far.last()["input"]), ["message"]);
+}
+
+/// Names that a provider gives twice, or not at all, are no reason to lose an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_that_are_not_unique() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let same = json!({ "same": "1" });
+    for url in [None, Some(postgres::shared().fresh())] {
+        let house = House::new(url).await;
+        let fake = gateway(Some(&house), &far, &other);
+        let [ada, ..] = house.people(&fake).await;
+        let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
+        let id = text(&made["id"]);
+        for stream in [false, true, false] {
+            let body = json!({ "model": THINKS, "input": "hello", "conversation": id,
+                "stream": stream, "metadata": same });
+            let got = ada.ask("POST /v1/responses", &body).await;
+            assert_eq!(got.header("x-hearth-notice"), "");
+            let text = got.text();
+            assert!(!text.contains("could not be kept"), "{text}");
+        }
+        let items = ada.get(&format!("/v1/conversations/{id}/items?limit=100")).await.expect(200);
+        assert_eq!(kinds(&items["data"]).len(), 15, "{items}");
+        // The newest of those that have a name; and one that goes takes no other's along.
+        let [one, two] = [
+            respond(&ada, &json!({ "metadata": same })).await,
+            respond(&ada, &json!({ "metadata": same })).await,
+        ];
+        assert_eq!(one["output"][1]["id"], two["output"][1]["id"]);
+        let input = json!([{ "type": "item_reference", "id": one["output"][1]["id"] }]);
+        for response in [&two, &one] {
+            respond(&ada, &json!({ "input": input })).await;
+            let path = format!("DELETE /v1/responses/{}", text(&response["id"]));
+            ada.ask(&path, &Value::Null).await.expect(200);
+        }
+    }
+}
+
+/// Of two that answer at once one is kept, and that one is shown.
+#[tokio::test(flavor = "multi_thread")]
+async fn company_leaves_nothing_behind() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let pool = "[pools.p]\ntargets = [\"far/gpt-6-sol\", \"other/gpt-6-sol\"]\n\
+                hedge_after = \"5ms\"\n";
+    let setup = Setup { routes: routed(&far, &other, pool), ..Setup::default() };
+    let house = House::new(None).await;
+    let fake = house.gateway(setup);
+    let [ada, ..] = house.people(&fake).await;
+    let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
+    let id = text(&made["id"]);
+    let mut shown = Vec::new();
+    for _ in 0..20 {
+        let more = json!({ "model": "p", "conversation": id, "metadata": { "slow": "1" } });
+        let made = respond(&ada, &more).await;
+        ada.get(&format!("/v1/responses/{}", text(&made["id"]))).await.expect(200);
+        shown.push(made["output"][1]["id"].clone());
+    }
+    let path = format!("/v1/conversations/{id}/items?limit=100&order=asc");
+    let items = ada.get(&path).await.expect(200);
+    let said = items["data"].as_array().expect("items").iter();
+    let said: Vec<_> = said.filter(|i| i["role"] == "assistant").map(|i| i["id"].clone()).collect();
+    assert_eq!(said, shown);
+}
+
+/// One in the background whose stream breaks, and that a model here goes on with, is kept once.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_continued_in_the_background_is_kept_once() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let pool = "[pools.p]\ntargets = [\"far/gpt-4o\", \"org/fake\"]\n\
+                broken_stream = \"continue\"\n";
+    let provider =
+        format!("[providers.far]\nkind = \"openai\"\nkey = \"k\"\nbase_url = \"{}\"\n", far.url);
+    let routing = toml::from_str(&(provider + pool)).expect("a configuration");
+    let routes = Routes::new(&routing, &["org/fake".to_owned()]).expect("routes");
+    let house = House::new(None).await;
+    let fake = house.gateway(Setup { routes, ..Setup::default() });
+    let [ada, ..] = house.people(&fake).await;
+    drop(other);
+    for background in [false, true] {
+        let more = json!({ "model": "p", "background": background, "stream": true,
+            "metadata": { "cut": "1" }, "temperature": 0, "max_output_tokens": 20 });
+        let made = respond(&ada, &more).await;
+        let path = format!("/v1/responses/{}", text(&made["id"]));
+        let kept = ada.get(&path).await.expect(200);
+        assert!(kept["output"][0]["content"].is_array(), "{kept} {made}");
+        let said = text(&kept["output"][0]["content"][0]["text"]);
+        assert!(said.starts_with("Hello from") && said.len() > SAID.len(), "{kept}");
+        let more = json!({ "model": "far/gpt-4o", "previous_response_id": made["id"] });
+        respond(&ada, &more).await;
+        assert_eq!(kinds(&far.last()["input"]), ["message"; 3], "{background}");
+    }
+}
+
 /// A model here goes on with what a provider said, and a provider with what a model here said.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_one_to_the_other() {

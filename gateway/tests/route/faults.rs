@@ -504,20 +504,20 @@ async fn whoever_cannot_be_asked_costs_no_try() {
     let (path, mut body) = Inbound::Chat.request("p", false, "hi");
     body["logit_bias"] = serde_json::json!({ "1": 1 });
     for _ in 0..40 {
-        let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+        let got = send(&router, request("", &path, &body)).await;
         assert_eq!((got.status, strict.count()), (200, 0), "{}", got.text());
         assert!(got.route().starts_with("able/m; "), "{}", got.route());
     }
     let (path, mut body) = Inbound::Chat.request("p", false, "hi");
     body["messages"] = serde_json::json!(7);
     for _ in 0..40 {
-        let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+        let got = send(&router, request("", &path, &body)).await;
         assert_eq!((got.status, able.count()), (400, 40), "at fault itself: {}", got.text());
     }
     // What only the caller's own dialect has words for.
     let (path, mut body) = Inbound::Chat.request("p", false, "hi");
     body["tools"] = serde_json::json!([{ "type": "custom", "custom": { "name": "run" } }]);
-    let got = crate::caller::send(&router, crate::caller::request("", &path, &body)).await;
+    let got = send(&router, request("", &path, &body)).await;
     assert_eq!((got.status, able.count(), strict.count()), (200, 41, 0), "{}", got.text());
 }
 
@@ -549,7 +549,7 @@ async fn what_has_been_said_is_no_break() {
             assert!(began.elapsed() < Duration::from_secs(10), "{tail:?} {kind} {inbound:?}");
         }
         let asked = axum::http::Request::get("/metrics").body(axum::body::Body::empty());
-        let shown = crate::caller::send(&router, asked.expect("a request")).await.text();
+        let shown = send(&router, asked.expect("a request")).await.text();
         for kind in ["compatible", "anthropic", "openai"] {
             let times = if kind == "openai" { 1 } else { 2 };
             let line = format!("model=\"m\",outcome=\"answered\",provider=\"{kind}\"}} {times}\n");

@@ -10,7 +10,7 @@ use govern::policy::Label;
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::caller::{Inbound, ask, open, provider, request, routes, until};
+use crate::caller::{Inbound, ask, open, provider, request, routes, send, until};
 use crate::fake::{Fake, Setup};
 use crate::governed::House;
 use crate::strategies::{Here, PROVIDERS};
@@ -66,7 +66,7 @@ async fn a_full_queue_goes_to_the_cloud_and_comes_back() {
     drop(first);
     let (path, mut body) = Inbound::Chat.request("p", false, "hi");
     body["max_tokens"] = 3.into();
-    let back = crate::caller::send(&fake.router, request("", &path, &body)).await;
+    let back = send(&fake.router, request("", &path, &body)).await;
     assert!(back.route().starts_with("org/fake"), "{}", back.route());
     assert_eq!(cloud.count(), 3);
 }
@@ -186,7 +186,7 @@ async fn who_cannot_pay_the_cloud_waits() {
         until("the queue is so long", || waiting() == count).await;
     }
     let (router, last) = (fake.router.clone(), ask(false, 3));
-    let last = tokio::spawn(async move { crate::caller::send(&router, last).await });
+    let last = tokio::spawn(async move { send(&router, last).await });
     until("it waits here", || waiting() == 5).await;
     held.iter().for_each(JoinHandle::abort);
     let got = last.await.expect("no panic");

@@ -82,6 +82,21 @@ impl Governor {
         row.map(|row| row.open(&*self.keyring()?, tenant)).transpose()
     }
 
+    /// Those of a kind that have one of these names; the newest, where several have one.
+    ///
+    /// # Errors
+    /// As [`Governor::kept`].
+    pub async fn all_kept(
+        &self,
+        tenant: &Tenant,
+        kind: Kind,
+        ids: &[&str],
+    ) -> Result<Vec<Sheet>, KeptError> {
+        let rows = self.shared.store.all_kept(tenant, kind, ids, self.now()).await?;
+        let keyring = self.keyring()?;
+        rows.into_iter().map(|row| row.open(&keyring, tenant)).collect()
+    }
+
     /// A response and all that it goes on with, the oldest first.
     ///
     /// # Errors

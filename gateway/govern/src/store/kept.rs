@@ -12,6 +12,9 @@ use crate::policy::Label;
 use crate::report::Sql;
 use crate::secret::Secret;
 
+/// Names in one statement.
+const NAMES_MAX: usize = 256;
+
 /// Which one: its kind, its conversation where it is an item (else empty), its name.
 pub(crate) type Name<'a> = (Kind, &'a str, &'a str);
 
@@ -79,8 +82,32 @@ impl Store {
     ) -> Result<Option<Row>, StoreError> {
         let mut sql = selected(tenant, now);
         narrow(&mut sql, name);
+        sql.push(" ORDER BY kept.at DESC LIMIT 1");
         let row = sql.statement().fetch_optional(self.read()).await?;
         row.as_ref().map(read).transpose()
+    }
+
+    /// Those of a kind that have one of these names; the newest, where several have one.
+    pub(crate) async fn all_kept(
+        &self,
+        tenant: &Tenant,
+        kind: Kind,
+        ids: &[&str],
+        now: Millis,
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut found: Vec<Row> = Vec::new();
+        for some in ids.chunks(NAMES_MAX) {
+            let mut sql = selected(tenant, now);
+            sql.push(" AND kept.kind = ").text(kind.name()).push(" AND kept.id IN (");
+            for (at, id) in some.iter().enumerate() {
+                sql.push(if at > 0 { ", " } else { "" }).text(id);
+            }
+            sql.push(") ORDER BY kept.id, kept.at DESC");
+            let rows = sql.statement().fetch_all(self.read()).await?;
+            found.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
+        }
+        found.dedup_by(|next, first| next.sheet.id == first.sheet.id);
+        Ok(found)
     }
 
     /// A response and those that it goes on with, the oldest first.
@@ -133,7 +160,8 @@ impl Store {
         rows.iter().map(read).collect()
     }
 
-    /// Deletes one with its key, and a conversation with its items. `false`: it was not there.
+    /// Deletes one with its key, a conversation with its items, a response with its parts. `false`:
+    /// it was not there.
     pub(crate) async fn delete_kept(
         &self,
         tenant: &Tenant,
@@ -145,8 +173,12 @@ impl Store {
         }
         let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
         let mut there = false;
-        let everything = (Kind::Item, name.2, "");
-        let parts = [(name.0 == Kind::Conversation).then_some(everything), Some(name)];
+        let everything = match name.0 {
+            Kind::Conversation => Some((Kind::Item, name.2, "")),
+            Kind::Response => Some((Kind::Part, name.2, "")),
+            Kind::Item | Kind::Part => None,
+        };
+        let parts = [everything, Some(name)];
         for part in parts.into_iter().flatten() {
             let mut sql = Sql::of(
                 "DELETE FROM body_keys WHERE attempt = 0 AND operation IN (\
@@ -225,13 +257,14 @@ fn mine(sql: &mut Sql, tenant: &Tenant) {
     sql.push(" AND kept.project = ").text(tenant.project.as_str());
 }
 
-/// An item without a name: all of its conversation.
-fn narrow(sql: &mut Sql, (kind, conversation, id): Name<'_>) {
+/// An item or a part without a name: all of its conversation, or of its response.
+fn narrow(sql: &mut Sql, (kind, whole, id): Name<'_>) {
     sql.push(" AND kept.kind = ").text(kind.name());
-    if kind == Kind::Item {
-        sql.push(" AND kept.parent = ").text(conversation);
+    let is_inside = matches!(kind, Kind::Item | Kind::Part);
+    if is_inside {
+        sql.push(" AND kept.parent = ").text(whole);
     }
-    if kind != Kind::Item || !id.is_empty() {
+    if !is_inside || !id.is_empty() {
         sql.push(" AND kept.id = ").text(id);
     }
 }

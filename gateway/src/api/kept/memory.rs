@@ -16,7 +16,8 @@ const SHEET_BYTES: usize = 256;
 /// Longest time that something is kept.
 const TIME_MAX: Duration = Duration::from_secs(3_600);
 
-/// Whose it is, its kind, an item's conversation (else empty), its name.
+/// Whose it is, its kind, an item's conversation (else empty), its name. Of a part of a response,
+/// its name and then that.
 type Name = (u64, Kind, String, String);
 
 /// All of it.
@@ -49,6 +50,9 @@ fn name(owner: u64, (kind, conversation, id): (Kind, &str, &str)) -> Name {
 }
 
 fn name_of(owner: u64, sheet: &Sheet) -> Name {
+    if sheet.kind == Kind::Part {
+        return (owner, Kind::Part, sheet.id.clone(), sheet.parent.clone());
+    }
     name(owner, (sheet.kind, &sheet.parent, &sheet.id))
 }
 
@@ -131,6 +135,20 @@ impl Memory {
         self.state(now).entries.get(&name(owner, of)).map(|entry| entry.sheet.clone())
     }
 
+    pub(super) fn all(&self, owner: u64, kind: Kind, ids: &[&str], now: Instant) -> Vec<Sheet> {
+        let state = self.state(now);
+        let one = |id: &&str| match kind {
+            Kind::Part => {
+                let from = (owner, kind, (*id).to_owned(), String::new());
+                let of = |(name, _): &(&Name, &Entry)| name.1 == kind && name.2 == *id;
+                let all = state.entries.range(from..).take_while(of);
+                all.max_by_key(|(_, entry)| entry.number).map(|(_, entry)| entry.sheet.clone())
+            }
+            _ => state.entries.get(&name(owner, (kind, "", id))).map(|entry| entry.sheet.clone()),
+        };
+        ids.iter().filter_map(one).collect()
+    }
+
     pub(super) fn chain(
         &self,
         owner: u64,
@@ -179,7 +197,17 @@ impl Memory {
                 self.state(now).forget(&name_of(owner, &item));
             }
         }
-        self.state(now).forget(&name(owner, of))
+        let mut state = self.state(now);
+        if of.0 == Kind::Response {
+            let parts = state.entries.range((owner, Kind::Part, String::new(), String::new())..);
+            let parts = parts.take_while(|(name, _)| (name.0, name.1) == (owner, Kind::Part));
+            let own: Vec<Name> =
+                parts.map(|(name, _)| name).filter(|name| name.3 == of.2).cloned().collect();
+            for name in own {
+                state.forget(&name);
+            }
+        }
+        state.forget(&name(owner, of))
     }
 
     pub(super) fn still_making(&self, owner: u64, id: &str, now: Instant) -> Option<bool> {

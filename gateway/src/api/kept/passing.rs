@@ -4,8 +4,6 @@
 use std::sync::Arc;
 
 use axum::http::Extensions;
-use serde::Deserialize;
-use serde_json::Value;
 use wire::responses::{Before, Passed, Passing, Whom};
 use wire::{Broken, Limits};
 
@@ -21,18 +19,6 @@ pub(in super::super) struct Own {
     keep: Option<Arc<Keep>>,
 }
 
-/// The field that matters beside what was looked up.
-#[derive(Deserialize)]
-struct Stores {
-    store: Option<Value>,
-}
-
-/// Whether a request is to be kept, or goes on with something that is.
-pub(in super::super) fn concerns(caller: &Caller, body: &[u8]) -> bool {
-    let store = serde_json::from_slice::<Stores>(body).ok().and_then(|own| own.store);
-    caller.past.is_some() || store != Some(Value::Bool(false))
-}
-
 /// The request as this provider gets it, and what becomes of its answer.
 pub(in super::super) fn pass(
     app: &App,
@@ -40,14 +26,16 @@ pub(in super::super) fn pass(
     (body, limits): (&[u8], &Limits),
     whom: Whom<'_>,
 ) -> Result<(Vec<u8>, Own), Failure> {
-    let mut request = Passing::parse(body, limits, &mut responses_id)?;
+    // Others count for themselves.
+    let limits = Limits { messages_max: usize::MAX, ..limits.clone() };
+    let mut request = Passing::parse(body, &limits, &mut responses_id)?;
     super::fits(caller, (&request.conversation, request.store), request.background)?;
     let goes_on = request.previous.is_some() || request.conversation.is_some();
     let nothing = Past::default();
     let past = super::past(caller, goes_on)?.unwrap_or(&nothing);
     let referred = super::resolve(&mut request.input, request.conversation.is_some(), past)?;
-    let before = Before { history: &past.history, others: &past.others };
-    let sent = request.body(before, whom);
+    request.seal(Before { history: &past.history, others: &past.others });
+    let sent = request.body(&past.history, whom);
     let passed = request.answer(&ids::named("resp_"), whom.provider);
     let Passing { store, previous, conversation, input, .. } = request;
     let keep = store.then(|| {
@@ -71,6 +59,11 @@ impl Own {
     /// Whoever runs it in the background has to know.
     pub(in super::super) fn tell(&self, extensions: &mut Extensions) {
         self.keep.iter().for_each(|keep| drop(extensions.insert(Arc::clone(keep))));
+    }
+
+    /// How it is kept, for whoever goes on with it.
+    pub(in super::super) fn into_keep(self) -> Option<Arc<Keep>> {
+        self.keep
     }
 
     /// Keeps it, where it has come to its end. `false`: it could not be kept.

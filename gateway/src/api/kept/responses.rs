@@ -118,16 +118,8 @@ pub(in super::super) async fn delete(
     request: Request,
 ) -> Result<Response, Failure> {
     let owner = Owner::of(&prepare::caller(&request)?);
-    // One that cannot be read can be deleted all the same.
-    let made = sheet(&app, &id, &owner).await.and_then(|sheet| read::<Kept>(&sheet));
     let gone = app.kept.forget(&owner, (Kind::Response, "", &id)).await;
     gone.map_err(|error| failed("response", &error))?;
-    for part in made.iter().flat_map(|made| super::foreign(&made.response)) {
-        match app.kept.forget(&owner, (Kind::Part, "", id_of(part))).await {
-            Ok(()) | Err(KeptError::Missing(_)) => {}
-            Err(error) => return Err(failed("response", &error)),
-        }
-    }
     if let Some(feed) = app.background.feed(&owner, &id) {
         feed.stop();
     }
@@ -170,7 +162,8 @@ pub(in super::super) async fn items(
     };
     let mut all: Vec<Value> = Vec::new();
     for (at, sheet) in chain.iter().enumerate() {
-        let Kept { input, mut response, .. } = read(sheet)?;
+        let Kept { mut input, mut response, .. } = read(sheet)?;
+        input.iter_mut().for_each(|item| responses::shown_item(item, include));
         all.extend(input);
         if at + 1 < chain.len() {
             responses::shown(&mut response, include);

@@ -94,6 +94,20 @@ impl Shelf {
         found.ok_or_else(|| KeptError::Missing(name.2.to_owned()))
     }
 
+    /// See [`Governor::all_kept`].
+    pub(in super::super) async fn all(
+        &self,
+        owner: &Owner,
+        kind: Kind,
+        ids: &[&str],
+    ) -> Result<Vec<Sheet>, KeptError> {
+        match (self, &owner.tenant) {
+            (Self::Memory(memory), _) => Ok(memory.all(owner.number, kind, ids, Instant::now())),
+            (Self::Store(governor, _), Some(tenant)) => governor.all_kept(tenant, kind, ids).await,
+            (Self::Store(..), None) => Ok(Vec::new()),
+        }
+    }
+
     /// See [`Governor::kept_chain`].
     pub(in super::super) async fn chain(
         &self,

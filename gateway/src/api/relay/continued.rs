@@ -16,6 +16,7 @@ use super::super::envelope::Caller;
 use super::super::error::Failure;
 use super::super::forward::{self, Inbound};
 use super::super::generate::{self, Rest};
+use super::super::kept::Keep;
 use super::super::prepare::Begun;
 use super::super::sse::Sse;
 use super::super::surface::{Page, Surface};
@@ -108,16 +109,20 @@ impl Rescue {
         rest
     }
 
-    /// The rest of the stream, in this writer's words. What is to be kept of it is so by `page`,
-    /// where it was not passed on as it came.
+    /// The rest of the stream, in this writer's words: on its page or, where it was passed on as it
+    /// came, on a new one that is kept like the beginning.
     pub(super) fn stream(
         &self,
         goes: Goes,
-        page: Option<Page>,
+        page: Result<Page, Option<Arc<Keep>>>,
         writer: Box<dyn Writer>,
     ) -> Box<Sse> {
-        let Goes { rest: Rest { run, page: own, options }, by, before } = goes;
-        let (page, how) = (page.unwrap_or(own), (options, self.app.limits.ping_every));
+        let Goes { rest: Rest { run, page: mut own, options }, by, before } = goes;
+        let page = page.unwrap_or_else(|keep| {
+            own.keep = keep;
+            own
+        });
+        let how = (options, self.app.limits.ping_every);
         Box::new(Sse::rest(&page, writer, run, (before, by), how))
     }
 }

@@ -51,8 +51,9 @@ pub(super) fn outgoing(
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
     if provider.speaks(own, model) {
-        let is_kept = own == Dialect::Responses && kept::concerns(caller, &inbound.body);
-        return match is_kept {
+        // What cannot be read in one way alone is read here first.
+        let alone = caller.says.as_ref().is_some_and(|says| says.stands_alone());
+        return match own == Dialect::Responses && !alone {
             true => kept_here((app, caller), inbound, (provider, model), most),
             false => Ok(as_it_is(inbound, (provider, model), most)),
         };
@@ -160,17 +161,19 @@ fn kept_here(
     (provider, model): (&Provider, &str),
     most: Option<u32>,
 ) -> Result<Outgoing, Trouble> {
-    let whom = Whom {
-        provider: &provider.name,
-        model,
-        thinks: provider.kind.thinks(model),
-        only_sealed: provider.kind.flavor == Flavor::OpenAi,
-        most: cap(inbound, most),
-    };
+    let seals = provider.kind.seals(model);
+    let whom = Whom { provider: &provider.name, model, seals, most: cap(inbound, most) };
     let asked = (&inbound.body[..], &app.limits.request);
     let (body, own) = kept::pass(app, caller, asked, whom).map_err(of_request)?;
-    let outgoing = as_it_is(inbound, (provider, model), most);
-    Ok(Outgoing { body, own: Some(own), ..outgoing })
+    Ok(Outgoing {
+        dialect: Dialect::Responses,
+        body,
+        page: None,
+        stream: inbound.glance.stream,
+        dropped: None,
+        options: StreamOptions::default(),
+        own: Some(own),
+    })
 }
 
 /// Ids of calls may carry what Google wants back; others bound their length.

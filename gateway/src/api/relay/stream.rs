@@ -514,13 +514,15 @@ impl Streaming {
         drop(self.about.broken(CUT));
         let nothing = Way::Pass(Box::new(Pass::new(rescue.surface(), 1, (false, false), None)));
         let (page, writer) = match (std::mem::replace(&mut self.way, nothing), spot) {
-            (Way::Pass(_), Some(spot)) => {
-                (None, spot.writer(goes.options(), (rescue.surface(), rescue.id())))
+            (Way::Pass(pass), Some(spot)) => {
+                let writer = spot.writer(goes.options(), (rescue.surface(), rescue.id()));
+                // Under the name that it has.
+                (Err(pass.own.and_then(|own| own.into_keep())), writer)
             }
             (Way::Pass(_), None) => unreachable!("what is passed on was listened to"),
             (Way::Translate(way), _) => {
                 let Translation { page, writer, .. } = *way;
-                (Some(page), writer)
+                (Ok(page), writer)
             }
         };
         self.rest = Some(rescue.stream(goes, page, writer));

@@ -34,18 +34,9 @@ pub(super) fn one(item: &Value, ids: &mut Ids<'_>) -> Parsed<Value> {
     let fields = Fields::of(item)?;
     let kind = kind(fields)?;
     let mut item = item.clone();
-    let prefix = match kind {
-        "message" => "msg",
-        "function_call" => "fc",
-        "function_call_output" => "fco",
-        "custom_tool_call" => "ctc",
-        "custom_tool_call_output" => "ctco",
-        "reasoning" => "rs",
-        _ => "item",
-    };
     item["type"] = json!(kind);
     if fields.string("id")?.is_none_or(str::is_empty) {
-        item["id"] = json!(ids(prefix));
+        item["id"] = json!(ids(prefix(kind)));
     }
     if kind == "message" {
         if let Some(Value::String(text)) = fields.get("content") {
@@ -60,6 +51,19 @@ pub(super) fn one(item: &Value, ids: &mut Ids<'_>) -> Parsed<Value> {
     Ok(item)
 }
 
+/// How ids of items begin that were made here.
+pub(super) fn prefix(kind: &str) -> &'static str {
+    match kind {
+        "message" => "msg",
+        "function_call" => "fc",
+        "function_call_output" => "fco",
+        "custom_tool_call" => "ctc",
+        "custom_tool_call_output" => "ctco",
+        "reasoning" => "rs",
+        _ => "item",
+    }
+}
+
 /// A message, or a reference to an item, needs not say that it is one.
 fn kind(fields: Fields<'_>) -> Parsed<&str> {
     match fields.string("type")? {
@@ -71,7 +75,8 @@ fn kind(fields: Fields<'_>) -> Parsed<&str> {
 }
 
 pub(super) fn is_reference(item: &Value) -> bool {
-    item.get("type").and_then(Value::as_str) == Some("item_reference")
+    let fields = Fields::of(item);
+    fields.and_then(|fields| kind(fields).map(|kind| kind == "item_reference")).unwrap_or(false)
 }
 
 /// Ids of items that are only referred to: [`resolve`] puts the items there.

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use memchr::memmem::Finder;
 use serde_json::{Map, Value, json};
 
+use super::items::prefix;
 use super::seal;
 use crate::json;
 use crate::piece::Broken;
@@ -24,6 +25,8 @@ pub struct Passed {
     provider: String,
     /// The caller sees sealed thoughts.
     sealed: bool,
+    /// It is kept.
+    keeps: bool,
     whole: Option<Value>,
 }
 
@@ -39,8 +42,8 @@ const SHOW: [&str; 7] = [
 ];
 
 impl Passed {
-    pub(super) fn new(says: Says, provider: &str, sealed: bool) -> Self {
-        Self { says, provider: provider.to_owned(), sealed, whole: None }
+    pub(super) fn new(says: Says, provider: &str, (sealed, keeps): (bool, bool)) -> Self {
+        Self { says, provider: provider.to_owned(), sealed, keeps, whole: None }
     }
 
     /// A whole answer as its caller reads it.
@@ -80,7 +83,9 @@ impl Passed {
         let kind = event.get("type")?.as_str()?;
         if SHOW.contains(&kind) {
             self.response(event.get_mut("response")?.as_object_mut()?);
-        } else if !self.sealed {
+        } else if self.sealed {
+            return None;
+        } else {
             unseal(event.get_mut("item")?);
         }
         Some(event)
@@ -94,13 +99,27 @@ impl Passed {
             }
         }
         let status = response.get("status").and_then(Value::as_str);
-        if matches!(status, Some("completed" | "incomplete")) {
+        if self.keeps && matches!(status, Some("completed" | "incomplete")) {
+            self.name(response);
             let mut whole = response.clone();
             items(&mut whole).for_each(|item| tag(item, &self.provider));
             self.whole = Some(Value::Object(whole));
         }
         if !self.sealed {
             items(response).for_each(unseal);
+        }
+    }
+
+    /// Items of which others are to be told apart need names: some providers give none.
+    fn name(&self, response: &mut Map<String, Value>) {
+        let number = self.says[0].1.as_str().unwrap_or_default().trim_start_matches("resp_");
+        for (at, item) in items(response).enumerate() {
+            let kind = item.get("type").and_then(Value::as_str).unwrap_or_default();
+            let is_named = item.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+            let id = format!("{}_{number}{at:04x}", prefix(kind));
+            if let Some(item) = item.as_object_mut().filter(|_| !is_named) {
+                item.insert("id".into(), json!(id));
+            }
         }
     }
 
@@ -114,8 +133,14 @@ fn items(response: &mut Map<String, Value>) -> impl Iterator<Item = &mut Value> 
     response.get_mut("output").and_then(Value::as_array_mut).into_iter().flatten()
 }
 
+fn is_thought(item: &Value) -> bool {
+    item.get("type").and_then(Value::as_str) == Some("reasoning")
+}
+
 fn unseal(item: &mut Value) {
-    item.as_object_mut().map(|item| item.shift_remove("encrypted_content"));
+    if is_thought(item) {
+        item.as_object_mut().map(|item| item.shift_remove("encrypted_content"));
+    }
 }
 
 /// Notes whose seal it is: nobody else can open it.
@@ -123,7 +148,7 @@ fn tag(item: &mut Value, provider: &str) {
     let words = super::read::words(item);
     let text = |name: &str| item.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (Some(content), Some(id)) = (text("encrypted_content"), text("id")) else { return };
-    if !seal::is_ours(content) {
+    if is_thought(item) && !seal::is_ours(content) {
         item["encrypted_content"] = json!(seal::by(provider, id, &words, content));
     }
 }

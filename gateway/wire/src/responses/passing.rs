@@ -2,9 +2,11 @@
 //! elsewhere than there. Only what says where something is kept is taken out of it: the provider
 //! is told all that the request goes on with, and to keep nothing.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
-use super::items::{is_reference, normalise};
+use super::items::{is_reference, normalise, prefix};
 use super::passed::Passed;
 use super::request::conversation;
 use super::{Ids, seal};
@@ -19,7 +21,10 @@ const SEALED: &str = "reasoning.encrypted_content";
 /// The request.
 #[derive(Debug, Clone)]
 pub struct Passing {
+    /// All fields but the input.
     fields: Map<String, Value>,
+    /// The input as it came.
+    said: Option<Value>,
     /// The response is kept.
     pub store: bool,
     /// `previous_response_id`: the response that this one goes on with.
@@ -34,6 +39,21 @@ pub struct Passing {
     sealed: bool,
 }
 
+/// Which thoughts a provider takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seals {
+    /// Those alone that it sealed itself; `thinks`: the model is one that thinks. One that does not
+    /// refuses to be asked for thoughts, and to be shown any.
+    Own {
+        /// See there.
+        thinks: bool,
+    },
+    /// All of them: it is a server like this.
+    All,
+    /// In words alone.
+    Words,
+}
+
 /// Whom it goes to.
 #[derive(Debug, Clone, Copy)]
 pub struct Whom<'a> {
@@ -41,10 +61,8 @@ pub struct Whom<'a> {
     pub provider: &'a str,
     /// Its own word for the model.
     pub model: &'a str,
-    /// The model is one that thinks: one that does not refuses to be asked for thoughts.
-    pub thinks: bool,
-    /// It takes no thoughts but those that it sealed itself.
-    pub only_sealed: bool,
+    /// The thoughts that it takes.
+    pub seals: Seals,
     /// It may make no more new tokens, in place of what the caller says.
     pub most: Option<u32>,
 }
@@ -66,15 +84,37 @@ impl Passing {
     pub fn parse(body: &[u8], limits: &Limits, ids: &mut Ids<'_>) -> Result<Self, ApiError> {
         let value = json::parse(body)?;
         let mut request = read(Fields::of(&value)?, limits, ids)?;
-        let Value::Object(fields) = value else { return Err(Fault::missing("model").into()) };
+        let Value::Object(mut fields) = value else { return Err(Fault::missing("model").into()) };
+        request.said = fields.shift_remove("input");
         request.fields = fields;
         Ok(request)
     }
 
-    /// The request as its provider gets it.
-    #[must_use]
-    pub fn body(&self, before: Before<'_>, whom: Whom<'_>) -> Vec<u8> {
-        let mut fields = self.fields.clone();
+    /// Puts the seals back on thoughts that came without: their caller was not shown them, or
+    /// trusts the server to know them.
+    pub fn seal(&mut self, before: Before<'_>) {
+        let bare = |item: &Value| kind(item) == "reasoning" && sealed(item).is_none();
+        if !self.input.iter().any(bare) {
+            return;
+        }
+        let known = before.history.iter().chain(before.others).filter_map(|item| {
+            let id = item.get("id")?.as_str()?;
+            Some((id, sealed(item).filter(|_| kind(item) == "reasoning")?))
+        });
+        let known: HashMap<&str, &str> = known.collect();
+        let said = self.said.as_mut().and_then(Value::as_array_mut).into_iter().flatten();
+        for item in self.input.iter_mut().chain(said).filter(|item| bare(item)) {
+            let seal = item.get("id").and_then(Value::as_str).and_then(|id| known.get(id));
+            if let Some(seal) = seal {
+                item["encrypted_content"] = json!(seal);
+            }
+        }
+    }
+
+    /// The request as its provider gets it, once.
+    pub fn body(&mut self, history: &[Value], whom: Whom<'_>) -> Vec<u8> {
+        let thinks = self.thinks(whom);
+        let mut fields = std::mem::take(&mut self.fields);
         for name in ["previous_response_id", "conversation", "background"] {
             fields.shift_remove(name);
         }
@@ -83,49 +123,60 @@ impl Passing {
         if let Some(most) = whom.most {
             fields.insert("max_output_tokens".into(), json!(most));
         }
-        if self.wants_thoughts(whom) && !self.sealed {
-            let include = fields.entry("include").or_insert(Value::Null);
-            match include {
-                Value::Array(all) => all.push(json!(SEALED)),
-                other => *other = json!([SEALED]),
+        // Thoughts of a response that nobody keeps can be gone on with only if they are sealed.
+        if thinks && !self.sealed {
+            match fields.get_mut("include") {
+                Some(Value::Array(all)) => all.push(json!(SEALED)),
+                None | Some(Value::Null) => drop(fields.insert("include".into(), json!([SEALED]))),
+                // What it is instead its provider will say.
+                Some(_) => {}
             }
         }
-        let items = self.items(before, whom);
-        if !matches!(self.fields.get("input"), Some(Value::String(_)) | None)
-            || items.len() != self.input.len()
-        {
-            fields.insert("input".into(), items.into());
+        match self.said.take() {
+            Some(said @ (Value::String(_) | Value::Null)) if history.is_empty() => {
+                fields.insert("input".into(), said);
+            }
+            None if history.is_empty() => {}
+            said => drop(fields.insert("input".into(), self.items(said, history, (whom, thinks)))),
         }
         Value::Object(fields).to_string().into_bytes()
     }
 
-    /// Thoughts of a response that nobody keeps can be gone on with only if they are sealed. Who
-    /// says how much is to be thought, asks one that thinks.
-    fn wants_thoughts(&self, whom: Whom<'_>) -> bool {
+    /// Whether thoughts can be asked for. Who says how much is to be thought, asks one that thinks.
+    fn thinks(&self, whom: Whom<'_>) -> bool {
         let effort = self.fields.get("reasoning").and_then(|said| said.get("effort"));
         let asks = effort.and_then(Value::as_str).map(|effort| effort != "none");
-        asks.unwrap_or(whom.thinks)
+        match whom.seals {
+            Seals::Own { thinks } => asks.unwrap_or(thinks),
+            Seals::All => asks.unwrap_or(true),
+            Seals::Words => false,
+        }
     }
 
     /// All items: those before it, then its own as they came.
-    fn items(&self, before: Before<'_>, whom: Whom<'_>) -> Vec<Value> {
-        let earlier = before.history.iter().map(|item| {
+    fn items(
+        &self,
+        said: Option<Value>,
+        history: &[Value],
+        (whom, thinks): (Whom<'_>, bool),
+    ) -> Value {
+        let own = matches!(whom.seals, Seals::Own { .. });
+        let earlier = history.iter().map(|item| {
             let mut item = item.clone();
-            // It is ours, or one that its maker has forgotten: no other kind needs none.
-            if whom.only_sealed && kind(&item).ends_with("_output") {
+            if own && !is_named_well(&item) {
                 item.as_object_mut().map(|item| item.shift_remove("id"));
             }
             item
         });
-        let as_it_came = match self.fields.get("input") {
-            Some(Value::Array(items)) => &items[..],
-            _ => &[],
+        let mut as_they_came = match said {
+            Some(Value::Array(items)) => items.into_iter(),
+            _ => Vec::new().into_iter(),
         };
-        let own = self.input.iter().enumerate().map(|(at, item)| match as_it_came.get(at) {
-            Some(said) if !is_reference(said) => said.clone(),
+        let own = self.input.iter().map(|item| match as_they_came.next() {
+            Some(said) if !is_reference(&said) => said,
             _ => item.clone(),
         });
-        earlier.chain(own).filter_map(|item| thoughts(item, before, whom)).collect()
+        earlier.chain(own).filter_map(|item| thought(item, whom, thinks)).collect()
     }
 
     /// How its answer is shown and kept: under this name.
@@ -139,7 +190,7 @@ impl Passing {
             ("previous_response_id", json!(self.previous)),
             ("conversation", conversation.map_or(Value::Null, |id| json!({ "id": id }))),
         ];
-        Passed::new(says, provider, self.sealed)
+        Passed::new(says, provider, (self.sealed, self.store))
     }
 }
 
@@ -147,6 +198,7 @@ fn read(fields: Fields<'_>, limits: &Limits, ids: &mut Ids<'_>) -> Parsed<Passin
     let include = fields.get("include").and_then(Value::as_array);
     let request = Passing {
         fields: Map::new(),
+        said: None,
         store: fields.boolean("store", true)?,
         previous: fields.string("previous_response_id")?.map(str::to_owned),
         conversation: conversation(fields)?,
@@ -172,43 +224,39 @@ fn sealed(item: &Value) -> Option<&str> {
     item.get("encrypted_content").and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-/// Whether this is a thought whose seal the caller left out: it was not shown, or is not kept by
-/// clients that trust the server to know it.
-#[must_use]
-pub fn is_bare_thought(item: &Value) -> bool {
-    kind(item) == "reasoning" && sealed(item).is_none()
+/// Whether OpenAI takes the name of an earlier item: of some kinds it says how they begin, and
+/// others were made here, of which it takes none.
+fn is_named_well(item: &Value) -> bool {
+    let id = item.get("id").and_then(Value::as_str).unwrap_or_default();
+    match kind(item) {
+        kind @ ("message" | "function_call" | "custom_tool_call" | "reasoning") => {
+            id.starts_with(prefix(kind))
+        }
+        _ => !["item_", "fco_", "ctco_"].iter().any(|ours| id.starts_with(ours)),
+    }
 }
 
-/// An item as this provider reads it: of thoughts, its own. `None`: they mean nothing to it.
-fn thoughts(mut item: Value, before: Before<'_>, whom: Whom<'_>) -> Option<Value> {
+/// An item as this provider reads it: of thoughts, those that it takes. `None`: it takes none.
+fn thought(mut item: Value, whom: Whom<'_>, thinks: bool) -> Option<Value> {
     if kind(&item) != "reasoning" {
         return Some(item);
     }
-    let seal = match sealed(&item) {
-        Some(own) => Some(own.to_owned()),
-        None => {
-            let id = item.get("id").filter(|id| id.is_string());
-            let known = before.history.iter().chain(before.others);
-            let found = known.filter(|other| id.is_some() && other.get("id") == id);
-            found.filter_map(sealed).map(str::to_owned).next()
-        }
-    };
+    let own = sealed(&item).and_then(|text| match (seal::sealed_by(text), whom.seals) {
+        (_, Seals::Words) => None,
+        (Some((by, id, content)), _) if by == whom.provider => Some((Some(id), content.to_owned())),
+        (_, Seals::All) => Some((None, text.to_owned())),
+        // As its caller has it, who may have it from there.
+        (None, _) if !seal::is_ours(text) => Some((None, text.to_owned())),
+        _ => None,
+    });
     let fields = item.as_object_mut()?;
-    match seal.as_deref().map(|text| (seal::sealed_by(text), text)) {
-        Some((Some((by, id, content)), _)) if by == whom.provider => {
-            fields.insert("id".into(), json!(id));
+    match own {
+        Some((id, content)) if thinks || whom.seals == Seals::All => {
+            fields.extend(id.map(|id| ("id".to_owned(), json!(id))));
             fields.insert("encrypted_content".into(), json!(content));
         }
-        // Its own, as it came.
-        Some((None, text)) if !(whom.only_sealed && seal::is_ours(text)) => {
-            fields.insert("encrypted_content".into(), json!(text));
-        }
-        _ => {
-            fields.shift_remove("encrypted_content");
-            if whom.only_sealed {
-                return None;
-            }
-        }
+        _ if matches!(whom.seals, Seals::Own { .. }) => return None,
+        _ => drop(fields.shift_remove("encrypted_content")),
     }
     Some(item)
 }

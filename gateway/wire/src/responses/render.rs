@@ -13,7 +13,8 @@ use crate::request::{
 };
 
 /// Writes a request. `thinks`: the model is one that thinks, so that its thoughts can be asked
-/// for; one that does not refuses the question. What cannot be carried is named in `lost`.
+/// for, as they are where somebody says how much is to be thought; one that does not refuses the
+/// question. What cannot be carried is named in `lost`.
 #[must_use]
 pub fn render(request: &ChatRequest, thinks: bool, lost: &mut Lost) -> Value {
     let mut out = Map::new();
@@ -175,7 +176,7 @@ fn thoughts(
     if let Some(effort) = effort {
         set(&mut reasoning, "effort", effort.name());
     }
-    if thinks && effort != Some(Effort::None) {
+    if effort.map_or(thinks, |effort| effort != Effort::None) {
         include.push("reasoning.encrypted_content");
         if asked.include {
             set(&mut reasoning, "summary", asked.summary.map_or("auto", Summary::name));

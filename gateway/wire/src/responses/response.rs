@@ -241,7 +241,9 @@ pub fn shown(response: &mut Value, include: &[&str]) {
 
 /// An item that was kept, likewise.
 pub fn shown_item(item: &mut Value, include: &[&str]) {
-    if let Some(item) = item.as_object_mut()
+    // Of other items it is what they say.
+    if item.get("type").and_then(Value::as_str) == Some("reasoning")
+        && let Some(item) = item.as_object_mut()
         && !include.contains(&"reasoning.encrypted_content")
     {
         item.shift_remove("encrypted_content");

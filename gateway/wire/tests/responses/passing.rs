@@ -3,20 +3,20 @@
 
 use serde_json::{Value, json};
 use wire::Limits;
-use wire::responses::{Before, Passed, Passing, Whom};
+use wire::responses::{Before, Outline, Passed, Passing, Seals, Whom};
 
 use crate::{body, ids, refused};
 
 /// OpenAI, of a model that thinks.
 const OPENAI: Whom<'_> =
-    Whom { provider: "openai", model: "gpt-6", thinks: true, only_sealed: true, most: None };
+    Whom { provider: "openai", model: "gpt-6", seals: Seals::Own { thinks: true }, most: None };
 
 fn passing(extra: &Value) -> Passing {
     Passing::parse(&body(extra), &Limits::default(), &mut ids()).expect("accepted")
 }
 
 fn sent(request: &Passing, history: &[Value], whom: Whom<'_>) -> Value {
-    let bytes = request.body(Before { history, others: &[] }, whom);
+    let bytes = request.clone().body(history, whom);
     serde_json::from_slice(&bytes).expect("JSON")
 }
 
@@ -51,7 +51,11 @@ fn what_says_where_it_is_kept_is_taken_out() {
         (json!({"effort": "none"}), true, false),
         (json!({"summary": "auto"}), false, false),
     ] {
-        let mut got = sent(&passing(&json!({"reasoning": more})), &[], Whom { thinks, ..OPENAI });
+        let mut got = sent(
+            &passing(&json!({"reasoning": more})),
+            &[],
+            Whom { seals: Seals::Own { thinks }, ..OPENAI },
+        );
         let fields = got.as_object_mut().expect("fields");
         fields.remove("reasoning");
         assert_eq!(fields.remove("include").is_some(), asks, "{more}, {thinks}");
@@ -84,11 +88,16 @@ fn what_comes_before_is_told() {
     let others = input(Whom { provider: "azure", ..OPENAI });
     assert_eq!(others.as_array().map(Vec::len), Some(3));
     // Whoever takes thoughts in words gets those.
-    let words = input(Whom { provider: "vllm", only_sealed: false, ..OPENAI });
+    let words = input(Whom { provider: "vllm", seals: Seals::Words, ..OPENAI });
     assert_eq!(words[0]["summary"][0]["text"], "hm");
-    assert!(words[0].get("encrypted_content").is_none());
-    assert_eq!(words[1]["encrypted_content"], "hearth1.aGk=");
+    assert!(words.as_array().expect("items").iter().all(|i| i.get("encrypted_content").is_none()));
     assert_eq!(words[3]["id"], "fco_1");
+    let all = input(Whom { provider: "next", seals: Seals::All, ..OPENAI });
+    assert_eq!(all[0]["encrypted_content"], tagged["encrypted_content"]);
+    assert_eq!(all[1]["encrypted_content"], "hearth1.aGk=");
+    // One that does not think is shown none.
+    let dull = input(Whom { seals: Seals::Own { thinks: false }, ..OPENAI });
+    assert_eq!(dull.as_array().map(Vec::len), Some(2));
 }
 
 #[test]
@@ -150,4 +159,95 @@ fn events_are_left_alone_that_show_no_response() {
     assert!(out.starts_with("event: response.completed\ndata: {\"type\":"), "{out}");
     assert!(out.contains("\"id\":\"resp_ours\"") && out.contains("\"sequence_number\":3"), "{out}");
     assert!(!out.contains("gAAA") && stream.finished().is_some());
+}
+
+/// What OpenAI makes of a long conversation is sealed too, and goes back as it is.
+#[test]
+fn only_thoughts_are_sealed_and_unsealed() {
+    let compact = json!({"type": "compaction", "id": "cmp_1", "encrypted_content": "gBBB"});
+    let mut whole = passed(&json!({}));
+    let mut made = response("completed");
+    made["output"].as_array_mut().expect("items").push(compact.clone());
+    let shown = whole.answer(made.to_string().as_bytes()).expect("a response");
+    let shown: Value = serde_json::from_slice(&shown).expect("JSON");
+    let kept = whole.finished().expect("whole");
+    assert_eq!((&shown["output"][2], &kept["output"][2]), (&compact, &compact));
+    let sent = sent(&passing(&json!({})), std::slice::from_ref(&compact), OPENAI);
+    assert_eq!(sent["input"][0], compact);
+}
+
+/// Some give their items no names; of those that are kept each has one.
+#[test]
+fn items_without_names_get_some() {
+    let mut made = response("completed");
+    made["output"] = json!([{"type": "function_call", "call_id": "c", "name": "f"},
+        {"type": "message", "id": ""}]);
+    let mut whole = passed(&json!({}));
+    whole.answer(made.to_string().as_bytes()).expect("a response");
+    let kept = whole.finished().expect("whole");
+    assert_eq!(kept["output"][0]["id"], "fc_ours0000");
+    assert_eq!(kept["output"][1]["id"], "msg_ours0001");
+}
+
+#[test]
+fn seals_come_back_to_thoughts_without() {
+    let bare = json!({"type": "reasoning", "id": "rs_1", "summary": []});
+    let known = json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "gAAA"});
+    let mut request = passing(&json!({"input": [bare, {"role": "user", "content": "hi"}]}));
+    request.seal(Before { history: &[], others: &[known] });
+    assert_eq!(request.input[0]["encrypted_content"], "gAAA", "so it is kept");
+    assert_eq!(sent(&request, &[], OPENAI)["input"][0]["encrypted_content"], "gAAA");
+    let untyped = json!({"input": [{"id": "msg_1"}]});
+    let request = passing(&untyped);
+    assert_eq!(responses_of(&request), ["msg_1"], "a reference that does not say so");
+}
+
+fn responses_of(request: &Passing) -> Vec<&str> {
+    wire::responses::references(&request.input)
+}
+
+#[test]
+fn an_outline_says_what_is_kept() {
+    let of = |extra: Value| Outline::of(&body(&extra)).expect("one way to read it");
+    assert!(!of(json!({})).stands_alone() && of(json!({"store": false})).stands_alone());
+    let alone = |more: Value| {
+        let mut extra = json!({"store": false});
+        extra.as_object_mut().expect("one").extend(more.as_object().expect("one").clone());
+        let outline = of(extra);
+        (outline.stands_alone(), outline.names())
+    };
+    let text = json!({"type": "message", "role": "user", "content": "\"item_reference\""});
+    assert_eq!(
+        alone(json!({"input": [text, {"role": "user"}], "conversation": null})),
+        (true, false)
+    );
+    for more in [
+        json!({"previous_response_id": "resp_1"}),
+        json!({"conversation": {"id": "conv_1"}}),
+        json!({"input": [{"type": "item_reference", "id": "msg_1"}]}),
+        json!({"input": [{"id": "msg_1"}]}),
+        json!({"input": [{"type": null, "id": "msg_1"}]}),
+    ] {
+        assert_eq!(alone(more.clone()), (false, true), "{more}");
+    }
+    for more in [
+        json!({"background": true}),
+        json!({"input": [{"type": "reasoning", "id": "rs_1"}]}),
+        json!({"input": [{"type": "reasoning", "id": "rs_1", "encrypted_content": "hearth1.x"}]}),
+    ] {
+        assert_eq!(alone(more.clone()), (false, false), "{more}");
+    }
+    let sealed = json!({"type": "reasoning", "id": "rs_1", "encrypted_content": "g"});
+    assert_eq!(alone(json!({"input": [sealed]})), (true, false));
+    for wrong in [
+        &b"[true]"[..],
+        b"{\"store\":false,\"previous_response_id\":null,\"previous_response_id\":\"resp_1\"}",
+        b"{\"store\":false,\"input\":[{\"type\":1}]}",
+        b"{\"store\":false,\"input\":[7]}",
+        b"{",
+    ] {
+        assert_eq!(Outline::of(wrong), None, "{}", String::from_utf8_lossy(wrong));
+    }
+    let escaped = br#"{"store":false,"input":[{"type":"item\u005freference","id":"msg\u005f1"}]}"#;
+    assert_eq!(Outline::of(escaped).expect("read").references, ["msg_1"]);
 }
