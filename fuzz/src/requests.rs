@@ -4,8 +4,10 @@
 use serde_json::Value;
 use wire::glance::Most;
 use wire::openai::{chat_to_json, completion_to_json, render_rerank};
-use wire::{ApiError, ChatRequest, Glance, Limits, Lost, cohere, gemini, messages, openai};
-use wire::{responses, responses::conversations};
+use wire::responses::{Seals, conversations};
+use wire::{
+    ApiError, ChatRequest, Glance, Limits, Lost, cohere, gemini, messages, openai, responses,
+};
 
 use crate::rest::rest;
 use crate::rolls;
@@ -115,6 +117,18 @@ pub fn responses(body: &[u8]) {
         let history = request.input.clone();
         if accepted(request.join(&history)).is_some() {
             sent_on(&request.chat);
+        }
+    }
+    let outline = responses::Outline::of(body);
+    if let Some(mut request) = accepted(responses::Passing::parse(body, &limits, &mut ids)) {
+        let before = request.input.clone();
+        request.seal(responses::Before { history: &before, others: &before });
+        for seals in [Seals::Own { thinks: true }, Seals::All, Seals::Words] {
+            let whom = responses::Whom { provider: "p", model: "m", seals, most: Some(1) };
+            let sent = request.clone().body(&before, whom);
+            let sent: Value = serde_json::from_slice(&sent).expect("JSON");
+            assert!(sent["store"] == false && sent.get("previous_response_id").is_none());
+            assert!(outline.as_ref().is_none_or(|said| !said.stands_alone() || !request.store));
         }
     }
     accepted(conversations::parse_create(body, &limits, &mut ids));

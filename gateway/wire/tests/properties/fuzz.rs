@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use wire::glance::Most;
 use wire::openai::{chat_to_json, completion_to_json, render_rerank};
+use wire::responses::{Outline, references};
 use wire::sse::Events;
 use wire::{Broken, Glance, Limits, Lost, cohere, openai};
 
@@ -185,6 +186,38 @@ fn a_glance_leaves_the_rest_alone() {
         assert_eq!(after.rewrite(&sent, "n\"", usage, most), sent, "round {round}: {shown}");
     });
     assert!(seen > 0);
+}
+
+const KEPT: [&str; 3] = [
+    r#"{"model":"m","store":false,"input":[{"type":"message","role":"user","content":"a"},{"type":"item_reference","id":"msg_1"},{"type":"reasoning","id":"rs_1","encrypted_content":"g"}],"previous_response_id":null}"#,
+    r#"{"store":false,"model":"m","input":"item_reference","conversation":{"id":"c"},"background":false}"#,
+    r#"{"model":"m","input":[{"role":"user","content":[{"type":"input_text","text":"b"}]},{"id":"msg_1","type":null}],"store":false,"background":null,"previous_response_id":"resp_1"}"#,
+];
+
+/// A request that is said to stand alone names nothing, in whatever way its fields are written: to
+/// whoever reads the last of several, and to whoever reads the first.
+#[test]
+fn an_outline_overlooks_nothing() {
+    let names = |body: &Value| {
+        let set = |name: &str| body.get(name).is_some_and(|said| !said.is_null());
+        let items = body["input"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let bare = |item: &Value| item["type"] == "reasoning" && item["encrypted_content"] == "";
+        set("previous_response_id")
+            || set("conversation")
+            || body["background"] == true
+            || body["store"] != false
+            || !references(items).is_empty()
+            || items.iter().any(bare)
+    };
+    let (mut alone, mut read) = (0, 0);
+    mutated(&KEPT, |round, body, _| {
+        let Some(outline) = Outline::of(body) else { return };
+        read += 1;
+        let Ok(value) = serde_json::from_slice::<Value>(body) else { return };
+        assert!(!outline.stands_alone() || !names(&value), "round {round}: {value}");
+        alone += u32::from(outline.stands_alone());
+    });
+    assert!(alone > 0 && read > 1_000, "{alone} of {read}");
 }
 
 /// Options that nobody can read were replaced by others.
