@@ -88,6 +88,13 @@ const RANKING: &[(Dialect, &str)] = &[
 ];
 const TEXTS: &[(Dialect, &str)] =
     &[(Chat, "/chat/completions"), (Completions, "/completions"), (Embeddings, "/embeddings")];
+const FIREWORKS: &[(Dialect, &str)] = &[
+    (Chat, "/chat/completions"),
+    (Completions, "/completions"),
+    (Responses, "/responses"),
+    (Messages, "/messages"),
+    (Embeddings, "/embeddings"),
+];
 const GOOGLE: &[(Dialect, &str)] = &[(Gemini, "/models/{model}")];
 
 /// What a provider that speaks OpenAI's chat has in common with the others.
@@ -228,7 +235,12 @@ pub static KINDS: &[Kind] = &[
         title: "OpenRouter",
         base_url: "https://openrouter.ai/api/v1",
         key_env: "OPENROUTER_API_KEY",
-        speaks: CHAT_ONLY,
+        // It keeps no responses, so those are kept here, and go there as chats.
+        speaks: &[
+            (Chat, "/chat/completions"),
+            (Messages, "/messages"),
+            (Embeddings, "/embeddings"),
+        ],
         docs: "https://openrouter.ai/docs/api-reference/overview",
         ..PLAIN
     },
@@ -246,7 +258,7 @@ pub static KINDS: &[Kind] = &[
         title: "xAI",
         base_url: "https://api.x.ai/v1",
         key_env: "XAI_API_KEY",
-        speaks: CHAT_ONLY,
+        speaks: &[(Chat, "/chat/completions"), (Responses, "/responses")],
         docs: "https://docs.x.ai/docs/api-reference",
         ..PLAIN
     },
@@ -255,7 +267,7 @@ pub static KINDS: &[Kind] = &[
         title: "Fireworks AI",
         base_url: "https://api.fireworks.ai/inference/v1",
         key_env: "FIREWORKS_API_KEY",
-        speaks: TEXTS,
+        speaks: FIREWORKS,
         docs: "https://docs.fireworks.ai/api-reference",
         ..PLAIN
     },
@@ -289,7 +301,13 @@ pub static KINDS: &[Kind] = &[
         name: "ollama",
         title: "Ollama",
         base_url: "http://127.0.0.1:11434/v1",
-        speaks: TEXTS,
+        // Responses are kept here, as of OpenRouter.
+        speaks: &[
+            (Chat, "/chat/completions"),
+            (Completions, "/completions"),
+            (Messages, "/messages"),
+            (Embeddings, "/embeddings"),
+        ],
         docs: "https://docs.ollama.com/api/openai-compatibility",
         ..PLAIN
     },

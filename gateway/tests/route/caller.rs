@@ -126,10 +126,15 @@ pub(crate) fn gateway(config: &str) -> Router {
 
 /// `[providers.NAME]` of a kind at an address.
 pub(crate) fn provider(name: &str, kind: &str, url: &str, more: &str) -> String {
+    section(name, kind, &format!("{url}/v1"), more)
+}
+
+/// The same, where the path belongs to the address.
+pub(crate) fn section(name: &str, kind: &str, base_url: &str, more: &str) -> String {
     let key = if matches!(kind, "compatible" | "vllm") { "" } else { "key = \"key-of-a-test\"\n" };
     let ca = authority().display();
     format!(
-        "[providers.{name}]\nkind = \"{kind}\"\nbase_url = \"{url}/v1\"\nca = \"{ca}\"\n{key}\
+        "[providers.{name}]\nkind = \"{kind}\"\nbase_url = \"{base_url}\"\nca = \"{ca}\"\n{key}\
          {more}\n"
     )
 }

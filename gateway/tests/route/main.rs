@@ -28,6 +28,7 @@ mod faults;
 mod governed;
 mod headers;
 mod hedging;
+mod kinds;
 mod known;
 mod labels;
 mod large;

@@ -16,7 +16,7 @@ use crate::speech::answer;
 use crate::upstream::{Seen, Step, Upstream};
 
 /// What a provider says: vectors, rankings in the dialect of the path, scores, texts.
-fn numbers(seen: &Seen) -> Vec<Step> {
+pub(crate) fn numbers(seen: &Seen) -> Vec<Step> {
     let usage = json!({ "prompt_tokens": 7, "total_tokens": 7 });
     let ranks = |more: Value| {
         let mut ranks = json!({ "results": [

@@ -12,6 +12,12 @@ use crate::upstream::{Seen, Step, Upstream};
 
 /// `[providers.far]` with an account whose tokens are had at the same address.
 fn far(upstream: &Upstream) -> String {
+    let section = provider("far", "vertex", &upstream.url, "lost_fields = \"drop\"\n");
+    with_account(&section, upstream)
+}
+
+/// A section whose key is such an account.
+pub(crate) fn with_account(section: &str, upstream: &Upstream) -> String {
     let account = json!({
         "type": "service_account",
         "client_email": "me@my-project.iam.gserviceaccount.com",
@@ -19,12 +25,11 @@ fn far(upstream: &Upstream) -> String {
         "token_uri": format!("{}/token", upstream.url),
     });
     let account = toml::Value::String(account.to_string()).to_string();
-    let section = provider("far", "vertex", &upstream.url, "lost_fields = \"drop\"\n");
     section.replace("\"key-of-a-test\"", &account)
 }
 
 /// Gives one token, and answers whoever shows it.
-fn google(seen: &Seen) -> Vec<Step> {
+pub(crate) fn google(seen: &Seen) -> Vec<Step> {
     if seen.path == "/token" {
         let token =
             json!({ "access_token": "token-1", "expires_in": 3_599, "token_type": "Bearer" });
