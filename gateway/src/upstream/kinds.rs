@@ -337,6 +337,18 @@ pub(super) fn is_of_chats(dialect: Dialect) -> bool {
     matches!(dialect, Chat | Messages | Responses | Gemini | Converse)
 }
 
+/// What stands behind a dialect's path where that says how the answer is to come.
+#[must_use]
+pub fn method(dialect: Dialect, stream: bool) -> &'static str {
+    match (dialect, stream) {
+        (Gemini, true) => ":streamGenerateContent?alt=sse",
+        (Gemini, false) => ":generateContent",
+        (Converse, true) => "/converse-stream",
+        (Converse, false) => "/converse",
+        _ => "",
+    }
+}
+
 impl Kind {
     /// The kind of this name.
     #[must_use]

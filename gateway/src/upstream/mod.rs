@@ -12,6 +12,7 @@ mod line;
 pub mod models;
 pub mod reference;
 mod refusal;
+pub mod times;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +31,7 @@ use wire::{Dialect, ErrorKind};
 
 use crate::api::Failure;
 use crate::config::Secret;
-use crate::config::routing::{LostFields, ProviderConfig};
+use crate::config::routing::{LostFields, ProviderConfig, Span};
 use crate::sigv4;
 use auth::Auth;
 use client::{Client, NoAnswer, Options, Proxy};
@@ -175,13 +176,11 @@ impl Provider {
         {
             return Err(format!("base_url: {host} is internal, and allow_internal is false"));
         }
-        let time = |own: Option<crate::config::routing::Span>, usual: u64| {
-            own.map_or(Duration::from_secs(usual), |span| span.0)
-        };
+        let time = |own: Option<Span>, usual| own.map_or(usual, |span| span.0);
         let proxy = config.proxy.as_ref().map(Secret::reveal).map(Proxy::parse).transpose()?;
         let ca = config.ca.as_deref().map(client::authorities).transpose();
         let options = Options {
-            connect: time(config.connect_timeout, 5),
+            connect: time(config.connect_timeout, times::CONNECT),
             internal: allowed,
             proxy,
             ca: ca.map_err(|error| format!("ca: {error}"))?,
@@ -212,10 +211,10 @@ impl Provider {
             headers: headers(config, &auth)?,
             auth,
             body: config.body.clone(),
-            first_byte: time(config.first_byte_timeout, 300),
-            idle: time(config.idle_timeout, 120),
-            total: time(config.total_timeout, 600),
-            stream: time(config.stream_timeout, 3600),
+            first_byte: time(config.first_byte_timeout, times::FIRST_BYTE),
+            idle: time(config.idle_timeout, times::IDLE),
+            total: time(config.total_timeout, times::TOTAL),
+            stream: time(config.stream_timeout, times::STREAM),
             client: Client::new(&options)?,
         })
     }
@@ -335,13 +334,7 @@ impl Provider {
         let path = self.kind.path(*dialect).and_then(|path| path.split_once("{model}"));
         let (before, behind) =
             path.ok_or_else(|| format!("{} does not speak the dialect {dialect}", self.kind.name))?;
-        let method = match (dialect, stream) {
-            (Dialect::Gemini, true) => ":streamGenerateContent?alt=sse",
-            (Dialect::Gemini, false) => ":generateContent",
-            (Dialect::Converse, true) => "/converse-stream",
-            (Dialect::Converse, false) => "/converse",
-            _ => "",
-        };
+        let method = kinds::method(*dialect, *stream);
         let model = sigv4::encode(model, false);
         let url = [&self.base, before, &*model, behind, method].concat();
         url.parse().map_err(|error| format!("{url}: {error}"))

@@ -1,14 +1,18 @@
 //! The tables of kinds and of models for people: `hearth providers`, and the page
 //! `docs/providers.md`, which is generated so that it cannot be wrong. A test compares both.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use govern::Money;
 use govern::price::TokenPrices;
 use serde_json::{Value, json};
+use wire::Dialect;
 
-use super::kinds::{Auth, KINDS, Kind};
+use super::kinds::{self, Auth, KINDS, Kind};
 use super::models::{self, Model, Source};
+use super::times;
 
 /// Options of `[providers.NAME]`, in the order of the page.
 const OPTIONS: &[(&str, &str)] = &[
@@ -30,21 +34,15 @@ const OPTIONS: &[(&str, &str)] = &[
         "headers of every request, by name; values may be references. Of a header whose name ends in `-beta` both values are sent, the caller's and this one; of all others this one. Those that belong to a connection (`host`, `content-length`, `transfer-encoding`, ...) are refused",
     ),
     ("body", "fields of every request's body, over what the caller says"),
-    (
-        "connect_timeout",
-        "longest wait for a connection, name, proxy and TLS included; `5s` where absent",
-    ),
+    ("connect_timeout", "longest wait for a connection, name, proxy and TLS included"),
     (
         "first_byte_timeout",
         "longest wait for the head of an answer, and for a stream's next event where comments alone \
-         come; `300s` where absent",
+         come",
     ),
-    ("idle_timeout", "longest silence within an answer; `120s` where absent"),
-    (
-        "total_timeout",
-        "longest wait for the end of an answer that is no stream; `600s` where absent",
-    ),
-    ("stream_timeout", "longest wait for the end of a stream; `3600s` where absent"),
+    ("idle_timeout", "longest silence within an answer"),
+    ("total_timeout", "longest wait for the end of an answer that is no stream"),
+    ("stream_timeout", "longest wait for the end of a stream"),
     (
         "proxy",
         "a proxy that makes tunnels (CONNECT): `http://HOST:PORT`, with `NAME:PASSWORD@` if it asks; may be a reference. It then also looks names up",
@@ -130,6 +128,16 @@ Under `[providers.NAME]`:
 
 ";
 
+const SENT: &str = "
+### What each is sent
+
+Paths lie behind the base URL, in the order of the dialects above; where a stream has a path of its
+own, it comes second. Renamed are fields of chats in OpenAI's dialect.
+
+| name | the key goes as | paths | headers | renamed |
+|---|---|---|---|---|
+";
+
 const MODELS: &str = "\n\
 ## Models
 
@@ -161,7 +169,8 @@ pub fn page() -> String {
     let mut page = INTRODUCTION.to_owned();
     page.push_str("| option | meaning |\n|---|---|\n");
     for (name, words) in OPTIONS {
-        let _ = writeln!(page, "| `{name}` | {words} |");
+        let usual = times::usual(name).map(|time| format!("; `{}` where absent", shown(time)));
+        let _ = writeln!(page, "| `{name}` | {words}{} |", usual.unwrap_or_default());
     }
     page.push_str("\n## Kinds\n\n| name | | dialects | base URL | key | may see |\n");
     page.push_str("|---|---|---|---|---|---|\n");
@@ -179,6 +188,19 @@ pub fn page() -> String {
             page,
             "| `{name}` | [{title}]({docs}) | {dialects} | {base} | {key} | {label} |"
         );
+    }
+    page.push_str(SENT);
+    for kind in KINDS {
+        let all = |parts: Vec<String>| Some(parts.join(", ")).filter(|all| !all.is_empty());
+        let quoted = |(name, value): &(&str, &str)| format!("`{name}: {value}`");
+        let [paths, headers, fields] = [
+            all(paths(kind).iter().map(|(_, path)| format!("`{path}`")).collect()),
+            all(kind.headers.iter().map(quoted).collect()),
+            all(kind.renames.iter().map(|(name, own)| own_name(name, *own, "`")).collect()),
+        ]
+        .map(|cell| cell.unwrap_or_else(|| "-".to_owned()));
+        let proof = proof(kind, "`");
+        let _ = writeln!(page, "| `{}` | {proof} | {paths} | {headers} | {fields} |", kind.name);
     }
     page.push_str(MODELS);
     for (source, model) in models::all() {
@@ -231,6 +253,46 @@ pub fn example(kind: &Kind) -> String {
 
 fn dialects(kind: &Kind) -> Vec<&'static str> {
     kind.speaks.iter().map(|(dialect, _)| dialect.name()).collect()
+}
+
+/// Dialects and their paths; a stream's after the other, where it has one of its own.
+fn paths(kind: &Kind) -> Vec<(&'static str, String)> {
+    let of = |(dialect, path): &(Dialect, &str)| {
+        let [whole, stream] = [false, true].map(|stream| kinds::method(*dialect, stream));
+        let more = Some(stream).filter(|stream| *stream != whole);
+        let each = [Some(whole), more].into_iter().flatten();
+        each.map(|method| (dialect.name(), format!("{path}{method}"))).collect::<Vec<_>>()
+    };
+    kind.speaks.iter().flat_map(of).collect()
+}
+
+/// How its key is sent, names of headers within marks.
+fn proof(kind: &Kind, mark: &str) -> String {
+    let bearer = format!("{mark}Authorization: Bearer KEY{mark}");
+    match kind.auth {
+        Auth::Bearer if kind.key_env.is_empty() => format!("{bearer}, if there is one"),
+        Auth::Bearer => bearer,
+        Auth::Header(name) => format!("{mark}{name}: KEY{mark}"),
+        Auth::Aws => {
+            format!("Signature Version 4; without {mark}secret_key{mark} {bearer}")
+        }
+        Auth::Google => {
+            format!("{mark}Authorization: Bearer TOKEN{mark}, the token fetched for the account")
+        }
+    }
+}
+
+/// What a field is called there.
+fn own_name(name: &str, own: Option<&str>, mark: &str) -> String {
+    match own {
+        Some(own) => format!("{mark}{name}{mark} is {mark}{own}{mark}"),
+        None => format!("{mark}{name}{mark} is not sent"),
+    }
+}
+
+/// A time as an operator writes it.
+fn shown(time: Duration) -> String {
+    format!("{}s", time.as_secs())
 }
 
 /// What is known of a model beside its names, column by column.
@@ -304,17 +366,33 @@ pub fn table() -> String {
 /// One kind for a terminal.
 #[must_use]
 pub fn details(kind: &Kind) -> String {
+    let mut lines = vec![
+        ("base URL", or_dash(kind.base_url).to_owned()),
+        ("key", or_dash(kind.key_env).to_owned()),
+        ("sent as", proof(kind, "")),
+        ("may see", kind.max_label.name().to_owned()),
+        ("docs", kind.docs.to_owned()),
+    ];
+    let header = |(name, value): &(&str, &str)| ("header", format!("{name}: {value}"));
+    lines.extend(kind.headers.iter().map(header));
+    let field = |(name, own): &(&str, Option<&str>)| ("field", own_name(name, *own, ""));
+    lines.extend(kind.renames.iter().map(field));
+    let paths = paths(kind);
+    let paths = paths.iter().map(|(dialect, path)| (*dialect, path.clone()));
+    let times = times::ALL.iter().map(|(option, time)| (*option, shown(*time)));
+    let (lines, paths, times) =
+        (aligned(lines), aligned(paths.collect()), aligned(times.collect()));
+    let (title, example, known) = (kind.title, example(kind), known(kind));
     format!(
-        "{}\n\ndialects  {}\nbase URL  {}\nkey       {}\nmay see   {}\ndocs      {}\n\n{}{}",
-        kind.title,
-        dialects(kind).join(" "),
-        or_dash(kind.base_url),
-        or_dash(kind.key_env),
-        kind.max_label.name(),
-        kind.docs,
-        example(kind),
-        known(kind),
+        "{title}\n\n{lines}\npaths behind the base URL\n{paths}\ntimes, where its section says \
+         nothing\n{times}\n{example}{known}"
     )
+}
+
+/// Lines of two columns.
+fn aligned(lines: Vec<(&str, String)>) -> String {
+    let wide = lines.iter().map(|(name, _)| name.len()).max().unwrap_or_default();
+    lines.into_iter().map(|(name, value)| format!("{name:<wide$}  {value}\n")).collect()
 }
 
 /// The models of a kind for a terminal; nothing where none are known.
@@ -355,13 +433,32 @@ pub fn json(kind: &Kind) -> Value {
     let some = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let models = models::of(kind).map(|(source, model)| models::shown(source, model));
     let models: Vec<Value> = models.collect();
+    let paths = |stream: bool| -> Value {
+        let of = |(dialect, path): &(Dialect, &str)| {
+            (dialect.name().to_owned(), format!("{path}{}", kinds::method(*dialect, stream)).into())
+        };
+        Value::Object(kind.speaks.iter().map(of).collect())
+    };
+    let (scheme, header) = match kind.auth {
+        Auth::Bearer => ("bearer", "authorization"),
+        Auth::Header(name) => ("header", name),
+        Auth::Aws => ("sigv4", "authorization"),
+        Auth::Google => ("google", "authorization"),
+    };
+    let of_times = times::ALL.iter().map(|(option, time)| ((*option).to_owned(), shown(*time)));
     json!({
         "name": kind.name,
         "title": kind.title,
         "dialects": dialects(kind),
         "base_url": some(kind.base_url),
+        "paths": paths(false),
+        "stream_paths": paths(true),
         "key_variable": some(kind.key_env),
+        "auth": { "scheme": scheme, "header": header },
+        "headers": kind.headers.iter().copied().collect::<BTreeMap<_, _>>(),
+        "renames": kind.renames.iter().copied().collect::<BTreeMap<_, _>>(),
         "max_label": kind.max_label.name(),
+        "times": of_times.collect::<BTreeMap<_, _>>(),
         "docs": kind.docs,
         "models": models,
     })

@@ -199,10 +199,72 @@ fn the_command_prints_the_table() {
     let mini = one.lines().find(|line| line.starts_with("gpt-4o-mini ")).expect("a line");
     assert!(mini.contains(" 128000 ") && mini.contains(" 0.15 "), "{mini}");
     let (_, line) = hearth(&["providers", "azure", "--json"]);
+    let azure: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(azure["auth"], json!({ "scheme": "header", "header": "api-key" }));
     assert_eq!(serde_json::from_str::<Value>(&line).expect("JSON")["base_url"], Value::Null);
     let (code, said) = hearth(&["providers", "nobody"]);
     assert_eq!(code, Some(64));
     assert!(said.contains("`nobody`") && said.contains("openai, azure"), "{said}");
+}
+
+/// What a kind is sent and how long it may take: the same on the terminal, for programs, and on the
+/// page; the times are those that providers are made with.
+#[test]
+fn what_a_kind_is_sent_is_told() {
+    let page = page("providers.md");
+    let (_, said) = hearth(&["providers", "mistral"]);
+    let line = |name: &str, value: &str| {
+        let is = |line: &str| {
+            line.split_once("  ").is_some_and(|(own, rest)| own == name && rest.trim() == value)
+        };
+        assert!(said.lines().any(is), "{name}: {value}: {said}");
+    };
+    line("sent as", "Authorization: Bearer KEY");
+    line("chat", "/chat/completions");
+    line("embeddings", "/embeddings");
+    line("field", "seed is random_seed");
+    line("field", "user is not sent");
+    let (_, said) = hearth(&["providers", "anthropic"]);
+    for part in ["sent as   x-api-key: KEY", "header    anthropic-version: 2023-06-01"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let (_, said) = hearth(&["providers", "gemini"]);
+    for part in ["/models/{model}:generateContent", "/models/{model}:streamGenerateContent?alt=sse"]
+    {
+        assert!(said.contains(part) && page.contains(&format!("`{part}`")), "{said}");
+    }
+    let row = "| `mistral` | `Authorization: Bearer KEY` | `/chat/completions`, `/embeddings` | - | \
+               `stream_options` is not sent, `user` is not sent, ";
+    assert!(page.contains(row), "{row}");
+    let (_, line) = hearth(&["providers", "mistral", "--json"]);
+    let mistral: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(mistral["auth"], json!({ "scheme": "bearer", "header": "authorization" }));
+    assert_eq!(mistral["renames"]["seed"], "random_seed");
+    assert_eq!(mistral["renames"].get("user"), Some(&Value::Null));
+    assert_eq!(mistral["headers"], json!({}));
+    let (_, line) = hearth(&["providers", "bedrock", "--json"]);
+    let bedrock: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(bedrock["paths"], json!({ "converse": "/model/{model}/converse" }));
+    assert_eq!(bedrock["stream_paths"], json!({ "converse": "/model/{model}/converse-stream" }));
+
+    let config = ProviderConfig {
+        kind: Some("compatible".to_owned()),
+        base_url: Some("http://127.0.0.1:9".to_owned()),
+        ..ProviderConfig::default()
+    };
+    let made = Provider::new("p", &config).expect("a provider");
+    for (option, time) in [
+        ("first_byte_timeout", made.first_byte),
+        ("idle_timeout", made.idle),
+        ("total_timeout", made.total),
+        ("stream_timeout", made.stream),
+    ] {
+        let seconds = format!("{}s", time.as_secs());
+        assert_eq!(mistral["times"][option], seconds, "{option}");
+        let row = page.lines().find(|line| line.starts_with(&format!("| `{option}` |")));
+        assert!(row.is_some_and(|row| row.ends_with(&format!("; `{seconds}` where absent |"))));
+    }
+    assert_eq!(mistral["times"]["connect_timeout"], "5s");
 }
 
 #[test]
