@@ -1,23 +1,28 @@
 //! `POST /v1/route/explain`: who would answer a request, and why, by what is known now. Nobody is
 //! asked and nothing is paid for.
 
+mod body;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
 use govern::policy::Label;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
-use serde_json::{Value, json};
-use wire::ErrorKind;
+use serde_json::{Map, Value, json};
+use wire::{Dialect, ErrorKind};
 
 use super::envelope::Caller;
 use super::error::Failure;
 use super::forward::{self, Inbound};
 use super::generate::json;
+use super::pooled::Pooled;
 use super::surface::Surface;
-use super::{App, body, kept, prepare};
-use crate::route::{Finding, Plan, Pool};
+use super::{App, kept, pool, prepare, unknown};
+use crate::backend::Task;
+use crate::config::routing::OverflowWhen;
+use crate::route::{Finding, Plan, Pool, Pressed};
 
 /// What a request does not say of itself.
 #[derive(Deserialize)]
@@ -25,45 +30,77 @@ use crate::route::{Finding, Plan, Pool};
 pub(super) struct Beside {
     /// It is at least so secret.
     label: Option<Label>,
+    /// By which route it would come, where its body is one of several.
+    surface: Option<String>,
 }
 
-/// `POST /v1/route/explain?label=LABEL`, with the body of a request.
+/// `POST /v1/route/explain?label=LABEL&surface=DIALECT`, with the body of a request.
 pub(super) async fn explain(
     State(app): State<Arc<App>>,
     beside: Result<Query<Beside>, axum::extract::rejection::QueryRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let Query(beside) = beside.map_err(|_| {
-        let message =
-            "The only parameter is 'label': public, internal, confidential or restricted.";
-        Failure::new(ErrorKind::Invalid, "invalid_parameter", message)
-    })?;
+    let Query(beside) = beside.map_err(|_| wrong_query())?;
     let caller = prepare::caller(&request)?;
-    let (head, body) = body::read_with_head(request, &app).await?;
-    let past = Box::pin(kept::look_up(&app, &caller, &body)).await;
+    let (head, body) = super::body::read_with_head(request, &app).await?;
+    let said = beside.surface.as_deref().map(|name| {
+        let mut known = body::SURFACES.into_iter();
+        known.find(|own| own.name() == name).ok_or_else(wrong_query)
+    });
+    let surface = body::surface(&body, said.transpose()?)?;
+    let past = match surface {
+        Surface::Responses => Box::pin(kept::look_up(&app, &caller, &body)).await,
+        _ => None,
+    };
     let caller = Caller { past, ..caller };
-    let prompts = serde_json::from_slice::<Prompts>(&body).is_ok_and(|own| own.prompt.is_some());
-    let surface = if prompts { Surface::Completion } else { Surface::Chat };
     let inbound = Inbound::new(surface, &head.headers, Arc::new(body))?;
     let name = &inbound.glance.model;
-    let Some(pool) = app.routes.find(name) else {
-        let model = prepare::model_for(&app, &caller, name)?;
-        let message = "a model of this server that is in no pool of this name";
-        let shown = json!({ "model": model.id, "order": [model.id], "reason": message });
-        return Ok(json(shown.to_string()));
+    let mut shown = match app.routes.find(name) {
+        Some(pool) => {
+            let asked = forward::asked_of(&app, &caller, (&inbound, &pool), beside.label)?;
+            let plan = forward::plan(&app, &pool, &asked);
+            let mut shown = decision(&pool, &plan);
+            shown["label"] = json!(asked.label);
+            shown["input_tokens"] = json!(asked.input);
+            if let Some(pressed) = forward::pressed(&app, &pool) {
+                shown["overflow"] = overflow(&pressed);
+            }
+            shown
+        }
+        None => {
+            let model = here(&app, &caller, &inbound.surface, name)?;
+            let message = "a model of this server that is in no pool of this name";
+            json!({ "model": model, "order": [model], "reason": message })
+        }
     };
-    let asked = forward::asked_of(&app, &caller, (&inbound, &pool), beside.label)?;
-    let plan = forward::plan(&app, &pool, &asked);
-    let mut shown = decision(&pool, &plan);
-    shown["label"] = json!(asked.label);
-    shown["input_tokens"] = json!(asked.input);
+    shown["surface"] = inbound.surface.dialect().name().into();
     Ok(json(shown.to_string()))
 }
 
-/// What tells a plain completion from a chat.
-#[derive(Deserialize)]
-struct Prompts {
-    prompt: Option<IgnoredAny>,
+fn wrong_query() -> Failure {
+    let surfaces = body::SURFACES.map(Dialect::name).join(", ");
+    let message = format!(
+        "The only parameters are 'label' (public, internal, confidential or restricted) and \
+         'surface' (one of {surfaces})."
+    );
+    Failure::new(ErrorKind::Invalid, "invalid_parameter", message)
+}
+
+/// The model of this process that answers to a name.
+fn here(app: &App, caller: &Caller, surface: &Surface, name: &str) -> Result<String, Failure> {
+    let task = match surface {
+        Surface::Pooled(Pooled::Embeddings) => Some(Task::Embed),
+        Surface::Pooled(_) => Some(Task::Rerank),
+        _ => None,
+    };
+    let found = match task {
+        Some(task) => pool::model(app, name, task).map(|model| model.id.clone()),
+        None => prepare::model(app, name).map(|model| model.id.clone()),
+    };
+    found.map_err(|failure| match failure.error.kind {
+        ErrorKind::NotFound => unknown::model(app, Some(caller), name),
+        _ => failure,
+    })
 }
 
 fn decision(pool: &Pool, plan: &Plan) -> Value {
@@ -83,8 +120,32 @@ fn candidate(finding: &Finding) -> Value {
         "group": finding.group.name(),
         "may": finding.verdict.may(),
         "verdict": finding.verdict.to_string(),
+        "weight": finding.weight,
         "open": finding.open,
-        "first_byte_ms": u64::try_from(finding.first_byte.as_millis()).unwrap_or(u64::MAX),
+        "queue": finding.queue.map(|(waiting, _)| waiting),
+        "wait_ms": finding.queue.map(|(_, wait)| ms(wait)),
+        "first_byte_ms": ms(finding.first_byte),
         "cost_nano_usd": finding.cost,
     })
+}
+
+/// The bounds of an overflow, and what the local targets have against them.
+fn overflow(pressed: &Pressed) -> Value {
+    let numbers = |when: &OverflowWhen| {
+        let OverflowWhen { ttft_ms, queue, wait_ms } = when;
+        let all = [("ttft_ms", ttft_ms), ("queue", queue), ("wait_ms", wait_ms)];
+        let set = all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), (*value)?)));
+        set.map(|(name, value)| (name, value.into())).collect::<Map<_, _>>()
+    };
+    let now = pressed.now.iter().map(|(target, pressure, has)| {
+        let mut shown = has.as_ref().map(numbers).unwrap_or_default();
+        shown.insert("target".to_owned(), target.as_str().into());
+        shown.insert("pressure".to_owned(), pressure.name().into());
+        Value::Object(shown)
+    });
+    json!({ "on": pressed.on, "when": numbers(&pressed.when), "now": now.collect::<Vec<_>>() })
+}
+
+fn ms(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

@@ -20,7 +20,7 @@ use super::surface::Surface;
 use super::turn::{Turn, Unanswered};
 use super::{App, generate, ids, mirror};
 use crate::digest;
-use crate::route::{Asked, Finding, Local, Needs, Plan, Pool, Target, Verdict, View};
+use crate::route::{Asked, Finding, Local, Needs, Plan, Pool, Pressed, Target, Verdict, View};
 
 /// The answer's head says who made it, and why.
 pub(super) const ROUTE: HeaderName = HeaderName::from_static("x-hearth-route");
@@ -220,6 +220,11 @@ fn prefix(inbound: &Inbound) -> u64 {
 /// Who would answer it now, and why.
 pub(super) fn plan(app: &App, pool: &Pool, asked: &Asked) -> Plan {
     pool.plan(asked, &Here(app), Instant::now())
+}
+
+/// How the pool's local targets stand to the bounds of its overflow.
+pub(super) fn pressed(app: &App, pool: &Pool) -> Option<Pressed> {
+    pool.pressed(&Here(app), Instant::now())
 }
 
 fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {

@@ -1,9 +1,11 @@
 //! `hearth route explain`: who would answer a request, by what a running server knows now.
 
+use std::fmt::Write as _;
 use std::io::Read as _;
 use std::path::PathBuf;
 
 use clap::Subcommand;
+use reqwest::Url;
 use serde_json::{Value, json};
 
 use super::admin::show::{Table, money, text};
@@ -30,8 +32,8 @@ keys have roles. The request is judged as that key's.")]
 struct Explain {
     #[command(flatten)]
     server: Server,
-    /// The model or the pool that the request names
-    #[arg(long, required_unless_present = "body", conflicts_with = "body")]
+    /// The model or the pool that the request names; beside --body, in place of what that names
+    #[arg(long, required_unless_present = "body")]
     model: Option<String>,
     /// The prompt
     #[arg(long, default_value = "Hello!", conflicts_with = "body")]
@@ -45,6 +47,10 @@ struct Explain {
     /// The request itself, as a client would send it: a file, or - for standard input
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
+    /// By which route it would come, where its body could be for several: chat, completions,
+    /// responses, messages, gemini, embeddings, rerank, cohere or score
+    #[arg(long)]
+    surface: Option<String>,
     /// It is at least so secret: public, internal, confidential or restricted
     #[arg(long)]
     label: Option<String>,
@@ -65,10 +71,12 @@ fn note(text: &str) -> Result<(String, String), String> {
 pub fn run(args: &Args) -> Outcome {
     let Command::Explain(explain) = &args.command;
     let body = explain.request()?;
-    let path = match &explain.label {
-        Some(label) => format!("/v1/route/explain?label={label}"),
-        None => "/v1/route/explain".to_owned(),
-    };
+    let said = [("label", &explain.label), ("surface", &explain.surface)];
+    let said = said.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+    // Only its query is used: what is said is to arrive as it was said.
+    let url = Url::parse_with_params("http://server", said)
+        .map_err(|error| exit::internal(format!("no query: {error}")))?;
+    let path = format!("/v1/route/explain?{}", url.query().unwrap_or_default());
     let answer = super::runtime(1)?
         .block_on(async { explain.server.connect()?.post(&path, &body).await })?;
     if explain.json {
@@ -98,7 +106,11 @@ impl Explain {
         } else {
             text = std::fs::read_to_string(file).map_err(|error| wrong(&error))?;
         }
-        serde_json::from_str(&text).map_err(|error| wrong(&error))
+        let mut body: Value = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+        if let (Some(model), Some(fields)) = (&self.model, body.as_object_mut()) {
+            fields.insert("model".to_owned(), model.as_str().into());
+        }
+        Ok(body)
     }
 }
 
@@ -110,23 +122,57 @@ fn show(answer: &Value) -> Outcome {
     let first =
         if order.is_empty() { "nobody may answer".to_owned() } else { order.join(", then ") };
     exit::print(&format!(
-        "{}: {first}\nreason {}; label {}; about {} tokens; {} tries at most\n\n",
+        "{}: {first}\nreason {}; {} with label {}; about {} tokens; {} tries at most\n{}\n",
         text(&answer["pool"]),
         text(&answer["reason"]),
+        text(&answer["surface"]),
         text(&answer["label"]),
         text(&answer["input_tokens"]),
         text(&answer["attempts"]),
+        overflow(&answer["overflow"]),
     ))?;
-    let mut table = Table::new(&["CANDIDATE", "AS", "SAYS", "#OPEN", "#FIRST BYTE (ms)", "#COST"]);
+    let mut table = Table::new(&[
+        "CANDIDATE",
+        "AS",
+        "SAYS",
+        "#WEIGHT",
+        "#OPEN",
+        "#QUEUE",
+        "#WAIT (ms)",
+        "#FIRST BYTE (ms)",
+        "#COST",
+    ]);
     for one in answer["candidates"].as_array().into_iter().flatten() {
         table.row(vec![
             text(&one["target"]),
             text(&one["group"]),
             text(&one["verdict"]),
+            text(&one["weight"]),
             text(&one["open"]),
+            text(&one["queue"]),
+            text(&one["wait_ms"]),
             text(&one["first_byte_ms"]),
             money(&one["cost_nano_usd"]),
         ]);
     }
     table.print("the pool has no targets")
+}
+
+/// A line for each local target: what it has of each bound.
+fn overflow(told: &Value) -> String {
+    if told.is_null() {
+        return String::new();
+    }
+    let on = if told["on"] == true { "others answer" } else { "nobody else has to answer" };
+    let mut out = format!("overflow: {on}\n");
+    for one in told["now"].as_array().into_iter().flatten() {
+        let bounds = told["when"].as_object().into_iter().flatten().map(|(name, bound)| {
+            let now = one.get(name).map_or("-".to_owned(), text);
+            format!("{name} {now} of {bound}")
+        });
+        let bounds: Vec<String> = bounds.collect();
+        let (target, pressure) = (text(&one["target"]), text(&one["pressure"]));
+        let _ = writeln!(out, "  {target}: {}; pressure {pressure}", bounds.join(", "));
+    }
+    out
 }

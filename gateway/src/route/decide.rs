@@ -75,8 +75,12 @@ pub struct Finding {
     pub group: Group,
     /// Whether it may answer; else why not.
     pub verdict: Verdict,
+    /// Its share, against the others' of its pool.
+    pub weight: u32,
     /// Requests that it answers now, those that wait there included.
     pub open: u32,
+    /// Of these, waiting, and how long a new one would; `None`: it has no queue that is known.
+    pub queue: Option<(u64, Duration)>,
     /// Time to its first byte, as predicted.
     pub first_byte: Duration,
     /// How long this caller would wait for anything, as predicted.
@@ -247,6 +251,8 @@ fn find(
         target: target.name.clone(),
         group,
         verdict,
+        weight: target.weight,
+        queue: local.map(|local| (local.waiting, local.wait)),
         open: local.map_or_else(|| target.health.open(), |local| local.open),
         first_byte: target.health.first_byte() + wait,
         wait: target.health.wait(asked.stream) + wait,

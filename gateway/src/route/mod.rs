@@ -25,6 +25,7 @@ use crate::metrics::{PoolMetrics, Retry, RouteMetrics};
 use crate::upstream::{Provider, Providers, models};
 pub use decide::{Asked, Finding, Plan, Verdict};
 use overflow::Overflow;
+pub use overflow::{Pressed, Pressure};
 use target::Counts;
 pub use target::{Health, Needs, Open, Seat, Standing, Target};
 
@@ -518,6 +519,12 @@ impl Pool {
     #[must_use]
     pub fn metrics(&self) -> Option<&PoolMetrics> {
         self.metrics.get()
+    }
+
+    /// How its local targets stand to the bounds of its overflow, where it has one.
+    #[must_use]
+    pub fn pressed(&self, view: &dyn View, now: Instant) -> Option<Pressed> {
+        self.overflow.as_ref().map(|overflow| overflow.told(&self.targets, view, now))
     }
 
     /// Whether the local targets are so busy that others are to answer.

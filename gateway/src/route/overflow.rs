@@ -27,12 +27,38 @@ struct State {
     asked: Option<Instant>,
 }
 
+/// What is told of it: its bounds, and what stands against them now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pressed {
+    /// Others answer, as of the last request.
+    pub on: bool,
+    /// The bounds.
+    pub when: OverflowWhen,
+    /// What each local target has, and how that stands to the bounds; `None`: it is not there.
+    pub now: Vec<(String, Pressure, Option<OverflowWhen>)>,
+}
+
 /// How the pressure stands to its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pressure {
+pub enum Pressure {
+    /// Below half of each bound.
     Low,
+    /// Below each bound.
     Middle,
+    /// One bound is reached.
     High,
+}
+
+impl Pressure {
+    /// As it is shown.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Middle => "middle",
+            Self::High => "high",
+        }
+    }
 }
 
 impl Overflow {
@@ -63,15 +89,17 @@ impl Overflow {
         state.spills && now.saturating_duration_since(state.asked.unwrap_or(now)) < CALM
     }
 
+    /// What is told of it. Changes nothing.
+    pub(super) fn told(&self, own: &[Arc<Target>], view: &dyn View, now: Instant) -> Pressed {
+        let each = self.each(own, view, now);
+        let each = each.map(|(target, pressure, has)| (target.name.clone(), pressure, has));
+        Pressed { on: self.is_on(now), when: self.when.clone(), now: each.collect() }
+    }
+
     /// Of the least pressed local target: while one keeps the promise, nobody overflows.
     fn pressure(&self, own: &[Arc<Target>], view: &dyn View, now: Instant) -> Pressure {
-        let locals = own.iter().filter_map(|target| {
-            let Seat::Local(model) = &target.seat else { return None };
-            let well = matches!(target.health.standing(now), Standing::Well | Standing::Probe);
-            let local = view.local(model).filter(|_| well);
-            Some(local.map_or(Pressure::High, |local| self.of(&local, target)))
-        });
-        let least = locals.min_by_key(|pressure| match pressure {
+        let least = self.each(own, view, now).map(|(_, pressure, _)| pressure);
+        let least = least.min_by_key(|pressure| match pressure {
             Pressure::Low => 0,
             Pressure::Middle => 1,
             Pressure::High => 2,
@@ -79,21 +107,42 @@ impl Overflow {
         least.unwrap_or(Pressure::Low)
     }
 
-    fn of(&self, local: &Local, target: &Target) -> Pressure {
+    /// The local targets, and what each has against the bounds.
+    fn each<'a>(
+        &'a self,
+        own: &'a [Arc<Target>],
+        view: &'a dyn View,
+        now: Instant,
+    ) -> impl Iterator<Item = (&'a Target, Pressure, Option<OverflowWhen>)> {
+        own.iter().filter_map(move |target| {
+            let Seat::Local(model) = &target.seat else { return None };
+            let well = matches!(target.health.standing(now), Standing::Well | Standing::Probe);
+            let has = view.local(model).filter(|_| well).map(|local| has(&local, target));
+            let pressure = has.as_ref().map_or(Pressure::High, |has| self.of(has));
+            Some((&**target, pressure, has))
+        })
+    }
+
+    fn of(&self, has: &OverflowWhen) -> Pressure {
         let OverflowWhen { ttft_ms, queue, wait_ms } = self.when;
-        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let wait = ms(local.wait);
-        let first = wait.saturating_add(ms(target.health.first_byte()));
-        // A first byte of an idle engine is as fast as it gets: nobody flees from that.
-        let first = if local.waiting == 0 { 0 } else { first };
-        let bounds = [(ttft_ms, first), (queue, local.waiting), (wait_ms, wait)];
-        let set = || bounds.iter().filter_map(|(bound, value)| bound.map(|bound| (bound, *value)));
+        let bounds = [(ttft_ms, has.ttft_ms), (queue, has.queue), (wait_ms, has.wait_ms)];
+        let set = || bounds.iter().filter_map(|(bound, value)| Some(((*bound)?, (*value)?)));
         if set().any(|(bound, value)| value >= bound.max(1)) {
             Pressure::High
-        } else if set().any(|(bound, value)| value * 2 >= bound.max(1)) {
+        } else if set().any(|(bound, value)| value.saturating_mul(2) >= bound.max(1)) {
             Pressure::Middle
         } else {
             Pressure::Low
         }
     }
+}
+
+/// What a target has against bounds.
+fn has(local: &Local, target: &Target) -> OverflowWhen {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let wait = ms(local.wait);
+    let first = wait.saturating_add(ms(target.health.first_byte()));
+    // A first byte of an idle engine is as fast as it gets: nobody flees from that.
+    let first = if local.waiting == 0 { 0 } else { first };
+    OverflowWhen { ttft_ms: Some(first), queue: Some(local.waiting), wait_ms: Some(wait) }
 }

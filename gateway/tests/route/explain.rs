@@ -2,12 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
+use gateway::backend::Task;
+use gateway::backend::embed::Options;
 use serde_json::{Value, json};
 use tracing::Level;
 
-use crate::caller::{Inbound, ask, gateway, provider, request, routes, send};
+use crate::caller::{Inbound, ask, gateway, open, provider, request, routes, send, until};
 use crate::fake::{Fake, Setup};
 use crate::governed::House;
+use crate::reader::{Reader, pool_model};
 use crate::upstream::{Step, Upstream};
 
 const PATH: &str = "/v1/route/explain";
@@ -87,6 +90,118 @@ async fn what_is_in_no_pool_is_told_too() {
         let got = send(&fake.router, request("", &format!("{PATH}{query}"), &body)).await;
         assert_eq!(got.status, status, "{query} {body}: {}", got.text());
     }
+}
+
+/// A body is read as what it is; where it could be two things, as is said.
+#[tokio::test]
+async fn a_body_is_read_as_what_it_is() {
+    let well = Upstream::well("x").await;
+    let config = format!(
+        "{}{}{}[pools.p]\ntargets = [\"chats/m\", \"jina/m\", \"cohere/m\"]\n",
+        provider("chats", "anthropic", &well.url, ""),
+        provider("jina", "jina", &well.url, ""),
+        provider("cohere", "cohere", &well.url, ""),
+    );
+    let router = gateway(&config);
+    let ranking = json!({ "query": "q", "documents": ["d"] });
+    let turns = json!([{ "role": "user", "content": "hi" }]);
+    for (query, body, surface, order) in [
+        ("", json!({ "messages": turns }), "chat", ["chats/m", "cohere/m"].as_slice()),
+        ("", json!({ "messages": turns, "system": "s" }), "messages", &["chats/m", "cohere/m"]),
+        ("", json!({ "input": "hi", "store": false }), "responses", &["chats/m", "cohere/m"]),
+        ("", json!({ "contents": [] }), "gemini", &["chats/m", "cohere/m"]),
+        ("", json!({ "prompt": "hi" }), "completions", &["chats/m", "cohere/m"]),
+        ("", json!({ "input": ["hi"] }), "embeddings", &["jina/m", "cohere/m"]),
+        ("?surface=responses", json!({ "input": "hi" }), "responses", &["chats/m", "cohere/m"]),
+        ("", ranking.clone(), "rerank", &["jina/m", "cohere/m"]),
+        ("?surface=cohere&label=public", ranking, "cohere", &["jina/m", "cohere/m"]),
+    ] {
+        let mut body = body;
+        body["model"] = "p".into();
+        let told = explained(&router, "", query, &body).await;
+        assert_eq!((&told["surface"], &told["order"]), (&json!(surface), &json!(order)), "{body}");
+    }
+    let score = json!({ "model": "p", "text_1": "a", "text_2": "b" });
+    let told = explained(&router, "", "", &score).await;
+    assert_eq!(told["candidates"][1]["verdict"], "does not serve score", "{told}");
+    for query in ["?surface=converse", "?surface=x"] {
+        let got = send(&router, request("", &format!("{PATH}{query}"), &score)).await;
+        assert_eq!(got.status, 400, "{}", got.text());
+        assert!(got.text().contains("responses, messages, gemini"), "{}", got.text());
+    }
+    let nameless = json!({ "contents": [] });
+    let got = send(&router, request("", PATH, &nameless)).await;
+    assert_eq!((got.status, got.text().contains("'model'")), (400, true), "{}", got.text());
+    assert_eq!(well.count(), 0, "nobody was asked");
+}
+
+/// A model here that makes numbers is told of like one that makes text, to whoever asks for those.
+#[tokio::test]
+async fn a_model_that_makes_numbers_is_told_of() {
+    let well = Upstream::well("x").await;
+    let routes = routes(&provider("p", "compatible", &well.url, ""), &[]).expect("one");
+    let fake = Fake::start(Setup { routes, ..Setup::default() });
+    let steps = Arc::default();
+    let reader = Reader { scores: false, steps, gate: None };
+    let options =
+        Options { name: "e".to_owned(), queue_max: 64, request_timeout: None, step_timeout: None };
+    let model = pool_model(("e", Task::Embed), reader, options, fake.metrics.model("e"));
+    fake.models.add_pool(model);
+    let told = explained(&fake.router, "", "", &json!({ "model": "e", "input": "hi" })).await;
+    assert_eq!((&told["model"], &told["surface"]), (&json!("e"), &json!("embeddings")));
+    let got = send(&fake.router, request("", PATH, &chat("e"))).await;
+    assert_eq!((got.status, got.text().contains("/v1/embeddings")), (400, true), "{}", got.text());
+    let ranking = json!({ "model": "f", "query": "q", "documents": ["d"] });
+    let got = send(&fake.router, request("", PATH, &ranking)).await;
+    assert_eq!((got.status, got.text().contains("Available: ")), (404, true), "{}", got.text());
+}
+
+/// What stands against the bounds of an overflow now, and the numbers of each candidate.
+#[tokio::test(flavor = "multi_thread")]
+async fn pressure_is_told_with_its_numbers() {
+    let cloud = Upstream::well("cloud").await;
+    let config = format!(
+        "{}[pools.p]\ntargets = [{{ target = \"org/fake\", weight = 3 }}]\n\
+         overflow = {{ to = [\"cloud/m\"], when = {{ queue = 2, wait_ms = 900000 }} }}\n",
+        provider("cloud", "compatible", &cloud.url, "")
+    );
+    let fake = Fake::start(Setup {
+        endless: true,
+        pace: std::time::Duration::from_millis(3),
+        rows: 1,
+        routes: routes(&config, &["org/fake"]).expect("a configuration"),
+        ..Setup::default()
+    });
+    let told = explained(&fake.router, "", "", &chat("p")).await;
+    let idle = json!({ "on": false, "when": { "queue": 2, "wait_ms": 900_000 },
+        "now": [{ "target": "org/fake", "pressure": "low", "queue": 0, "wait_ms": 0,
+            "ttft_ms": 0 }] });
+    assert_eq!(told["overflow"], idle);
+    let own = &told["candidates"][0];
+    assert_eq!((&own["weight"], &own["queue"], &own["wait_ms"]), (&json!(3), &json!(0), &json!(0)));
+    let far = &told["candidates"][1];
+    assert_eq!(
+        (&far["weight"], &far["queue"], &far["wait_ms"]),
+        (&json!(1), &json!(null), &json!(null))
+    );
+
+    let model = fake.models.first().expect("the fake");
+    let mut held = Vec::new();
+    for waiting in 0..3_usize {
+        let (path, mut body) = Inbound::Chat.request("org/fake", true, "hi");
+        body["max_tokens"] = 4_000.into();
+        let (router, request) = (fake.router.clone(), request("", &path, &body));
+        held.push(tokio::spawn(async move { open(&router, request).await }));
+        until("the queue is so long", || model.engine.stats().waiting == waiting).await;
+    }
+    let told = explained(&fake.router, "", "", &chat("p")).await;
+    let (overflow, own) = (&told["overflow"], &told["candidates"][0]);
+    assert_eq!((&overflow["on"], &told["reason"]), (&json!(true), &json!("overflow")), "{told}");
+    let now = &overflow["now"][0];
+    assert_eq!((&now["pressure"], &now["queue"]), (&json!("high"), &json!(2)), "{told}");
+    assert_eq!((&own["queue"], &own["open"]), (&json!(2), &json!(3)), "{told}");
+    assert_eq!(told["candidates"][0]["wait_ms"], now["wait_ms"], "{told}");
+    held.into_iter().for_each(|caller| caller.abort());
 }
 
 /// The figures of others are for those who may see figures.

@@ -21,6 +21,7 @@ mod breaker;
 mod caller;
 mod chaos;
 mod chosen;
+mod command;
 mod continued;
 mod counted;
 mod explain;
