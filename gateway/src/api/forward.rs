@@ -227,6 +227,12 @@ pub(super) fn pressed(app: &App, pool: &Pool) -> Option<Pressed> {
     pool.pressed(&Here(app), Instant::now())
 }
 
+/// Names of the pools that go by prices and know none.
+pub(super) fn unpriced(app: &App) -> impl Iterator<Item = &str> {
+    let pools = app.routes.pools().filter(|pool| pool.is_unpriced(&Here(app)));
+    pools.map(|pool| &*pool.name)
+}
+
 fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
     let glance = &inbound.glance;
     let mut needs = Vec::new();

@@ -163,6 +163,21 @@ impl App {
     }
 }
 
+impl App {
+    /// What an operator should know of the routes, as things are now.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let warning = |pool: &str| {
+            format!(
+                "[pools.{pool}]: strategy = \"cost\", and no price is known of any of its targets: \
+                 they are asked in their order until a price sheet names them (store.data, and \
+                 hearth admin prices set)"
+            )
+        };
+        forward::unpriced(self).map(warning).collect()
+    }
+}
+
 fn conversation_routes() -> Router<Arc<App>> {
     use conversations as c;
     Router::new()

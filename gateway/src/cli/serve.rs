@@ -211,7 +211,9 @@ fn app(
         )));
     }
     let (models, metrics) = (Arc::clone(models), Arc::clone(metrics));
-    Ok(App::caching(models, metrics, door, limits, (folder, routes), cache))
+    let app = App::caching(models, metrics, door, limits, (folder, routes), cache);
+    app.warnings().iter().for_each(|text| tracing::warn!("{text}"));
+    Ok(app)
 }
 
 /// Answers that are given again, where the configuration asks for it.

@@ -150,9 +150,10 @@ pub enum Strategy {
     LeastLoaded,
     /// The better of two by measured time to the first byte and load.
     Latency,
-    /// The cheapest.
+    /// The cheapest by the price sheet; in their order where it knows none of them.
     Cost,
-    /// The one that holds most of the prompt, weighed against its queue.
+    /// By the first 4 KiB of the prompt as it was sent: those that begin alike go to one, unless
+    /// its queue is far longer than the others'. Who really holds a prompt is not asked.
     Prefix,
 }
 

@@ -298,6 +298,7 @@ fn order(
             });
             "latency"
         }
+        Strategy::Cost if own.iter().all(|(_, at)| findings[*at].cost.is_none()) => "unpriced",
         Strategy::Cost => {
             sort(own, |_, at| findings[at].cost.map_or(f64::MAX, as_f64));
             "cost"

@@ -487,6 +487,13 @@ impl Pool {
         self.strategy == Strategy::Prefix
     }
 
+    /// It goes by prices, and none is known of any of its targets.
+    #[must_use]
+    pub fn is_unpriced(&self, view: &dyn View) -> bool {
+        let knows = |target: &Arc<Target>| view.cost(&target.name, 0, None).is_some();
+        self.strategy == Strategy::Cost && !self.targets.iter().any(knows)
+    }
+
     /// A request has come: a part of a try again is earned with it.
     pub fn earn(&self) {
         let mut retries = self.retries.lock().unwrap_or_else(PoisonError::into_inner);

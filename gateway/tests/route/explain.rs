@@ -245,9 +245,14 @@ async fn near_names_are_those_that_the_caller_may_ask() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_without_models_explains_too() {
     let upstream = Upstream::well("x").await;
-    let router = gateway(&provider("p", "compatible", &upstream.url, ""));
+    let router = gateway(&format!(
+        "{}[pools.cheap]\nstrategy = \"cost\"\ntargets = [\"p/m\", \"p/n\"]\n",
+        provider("p", "compatible", &upstream.url, "")
+    ));
     let told = explained(&router, "", "", &chat("p/m")).await;
     assert_eq!(told["candidates"][0]["target"], "p/m");
+    let told = explained(&router, "", "", &chat("cheap")).await;
+    assert_eq!((&told["order"], &told["reason"]), (&json!(["p/m", "p/n"]), &json!("unpriced")));
 }
 
 /// Models of this process read text: whoever shows an image is answered by somebody who can look.

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use gateway::api::{App, Door, Keys, Limits};
+use gateway::metrics::Metrics;
+use gateway::models::Models;
 use gateway::route::{Asked, Local, Needs, Plan, Pool, Routes, Verdict, View};
 
 use crate::caller::routes;
+use crate::fake::Setup;
+use crate::governed::House;
 
 /// What a test says of this process.
 #[derive(Default)]
@@ -161,6 +166,33 @@ fn the_cheapest_first_and_unknown_prices_last() {
     assert_eq!((names(&plan), plan.reason), (vec!["c/m", "b/m", "a/m"], "cost"));
     let found: Vec<_> = plan.findings.iter().map(|finding| finding.cost).collect();
     assert_eq!(found, [None, Some(210), Some(140)]);
+    // Without any price nobody is the cheapest, and it is not said that somebody is.
+    let plan = self::plan(&pool, &Asked::default());
+    assert_eq!((names(&plan), plan.reason), (vec!["a/m", "b/m", "c/m"], "unpriced"));
+    assert!(pool.is_unpriced(&Here::default()) && !pool.is_unpriced(&here));
+    assert!(!three("").is_unpriced(&Here::default()), "it goes by something else");
+}
+
+/// An operator is warned of a pool whose strategy has nothing to go by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_without_prices_is_warned_of() {
+    let pools = "[pools.p]\nstrategy = \"cost\"\ntargets = [\"a/m\", \"b/m\"]\n\
+                 [pools.q]\ntargets = [\"a/m\"]\n";
+    let warnings = |door: Door| {
+        let (models, metrics) = (Models::new(), Metrics::new());
+        let routes = built(pools).expect("a configuration");
+        App::routed(models, metrics, door, Limits::default(), None, routes).warnings()
+    };
+    let house = House::new().await;
+    let of_house = || Door::Governed(house.governor.clone(), None);
+    for door in [Keys::default().into(), of_house()] {
+        let found = warnings(door);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("[pools.p]: strategy = \"cost\""), "{found:?}");
+    }
+    let fake = house.gateway("", Setup::default());
+    house.prices(&fake.router, 1, 2).await;
+    assert_eq!(warnings(of_house()), Vec::<String>::new());
 }
 
 #[test]
