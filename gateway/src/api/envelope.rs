@@ -138,6 +138,13 @@ impl Caller {
             models.is_none_or(|all| all.iter().any(|wanted| pattern::matches(wanted, model)))
         })
     }
+
+    /// Whether the policies above it let it ask this provider.
+    pub(super) fn may_ask_of(&self, provider: &str) -> bool {
+        let Some(who) = &self.who else { return true };
+        let fits = |list: &Vec<String>| list.iter().any(|one| pattern::matches(one, provider));
+        who.principal.providers().iter().all(fits)
+    }
 }
 
 /// Somebody whom the governor knows.

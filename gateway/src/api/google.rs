@@ -11,7 +11,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::{self, json};
 use super::surface::Surface;
-use super::{App, count, prepare, routes};
+use super::{App, count, known, prepare, routes};
 
 /// New tokens that a model is said to make at most, where it has no bound of its own.
 const OUTPUT_MAX: usize = 8192;
@@ -52,6 +52,11 @@ pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
         .chain(routes::chat_pools(&app))
         .filter(|(id, _)| caller.is_none_or(|caller| caller.sees(id)))
         .map(|(id, context)| gemini::model(id, context, OUTPUT_MAX))
+        .chain(
+            known::all(&app, caller)
+                .filter(|known| known.chats)
+                .map(|known| gemini::model(&known.id, known.reads, OUTPUT_MAX)),
+        )
         .collect();
     json(gemini::models(&cards).to_string())
 }
@@ -60,9 +65,14 @@ pub(super) async fn list(State(app): State<Arc<App>>, request: Request) -> Respo
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     Path(model): Path<String>,
+    request: Request,
 ) -> Result<Response, Failure> {
+    let caller = request.extensions().get::<Caller>();
     if let Some((name, context)) = routes::chat_pools(&app).find(|(pool, _)| *pool == model) {
         return Ok(json(gemini::model(name, context, OUTPUT_MAX).to_string()));
+    }
+    if let Some(known) = known::one(&app, caller, &model).filter(|known| known.chats) {
+        return Ok(json(gemini::model(&known.id, known.reads, OUTPUT_MAX).to_string()));
     }
     let model = prepare::model(&app, &model).map_err(|failure| {
         let error = ApiError { param: None, ..failure.error };

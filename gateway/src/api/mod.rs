@@ -24,6 +24,7 @@ mod generate;
 mod google;
 mod ids;
 mod kept;
+mod known;
 pub mod limits;
 mod mirror;
 mod plan;

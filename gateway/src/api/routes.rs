@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use wire::openai::{self, answer};
@@ -14,7 +13,7 @@ use wire::{ErrorKind, TokenizeInput, messages};
 use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
-use super::{App, body, prepare, prompt};
+use super::{App, body, known, prepare, prompt};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 use crate::route::{Seat, Target};
@@ -97,6 +96,11 @@ pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
             .chain(chat_pools(&app).map(|(name, context)| (name, 0, context)))
             .filter(|(id, ..)| sees(id))
             .map(|(id, created, context)| messages::model_answer(id, created, context))
+            .chain(
+                known::all(&app, caller)
+                    .filter(|known| known.chats)
+                    .map(|known| messages::model_answer(&known.id, 0, known.reads)),
+            )
             .collect();
         return json(messages::models_answer(&cards, false).to_string());
     }
@@ -108,6 +112,7 @@ pub(super) async fn models(State(app): State<Arc<App>>, request: Request) -> Res
         .chain(routed)
         .filter(|(id, _)| sees(id))
         .map(|(_, card)| card)
+        .chain(known::all(&app, caller).map(|known| known.card()))
         .collect();
     json(answer::models(&all).to_string())
 }
@@ -140,8 +145,10 @@ fn routed_card(name: &str) -> serde_json::Value {
 pub(super) async fn model(
     State(app): State<Arc<App>>,
     id: Result<Path<String>, PathRejection>,
-    headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Failure> {
+    let headers = request.headers();
+    let caller = request.extensions().get::<Caller>();
     let id = id.map(|Path(id)| id);
     if let Ok(name) = &id
         && app.routes.pools().any(|pool| pool.name == *name)
@@ -155,6 +162,13 @@ pub(super) async fn model(
     }
     // Bytes that are no text name no model.
     let id = id.unwrap_or_else(|_| "\u{fffd}".to_owned());
+    // Whoever asks for it is answered by the provider, too.
+    if let Some(known) = known::one(&app, caller, &id) {
+        return Ok(json(match headers.contains_key(ANTHROPIC) {
+            true => messages::model_answer(&known.id, 0, known.reads).to_string(),
+            false => known.card().to_string(),
+        }));
+    }
     if let Some(model) = app.models.pool(&id) {
         return Ok(json(pool_card(&model).to_string()));
     }

@@ -3,9 +3,9 @@
 
 use wire::{ApiError, ErrorKind};
 
-use super::App;
 use super::envelope::Caller;
 use super::error::Failure;
+use super::{App, known};
 
 /// Names in a message.
 const NAMES_MAX: usize = 8;
@@ -30,7 +30,8 @@ fn names(app: &App, caller: &Caller) -> Vec<String> {
     let (models, pools) = (app.models.list(), app.models.pools());
     let own = models.iter().map(|model| &model.id).chain(pools.iter().map(|model| &model.id));
     let routed = app.routes.pools().map(|pool| &pool.name);
-    own.chain(routed).filter(|name| caller.sees(name)).cloned().collect()
+    let own = own.chain(routed).filter(|name| caller.sees(name)).cloned();
+    own.chain(known::all(app, Some(caller)).map(|known| known.id)).collect()
 }
 
 fn told(wrong: &str, mut names: Vec<String>) -> String {

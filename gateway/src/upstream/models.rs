@@ -10,7 +10,7 @@ use govern::price::{ModelPrice, Tier, TokenPrices};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::Kind;
+use super::{Kind, Provider};
 
 const TABLE: &str = include_str!("models.toml");
 
@@ -110,6 +110,23 @@ pub fn of(kind: &Kind) -> impl Iterator<Item = (&'static Source, &'static Model)
 pub fn known(kind: &Kind, name: &str) -> Option<&'static Model> {
     let is = |wanted: &String| pattern::matches(wanted, name);
     of(kind).map(|(_, model)| model).find(|model| model.names.iter().any(is))
+}
+
+impl Provider {
+    /// Names of models that it is known to have, of those that may be asked as `NAME/MODEL`: the
+    /// table's, and those that its operator names one by one.
+    #[must_use]
+    pub fn known(&self) -> Vec<&str> {
+        let table = of(self.kind).flat_map(|(_, model)| &model.names);
+        let table = table.map(String::as_str).filter(|name| self.offers(name));
+        let mut names: Vec<&str> = Vec::new();
+        for name in table.chain(self.models.iter().map(String::as_str)) {
+            if !name.contains(['*', '?']) && !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
 }
 
 /// A price sheet of the models of these sections, one entry in a line: what `hearth admin prices

@@ -34,6 +34,7 @@ mod known;
 mod labels;
 mod large;
 mod leaving;
+mod listed;
 mod mirror;
 mod nodes;
 mod onward;
