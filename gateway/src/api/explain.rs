@@ -18,9 +18,11 @@ use super::error::Failure;
 use super::forward::{self, Inbound};
 use super::generate::json;
 use super::pooled::Pooled;
+use super::prepare::Answers;
 use super::surface::Surface;
 use super::{App, kept, pool, prepare, unknown};
 use crate::backend::Task;
+use crate::cluster::Seen;
 use crate::config::routing::OverflowWhen;
 use crate::route::{Finding, Plan, Pool, Pressed};
 
@@ -60,6 +62,12 @@ pub(super) async fn explain(
             let asked = forward::asked_of(&app, &caller, (&inbound, &pool), beside.label)?;
             let plan = forward::plan(&app, &pool, &asked);
             let mut shown = decision(&pool, &plan);
+            for one in shown["candidates"].as_array_mut().into_iter().flatten() {
+                let name = one["target"].as_str().unwrap_or_default().to_owned();
+                if one["may"] == true {
+                    nodes(&app, &caller, &inbound, &name, one).await;
+                }
+            }
             shown["label"] = json!(asked.label);
             shown["input_tokens"] = json!(asked.input);
             if let Some(pressed) = forward::pressed(&app, &pool) {
@@ -70,11 +78,49 @@ pub(super) async fn explain(
         None => {
             let model = here(&app, &caller, &inbound.surface, name)?;
             let message = "a model of this server that is in no pool of this name";
-            json!({ "model": model, "order": [model], "reason": message })
+            let mut shown = json!({ "model": model, "order": [model], "reason": message });
+            nodes(&app, &caller, &inbound, &model, &mut shown).await;
+            shown
         }
     };
     shown["surface"] = inbound.surface.dialect().name().into();
     Ok(json(shown.to_string()))
+}
+
+/// Tells of the nodes that a model's request would be chosen among, as they are for its prompt.
+/// Where that cannot be read, it is told why, and they are as they are for any other.
+async fn nodes(app: &Arc<App>, caller: &Caller, inbound: &Inbound, name: &str, out: &mut Value) {
+    let Some(model) = app.models.get(name).filter(|model| model.engine.local().is_none()) else {
+        return;
+    };
+    if matches!(inbound.surface, Surface::Pooled(_)) {
+        return;
+    }
+    let answers = Answers { name: Some(name), ..Answers::default() };
+    let asked = (&inbound.surface, &inbound.body);
+    let request = match Box::pin(prepare::generation(app, caller, asked, answers)).await {
+        Ok(prepared) => prepared.jobs.into_iter().next().map(|job| job.request),
+        Err(failure) => {
+            out["prompt_unread"] = failure.error.message.into();
+            None
+        }
+    };
+    let seen = model.nodes(request.as_ref()).unwrap_or_default();
+    out["nodes"] = seen.iter().map(node).collect();
+}
+
+fn node(seen: &Seen) -> Value {
+    json!({
+        "node": seen.node,
+        "chosen": seen.chosen,
+        "verdict": seen.finding.verdict.to_string(),
+        "open": seen.finding.open,
+        "queue": seen.waiting,
+        "wait_us": seen.finding.wait_us,
+        "held_tokens": seen.finding.held,
+        "pages_free": seen.pages_free,
+        "first_token_us": seen.finding.first_us,
+    })
 }
 
 fn wrong_query() -> Failure {

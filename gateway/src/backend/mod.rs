@@ -8,6 +8,7 @@ use std::time::Instant;
 use scheduler::types::{Event, Request, Sampling};
 use text::grammar::Grammar;
 
+use crate::cluster::Seen;
 use crate::digest;
 
 pub mod adapters;
@@ -132,11 +133,27 @@ impl Model {
     /// The engine cannot take it now.
     pub fn submit(&self, mut request: Request, along: Along) -> Result<Generation, SubmitError> {
         request.adapter = self.adapter.as_ref().map_or(0, |adapter| adapter.number());
-        let load = self.adapter.as_ref().map_or(0, |adapter| adapter.load());
-        let class = self.prefix.class(request.prompt.len());
-        request.salt = apart(request.salt, load, class);
+        request.salt = self.salt(&request);
         let inner = self.engine.submit_with(request, along)?;
         Ok(Generation { inner, _adapter: self.adapter.clone() })
+    }
+}
+
+impl Model {
+    /// What a choice among nodes would see now, for this request or for one without a prompt;
+    /// `None`: it is made here.
+    pub(crate) fn nodes(&self, request: Option<&Request>) -> Option<Vec<Seen>> {
+        let Source::Cluster(engine) = &self.engine else { return None };
+        Some(match request {
+            Some(request) => engine.nodes(&request.prompt, self.salt(request)),
+            None => engine.nodes(&[], 0),
+        })
+    }
+
+    /// What keeps a request's pages apart from those of others.
+    fn salt(&self, request: &Request) -> u64 {
+        let load = self.adapter.as_ref().map_or(0, |adapter| adapter.load());
+        apart(request.salt, load, self.prefix.class(request.prompt.len()))
     }
 }
 

@@ -117,7 +117,8 @@ impl Explain {
 fn show(answer: &Value) -> Outcome {
     let order: Vec<String> = answer["order"].as_array().into_iter().flatten().map(text).collect();
     if answer["pool"].is_null() {
-        return exit::print(&format!("{} answers: {}\n", order.join(""), text(&answer["reason"])));
+        exit::print(&format!("{} answers: {}\n", order.join(""), text(&answer["reason"])))?;
+        return nodes(&[answer]);
     }
     let first =
         if order.is_empty() { "nobody may answer".to_owned() } else { order.join(", then ") };
@@ -155,7 +156,43 @@ fn show(answer: &Value) -> Outcome {
             money(&one["cost_nano_usd"]),
         ]);
     }
-    table.print("the pool has no targets")
+    table.print("the pool has no targets")?;
+    nodes(&answer["candidates"].as_array().into_iter().flatten().collect::<Vec<_>>())
+}
+
+/// The nodes of those that are made on some.
+fn nodes(of: &[&Value]) -> Outcome {
+    let mut table = Table::new(&[
+        "NODE",
+        "OF",
+        "SAYS",
+        "#OPEN",
+        "#QUEUE",
+        "#HELD (tokens)",
+        "#PAGES FREE",
+        "#FIRST TOKEN (us)",
+    ]);
+    let mut any = false;
+    for one in of {
+        if !one["prompt_unread"].is_null() {
+            let why = text(&one["prompt_unread"]);
+            exit::print(&format!("\nas for any prompt, since this one is not read: {why}\n"))?;
+        }
+        for node in one["nodes"].as_array().into_iter().flatten() {
+            any = true;
+            let says =
+                if node["chosen"] == true { "is chosen".into() } else { text(&node["verdict"]) };
+            let of = if one["target"].is_null() { &one["model"] } else { &one["target"] };
+            let numbers = ["open", "queue", "held_tokens", "pages_free", "first_token_us"];
+            let numbers = numbers.iter().map(|name| text(&node[*name]));
+            table.row([text(&node["node"]), text(of), says].into_iter().chain(numbers).collect());
+        }
+    }
+    if !any {
+        return Ok(());
+    }
+    exit::print("\n")?;
+    table.print("")
 }
 
 /// A line for each local target: what it has of each bound.

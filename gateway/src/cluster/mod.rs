@@ -35,3 +35,4 @@ pub use node::{AdapterFolder, Door, Node};
 pub(crate) use place::Placed;
 pub use read::{ClusterReader, ClusterReading};
 pub use remote::ClusterEngine;
+pub(crate) use remote::Seen;

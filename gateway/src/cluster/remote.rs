@@ -11,7 +11,7 @@ use scheduler::{Stats, prefix_hashes};
 use tokio::sync::mpsc;
 
 use super::carry::{Carried, Carrier, Control};
-use super::choose::{self, choose};
+use super::choose::{self, Candidate, Finding, choose};
 use super::look::{among, chance};
 use super::member::Member;
 use super::protocol::{self, Load};
@@ -37,6 +37,27 @@ pub(super) struct Shared {
     /// Longest sequence in tokens.
     pub(super) context: usize,
     least: Figure<Least>,
+}
+
+/// A node as a choice for a request sees it.
+pub(crate) struct Seen {
+    pub(crate) node: String,
+    /// The request would go there.
+    pub(crate) chosen: bool,
+    /// Sequences that wait there.
+    pub(crate) waiting: u64,
+    /// Pages of its cache with nothing in them.
+    pub(crate) pages_free: u32,
+    pub(crate) finding: Finding,
+}
+
+/// What a choice has looked at.
+struct Looked {
+    there: Vec<Arc<Member>>,
+    candidates: Vec<Candidate>,
+    /// Tokens of the prompt.
+    length: u64,
+    best: Option<Finding>,
 }
 
 /// Where a new request would wait least.
@@ -87,6 +108,23 @@ impl ClusterEngine {
             .knowing(chain);
         tokio::spawn(carrier.run(first));
         Ok(Carried::new(id, Reading::new(reader, timer), control, route))
+    }
+
+    /// What a choice sees now of the nodes that it looks at, for this prompt.
+    pub(crate) fn nodes(&self, prompt: &[u32], salt: u64) -> Vec<Seen> {
+        let (shared, (model, fingerprint)) = (&self.shared, self.shared.service.name());
+        let salt = protocol::salt(salt, shared.adapter.then_some(fingerprint));
+        let chain: Vec<u64> = prefix_hashes(prompt, salt).collect();
+        let looked = shared.look(&chain, prompt.len(), &[]);
+        let each = looked.there.iter().zip(&looked.candidates).enumerate();
+        let seen = each.map(|(at, (node, candidate))| Seen {
+            node: node.endpoint.authority(),
+            chosen: looked.best.is_some_and(|best| best.at == at),
+            waiting: candidate.waiting,
+            pages_free: node.load(model, fingerprint).map_or(0, |(load, _)| load.pages_free),
+            finding: choose::find(at, candidate, looked.length),
+        });
+        seen.collect()
     }
 
     /// Sequences that wait at the node where the fewest do.
@@ -159,6 +197,22 @@ impl Shared {
         })
     }
 
+    /// The nodes that a choice looks at for a prompt of these pages, `avoid` left out, and the best.
+    fn look(&self, chain: &[u64], prompt: usize, avoid: &[u64]) -> Looked {
+        let (nodes, name) = (self.service.nodes(), self.service.name());
+        let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
+        // The last token is computed in any case.
+        let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
+        let see = |node: &Member| node.candidate(name, usable, page);
+        let looked = among(&nodes, (usable, chance()), avoid, see);
+        let (there, candidates): (Vec<&Arc<Member>>, Vec<_>) = looked.into_iter().unzip();
+        let length = u64::try_from(prompt).unwrap_or(u64::MAX);
+        let number = usable.last().copied().unwrap_or(length);
+        let best = choose(&candidates, length, number);
+        let there = there.into_iter().map(Arc::clone).collect();
+        Looked { there, candidates, length, best }
+    }
+
     /// The best node for a prompt of these pages, `avoid` left out.
     pub(super) fn choose(
         &self,
@@ -166,16 +220,7 @@ impl Shared {
         prompt: usize,
         avoid: &[u64],
     ) -> Result<Chosen, Nobody> {
-        let (nodes, name) = (self.service.nodes(), self.service.name());
-        let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
-        // The last token is computed in any case.
-        let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
-        let see = |node: &Member| node.candidate(name, usable, page);
-        let looked = among(&nodes, (usable, chance()), avoid, see);
-        let (there, candidates): (Vec<_>, Vec<_>) = looked.into_iter().unzip();
-        let length = u64::try_from(prompt).unwrap_or(u64::MAX);
-        let number = usable.last().copied().unwrap_or(length);
-        let best = choose(&candidates, length, number);
+        let Looked { there, candidates, length, best } = self.look(chain, prompt, avoid);
         if tracing::enabled!(tracing::Level::DEBUG) {
             for (at, candidate) in candidates.iter().enumerate() {
                 let finding = choose::find(at, candidate, length);
@@ -192,7 +237,7 @@ impl Shared {
             }
         }
         match best {
-            Some(finding) => Ok(Chosen { member: Arc::clone(there[finding.at]), finding }),
+            Some(finding) => Ok(Chosen { member: Arc::clone(&there[finding.at]), finding }),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }

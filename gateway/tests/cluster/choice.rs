@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use axum::Router;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::client::post;
 use crate::fake::Setup;
 use crate::kit::{Gateway, Site, ask, chat};
 
@@ -47,6 +48,36 @@ async fn a_conversation_goes_where_its_beginning_is_held() {
     let answer = ask(&gateway.router, &body).await;
     let cached = &answer.json()["usage"]["prompt_tokens_details"]["cached_tokens"];
     assert!(cached.as_u64().expect("a number") > 300, "{cached}");
+}
+
+/// The same before anybody is asked: all nodes with their numbers, and the one that it would be.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_choice_is_told_before_it_is_made() {
+    let sites = [Site::start(Setup::default()).await, Site::start(Setup::default()).await];
+    let gateway = Gateway::of(&[&sites[0], &sites[1]]).await;
+    let text = "it speaks: ".repeat(60);
+    let body = json!({"messages": [{"role": "user", "content": text}], "max_tokens": 2});
+    let told = async || {
+        let answer = post(&gateway.router, "/v1/route/explain", chat(&body).to_string()).await;
+        let told = answer.json();
+        let nodes = told["nodes"].as_array().unwrap_or_else(|| panic!("{told}")).clone();
+        assert_eq!((nodes.len(), &told["prompt_unread"]), (2, &Value::Null), "{told}");
+        nodes
+    };
+    assert!(told().await.iter().all(|one| one["held_tokens"] == 0));
+    let home = node(&gateway.router, &text).await;
+    // State is told within 100 ms.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    for one in told().await {
+        let is_home = one["node"] == home;
+        assert_eq!(one["chosen"], is_home, "{one}");
+        let number = |name: &str| one[name].as_u64().unwrap_or_else(|| panic!("{name}: {one}"));
+        assert_eq!(number("held_tokens") > 300, is_home, "{one}");
+        assert!(number("first_token_us") > 0 && number("pages_free") > 0, "{one}");
+        assert_eq!((number("queue"), &one["verdict"]), (0, &json!("may answer")), "{one}");
+    }
+    let open: usize = sites.iter().map(|site| site.model().engine.open()).sum();
+    assert_eq!(open, 0, "nobody was asked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

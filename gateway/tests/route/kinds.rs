@@ -217,7 +217,7 @@ fn arrived(dialect: Dialect, stream: bool, got: &Answer, about: &str) {
     let said: Value = serde_json::from_slice(&got.bytes).unwrap_or_default();
     match dialect {
         Embeddings => {
-            assert_eq!(said["data"][0]["embedding"], json!([0.5, -1.0]), "{about} {text}")
+            assert_eq!(said["data"][0]["embedding"], json!([0.5, -1.0]), "{about} {text}");
         }
         Rerank | Cohere => {
             assert_eq!(said["results"][0]["relevance_score"], 0.75, "{about} {text}");
