@@ -197,7 +197,7 @@ impl Shared {
         })
     }
 
-    /// The nodes that a choice looks at for a prompt of these pages, `avoid` left out, and the best.
+    /// The nodes that a choice looks at for a prompt of these pages, but `avoid`, and the best.
     fn look(&self, chain: &[u64], prompt: usize, avoid: &[u64]) -> Looked {
         let (nodes, name) = (self.service.nodes(), self.service.name());
         let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);

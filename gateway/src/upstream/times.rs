@@ -6,7 +6,7 @@ use std::time::Duration;
 /// For a connection, name, proxy and TLS included.
 pub const CONNECT: Duration = Duration::from_secs(5);
 
-/// To the head of an answer, and to a stream's next event. Models that think are silent for minutes.
+/// To the head of an answer, and to a stream's next event: models that think are silent for long.
 pub const FIRST_BYTE: Duration = Duration::from_secs(300);
 
 /// Without a byte in the middle of an answer.
