@@ -244,7 +244,7 @@ fn fleet(
     let certified = config.tls.clients != Clients::Unasked;
     let sources = Sources {
         nodes: chosen.nodes.clone(),
-        names: chosen.names.clone(),
+        names: chosen.names.clone().into(),
         kubernetes: chosen.kubernetes.clone(),
         dialer: dialer(config)?,
         // Certificates are asked of callers, too: where there is a token, a node shows that.

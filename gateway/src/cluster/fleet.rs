@@ -3,12 +3,13 @@
 //! themselves. Each has a task that follows its state; what a node serves becomes a model of this
 //! gateway.
 
+mod entry;
 mod found;
 mod keep;
 mod kubernetes;
 mod learn;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -33,17 +34,13 @@ use crate::metrics::Metrics;
 use crate::models::Models;
 use crate::server::Peer;
 use crate::tls::ClientNames;
+use entry::{Doing, Finder, Origin, Why};
 
-pub use found::join;
+pub use found::{LookUp, Names, join};
 pub use kubernetes::{Kubernetes, KubernetesService, ServicePort};
 
 /// Nodes of one gateway.
 const NODES_MAX: usize = 1024;
-/// A node that names itself does so every second; one that has not for so long, and does not
-/// speak either, is forgotten.
-const FORGET: Duration = Duration::from_secs(3);
-/// The same for an address that its name in the DNS does not stand for any more.
-const FORGET_FOUND: Duration = Duration::from_secs(15);
 /// Between two looks at all of it.
 const REVIEW: Duration = Duration::from_secs(1);
 /// Of so many of these, one looks at models that were refused.
@@ -56,7 +53,7 @@ pub struct Sources {
     /// Listed: they stay, whether they speak or not.
     pub nodes: Vec<Endpoint>,
     /// Names whose addresses are nodes, all of them.
-    pub names: Vec<Endpoint>,
+    pub names: Names,
     /// Services whose endpoints are nodes.
     pub kubernetes: Kubernetes,
     /// What connections are made with.
@@ -113,21 +110,16 @@ impl Known {
 /// A node and why it is known.
 struct Entry {
     member: Arc<Member>,
-    origin: Origin,
+    why: Why,
     keeper: AbortHandle,
 }
 
-/// Why a node is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Origin {
-    /// The configuration lists it.
-    Listed,
-    /// A name or a service stood for it at this time.
-    Found(Instant),
-    /// A service has let it go at this time.
-    Dismissed(Instant),
-    /// It named itself at this time.
-    Joined(Instant),
+/// A node that a name or a service stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Named {
+    endpoint: Endpoint,
+    /// It takes requests. One that does not may be one that begins, or one that drains.
+    ready: bool,
 }
 
 impl Fleet {
@@ -152,16 +144,19 @@ impl Fleet {
             fleet.0.add(&endpoint, Origin::Listed);
         }
         let mut tasks = vec![tokio::spawn(review(Arc::downgrade(&fleet.0))).abort_handle()];
-        for name in names {
-            let finder = found::follow(Arc::downgrade(&fleet.0), name);
-            tasks.push(tokio::spawn(finder).abort_handle());
+        let mut finders = (0..).map(Finder);
+        let Names { all, look_up, pause } = names;
+        for (name, finder) in all.into_iter().zip(&mut finders) {
+            let how = (Arc::clone(&look_up), pause);
+            let found = found::follow(Arc::downgrade(&fleet.0), finder, name, how);
+            tasks.push(tokio::spawn(found).abort_handle());
         }
         let Kubernetes { services, api, account } = kubernetes;
-        for service in services {
+        for (service, finder) in services.into_iter().zip(&mut finders) {
             let Some(api) = api.clone() else { break };
             let asked = (api, account.clone());
-            let finder = kubernetes::follow(Arc::downgrade(&fleet.0), service, asked);
-            tasks.push(tokio::spawn(finder).abort_handle());
+            let told = kubernetes::follow(Arc::downgrade(&fleet.0), finder, service, asked);
+            tasks.push(tokio::spawn(told).abort_handle());
         }
         *fleet.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         fleet
@@ -178,17 +173,42 @@ impl Inner {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node is there, or is there still.
+    /// A node is there, or is there still; `false`: too many are known.
     fn add(self: &Arc<Self>, endpoint: &Endpoint, origin: Origin) -> bool {
         let mut entries = self.entries();
+        let added = self.name(&mut entries, endpoint, origin);
+        self.publish(&entries);
+        added
+    }
+
+    /// What a name or a service stands for now, all of it. A node that it stood for before and
+    /// that nobody else knows is let go: it gets nothing new, and ends what it has.
+    fn stands_for(self: &Arc<Self>, finder: Finder, named: &[Named]) {
+        let mut entries = self.entries();
+        // One that is not ready is left alone: it tells the fleet itself what it can do.
+        for node in named.iter().filter(|node| node.ready) {
+            self.name(&mut entries, &node.endpoint, Origin::Found(finder));
+        }
+        let named: HashSet<_> = named.iter().map(|node| &node.endpoint).collect();
+        let now = Instant::now();
+        for Entry { member, why, .. } in entries.iter_mut() {
+            if !named.contains(&member.endpoint) && why.dropped(finder, now) {
+                tracing::info!(node = %member.endpoint, "a node is let go");
+                self.metrics.cluster().gpus(&member.endpoint.authority(), &[]);
+            }
+        }
+        self.publish(&entries);
+    }
+
+    fn name(
+        self: &Arc<Self>,
+        entries: &mut Vec<Entry>,
+        endpoint: &Endpoint,
+        origin: Origin,
+    ) -> bool {
+        let now = Instant::now();
         if let Some(known) = entries.iter_mut().find(|e| e.member.endpoint == *endpoint) {
-            let back = matches!(known.origin, Origin::Dismissed(_));
-            if known.origin != Origin::Listed {
-                known.origin = origin;
-            }
-            if back {
-                self.publish(&entries);
-            }
+            known.why.named(origin, now);
             return true;
         }
         if entries.len() >= NODES_MAX {
@@ -198,55 +218,37 @@ impl Inner {
         let member = Member::new(endpoint.clone());
         let keeper = keep::keep(Arc::downgrade(self), Arc::clone(&member));
         let keeper = tokio::spawn(keeper).abort_handle();
-        entries.push(Entry { member, origin, keeper });
-        self.publish(&entries);
+        let mut why = Why::default();
+        why.named(origin, now);
+        entries.push(Entry { member, why, keeper });
         true
     }
 
-    /// A service has let a node go that it stood for: it gets nothing new, and ends what it has.
-    fn dismiss(&self, endpoint: &Endpoint) {
-        let mut entries = self.entries();
-        let known = entries.iter_mut().find(|entry| entry.member.endpoint == *endpoint);
-        let Some(known) = known.filter(|entry| matches!(entry.origin, Origin::Found(_))) else {
-            return;
-        };
-        tracing::info!(node = %endpoint, "a node is let go");
-        known.origin = Origin::Dismissed(Instant::now());
-        self.publish(&entries);
-        self.metrics.cluster().gpus(&endpoint.authority(), &[]);
-    }
-
+    /// Those that were not let go may get requests.
     fn publish(&self, entries: &[Entry]) {
-        let stays = |entry: &&Entry| !matches!(entry.origin, Origin::Dismissed(_));
-        let members = entries.iter().filter(stays).map(|entry| Arc::clone(&entry.member));
-        self.roster.set(members.collect());
+        let stay = || entries.iter().filter(|entry| !entry.why.is_let_go());
+        let now = stay().map(|entry| Arc::as_ptr(&entry.member));
+        if !self.roster.list().iter().map(Arc::as_ptr).eq(now) {
+            self.roster.set(stay().map(|entry| Arc::clone(&entry.member)).collect());
+        }
     }
 
     /// Forgets nodes that nobody has named for a while and that do not speak, and those that were
-    /// let go for so long that what they had must have ended.
+    /// let go and have ended what they had.
     fn forget(&self) {
         let mut entries = self.entries();
-        let before = entries.len();
-        entries.retain(|entry| {
-            let up = entry.member.is_up();
-            let stays = match entry.origin {
-                Origin::Listed => true,
-                Origin::Found(at) => up || at.elapsed() <= FORGET_FOUND,
-                Origin::Joined(at) => up || at.elapsed() <= FORGET,
-                Origin::Dismissed(at) => {
-                    up && self.request_timeout.is_none_or(|most| at.elapsed() <= most)
-                }
-            };
+        let now = Instant::now();
+        entries.retain(|Entry { member, why, keeper }| {
+            let doing = Doing { up: member.is_up(), busy: member.is_busy() };
+            let stays = why.stays(doing, self.request_timeout, now);
             if !stays {
-                tracing::info!(node = %entry.member.endpoint, "a node is forgotten");
-                self.metrics.cluster().forgotten(&entry.member.endpoint.authority());
-                entry.keeper.abort();
+                tracing::info!(node = %member.endpoint, "a node is forgotten");
+                self.metrics.cluster().forgotten(&member.endpoint.authority());
+                keeper.abort();
             }
             stays
         });
-        if entries.len() != before {
-            self.publish(&entries);
-        }
+        self.publish(&entries);
     }
 
     fn engines(&self) -> MutexGuard<'_, HashMap<String, Known>> {
@@ -315,7 +317,7 @@ async fn joined(State(fleet): State<Fleet>, request: Request) -> Response {
     let scheme = if join.tls { "https" } else { "http" };
     match format!("{scheme}://{shown}:{}", join.port).parse::<Endpoint>() {
         Err(why) => said(StatusCode::BAD_REQUEST, &why),
-        Ok(endpoint) if fleet.0.add(&endpoint, Origin::Joined(Instant::now())) => {
+        Ok(endpoint) if fleet.0.add(&endpoint, Origin::Joined) => {
             StatusCode::NO_CONTENT.into_response()
         }
         Ok(_) => said(StatusCode::TOO_MANY_REQUESTS, "too many nodes are known"),

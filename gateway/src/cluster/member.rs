@@ -150,6 +150,11 @@ impl Member {
         self.inner().there.is_some()
     }
 
+    /// Something that was sent there has not ended.
+    pub(super) fn is_busy(&self) -> bool {
+        self.inner().sent.values().any(|sent| sent.now.requests > 0)
+    }
+
     /// What it has to do for a model.
     pub(super) fn load(&self, model: &str, fingerprint: &str) -> Option<(Load, bool)> {
         let inner = self.inner();

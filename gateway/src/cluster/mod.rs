@@ -30,7 +30,7 @@ pub use carry::Carried;
 pub use choose::{Candidate, Finding, Verdict, choose};
 pub use dial::Dialer;
 pub use endpoint::Endpoint;
-pub use fleet::{Fleet, Kubernetes, KubernetesService, ServicePort, Sources, join};
+pub use fleet::{Fleet, Kubernetes, KubernetesService, LookUp, Names, ServicePort, Sources, join};
 pub use node::{AdapterFolder, Door, Node};
 pub(crate) use place::Placed;
 pub use read::{ClusterReader, ClusterReading};

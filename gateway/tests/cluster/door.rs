@@ -122,7 +122,7 @@ async fn a_name_stands_for_all_of_its_addresses() {
     let (models, metrics) = (gateway::models::Models::new(), gateway::metrics::Metrics::new());
     let sources = Sources {
         nodes: Vec::new(),
-        names: vec![name.parse().expect("an endpoint")],
+        names: vec![name.parse().expect("an endpoint")].into(),
         kubernetes: Kubernetes::default(),
         dialer: Dialer::new(Some(TOKEN), None, None).expect("a dialer"),
         door: None,

@@ -112,7 +112,7 @@ impl Gateway {
     pub(crate) fn with(token: &str, nodes: &[SocketAddr], timeout: Duration) -> Self {
         Self::finding(Sources {
             nodes: nodes.iter().map(|node| endpoint(*node)).collect(),
-            names: Vec::new(),
+            names: Vec::new().into(),
             kubernetes: Kubernetes::default(),
             dialer: Dialer::new(Some(token), None, None).expect("a dialer"),
             door: Some(cluster::Door::new(Some(TOKEN), false)),

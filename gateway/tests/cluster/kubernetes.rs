@@ -184,7 +184,7 @@ impl Account {
     fn gateway(&self, api: &str) -> Gateway {
         Gateway::finding(Sources {
             nodes: Vec::new(),
-            names: Vec::new(),
+            names: Vec::new().into(),
             kubernetes: Kubernetes {
                 services: vec!["http://nodes:cluster".parse().expect("a service")],
                 api: Some(api.parse().expect("a URL")),

@@ -16,7 +16,7 @@ fn slow() -> Setup {
 }
 
 /// Reads a stream until a text has come.
-async fn read_until(body: &mut Body, text: &str, seen: &mut String) {
+pub(crate) async fn read_until(body: &mut Body, text: &str, seen: &mut String) {
     while !seen.contains(text) {
         let frame = body.frame().await.expect("more").expect("no break");
         seen.push_str(std::str::from_utf8(frame.data_ref().expect("data")).expect("UTF-8"));
@@ -24,7 +24,10 @@ async fn read_until(body: &mut Body, text: &str, seen: &mut String) {
 }
 
 /// A stream in the middle of its answer: who makes it, and what has come of it.
-async fn under_way<'s>(gateway: &Gateway, [one, two]: [&'s Site; 2]) -> (&'s Site, Body, String) {
+pub(crate) async fn under_way<'s>(
+    gateway: &Gateway,
+    [one, two]: [&'s Site; 2],
+) -> (&'s Site, Body, String) {
     let body = chat(&json!({"stream": true})).to_string();
     let response = open(&gateway.router, "/v1/chat/completions", body).await;
     let route = response.headers()["x-hearth-route"].to_str().expect("text").to_owned();
@@ -35,7 +38,7 @@ async fn under_way<'s>(gateway: &Gateway, [one, two]: [&'s Site; 2]) -> (&'s Sit
 }
 
 /// The text that a stream's chunks make.
-fn text(stream: &str) -> String {
+pub(crate) fn text(stream: &str) -> String {
     let chunks = stream.lines().filter_map(|line| line.strip_prefix("data: {"));
     let contents = chunks.map(|chunk| {
         let chunk: serde_json::Value = serde_json::from_str(&format!("{{{chunk}")).expect("JSON");

@@ -29,6 +29,7 @@ mod kit;
 mod kubernetes;
 mod loading;
 mod lost;
+mod names;
 mod poison;
 mod read;
 mod secret;

@@ -24,7 +24,7 @@ fn gateway(
     let (models, metrics) = (Models::new(), Metrics::new());
     let sources = Sources {
         nodes: vec![node.parse().expect("an endpoint")],
-        names: Vec::new(),
+        names: Vec::new().into(),
         kubernetes: Kubernetes::default(),
         dialer: Dialer::new(token, Some(ca), own).expect("a dialer"),
         door: None,

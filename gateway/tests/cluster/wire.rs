@@ -30,7 +30,12 @@ struct State {
 
 impl Wire {
     pub(crate) async fn to(node: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), node).await
+    }
+
+    /// One that begins at this address.
+    pub(crate) async fn at(address: SocketAddr, node: SocketAddr) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let state = Arc::new(State {
             cuts: watch::channel(0).0,

@@ -47,7 +47,7 @@ impl Front {
         let node: Endpoint = format!("http://{}", wire.address).parse().expect("an endpoint");
         let sources = Sources {
             nodes: vec![node],
-            names: Vec::new(),
+            names: Vec::new().into(),
             kubernetes: Kubernetes::default(),
             dialer: Dialer::new(Some(TOKEN), None, None).expect("a dialer"),
             door: None,

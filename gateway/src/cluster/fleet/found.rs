@@ -1,40 +1,76 @@
 //! Finding each other: addresses behind a name, and nodes that name themselves.
 
-use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use axum::http::StatusCode;
+use futures_util::future::BoxFuture;
 use tokio::net::lookup_host;
 use tokio::time::{sleep, timeout};
 
-use super::{Inner, Origin};
+use super::{Finder, Inner, Named};
 use crate::cluster::dial::{Dialer, Link};
 use crate::cluster::endpoint::Endpoint;
 use crate::cluster::protocol::{self, Join};
 
-/// Between two looks at a name.
+/// Between two looks at a name, where nothing else is said.
 const LOOK_UP: Duration = Duration::from_secs(3);
 /// Between two words of a node to its gateways.
 const NAME: Duration = Duration::from_secs(1);
 /// Longest wait for a gateway's answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// Finds all addresses that a name has.
+pub type LookUp =
+    Arc<dyn Fn(&Endpoint) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync>;
+
+/// Names whose addresses are nodes.
+pub struct Names {
+    /// Each of their addresses is a node.
+    pub all: Vec<Endpoint>,
+    /// Who finds their addresses.
+    pub look_up: LookUp,
+    /// Between two looks at a name.
+    pub pause: Duration,
+}
+
+/// Names that the system looks up.
+impl From<Vec<Endpoint>> for Names {
+    fn from(all: Vec<Endpoint>) -> Self {
+        let look_up: LookUp = Arc::new(|name| {
+            let (host, port) = (name.host.clone(), name.port);
+            Box::pin(async move {
+                let found = lookup_host((host, port)).await?;
+                Ok(found.map(|address| address.ip()).collect())
+            })
+        });
+        Self { all, look_up, pause: LOOK_UP }
+    }
+}
+
 /// Every address of a name is a node, as long as the name stands for it.
-pub(super) async fn follow(fleet: Weak<Inner>, name: Endpoint) {
+pub(super) async fn follow(
+    fleet: Weak<Inner>,
+    finder: Finder,
+    name: Endpoint,
+    (look_up, pause): (LookUp, Duration),
+) {
     loop {
-        let found = lookup_host((name.host.as_str(), name.port)).await;
+        let found = look_up(&name).await;
         let Some(fleet) = fleet.upgrade() else { return };
         match found {
             Ok(addresses) => {
-                for address in addresses {
-                    fleet.add(&name.at(address.ip()), Origin::Found(Instant::now()));
-                }
+                let each = addresses.into_iter().map(|address| name.at(address));
+                let named: Vec<_> = each.map(|endpoint| Named { endpoint, ready: true }).collect();
+                fleet.stands_for(finder, &named);
             }
-            // Those that are known stay for as long as they speak.
+            // It says nothing of those that are known.
             Err(error) => tracing::debug!(name = %name, %error, "a name was not found"),
         }
         drop(fleet);
-        sleep(LOOK_UP).await;
+        sleep(pause).await;
     }
 }
 

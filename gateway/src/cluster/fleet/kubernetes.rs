@@ -9,7 +9,6 @@
 mod service;
 mod slices;
 
-use std::collections::HashSet;
 use std::convert::Infallible;
 use std::io::ErrorKind;
 use std::path::PathBuf;
@@ -22,13 +21,12 @@ use reqwest::{Body, Certificate, Client, Response, StatusCode, Url};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, sleep_until};
 
-use super::{Inner, Origin};
-use crate::cluster::endpoint::Endpoint;
+use super::{Finder, Inner, Named};
 use crate::cluster::lines::Lines;
 use crate::outbound::{self, Options, Proxies};
 
 pub use service::{KubernetesService, ServicePort};
-use slices::{Named, Slices, Status, Trouble};
+use slices::{Slices, Status, Trouble};
 
 /// Between two words to the fleet that nodes are there still: several times before it forgets.
 const REMIND: Duration = Duration::from_secs(3);
@@ -66,6 +64,7 @@ pub struct Kubernetes {
 /// Every endpoint of a service is a node, as long as it is one.
 pub(super) async fn follow(
     fleet: Weak<Inner>,
+    finder: Finder,
     service: KubernetesService,
     (api, account): (Url, PathBuf),
 ) {
@@ -73,15 +72,14 @@ pub(super) async fn follow(
     let asker = Asker { service, api, account, say, logged: None };
     tokio::select! {
         () = asker.ask() => {}
-        () = keep_to(&fleet, hear) => {}
+        () = keep_to(&fleet, finder, hear) => {}
     }
 }
 
 /// Makes the fleet's nodes of what is told. Ends when nobody holds the fleet any more.
-async fn keep_to(fleet: &Weak<Inner>, mut told: watch::Receiver<Vec<Named>>) {
+async fn keep_to(fleet: &Weak<Inner>, finder: Finder, mut told: watch::Receiver<Vec<Named>>) {
     let mut ticks = interval(REMIND);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut before = HashSet::new();
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -89,13 +87,7 @@ async fn keep_to(fleet: &Weak<Inner>, mut told: watch::Receiver<Vec<Named>>) {
         }
         let Some(fleet) = fleet.upgrade() else { return };
         let named = told.borrow_and_update().clone();
-        for node in named.iter().filter(|node| node.ready) {
-            fleet.add(&node.endpoint, Origin::Found(Instant::now()));
-        }
-        // One that is not ready is left alone: it tells the fleet itself what it can do.
-        let now: HashSet<Endpoint> = named.into_iter().map(|node| node.endpoint).collect();
-        before.difference(&now).for_each(|gone| fleet.dismiss(gone));
-        before = now;
+        fleet.stands_for(finder, &named);
     }
 }
 

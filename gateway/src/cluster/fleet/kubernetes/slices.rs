@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::Named;
 use super::service::{KubernetesService, ServicePort};
-use crate::cluster::endpoint::Endpoint;
 use crate::digest;
 
 /// Slices of a service and their endpoints, all together: four times what a gateway follows.
@@ -44,14 +44,6 @@ struct Found {
     address: IpAddr,
     port: u16,
     ready: bool,
-}
-
-/// An endpoint of the service.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Named {
-    pub(super) endpoint: Endpoint,
-    /// It takes requests. One that does not may be one that begins, or one that drains.
-    pub(super) ready: bool,
 }
 
 /// Why slices are followed no further.
