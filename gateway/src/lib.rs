@@ -7,6 +7,7 @@ pub mod admin;
 pub mod allocator;
 pub mod api;
 pub mod backend;
+mod breaker;
 pub mod cli;
 pub mod cluster;
 pub mod config;

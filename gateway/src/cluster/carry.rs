@@ -17,18 +17,23 @@ use hyper::body::Incoming;
 use scheduler::types::{Event, Made, Refusal, Request, RequestId, Usage};
 use text::grammar::Plan;
 use tokio::sync::{Notify, mpsc};
+use tokio::time::sleep;
 
 use super::dial::Unanswered;
 use super::lines::Lines;
 use super::protocol::{self, Ask, Say, TOLD_BYTES_MAX};
 use super::remote::Shared;
 use super::service::{Chosen, NODE_WAIT, shutting_down, until};
+use super::trial::Trial;
 use super::tries::{Failed, Tries};
 use crate::backend::meter::Metered;
 use crate::backend::reading::{Reading, Wishes};
 
 /// How long a node may take to say what a request has used that nobody wants any more.
 const LAST_WORD: Duration = Duration::from_secs(1);
+/// Longest wait for an answer's head: it comes as soon as the node has the request, which has to be
+/// there within as long a time, and not when its turn comes.
+const HEAD: Duration = Duration::from_secs(10);
 /// Words to a node that are on their way.
 const WORDS: usize = 256;
 /// Longest reason of a refusal.
@@ -208,7 +213,7 @@ impl Carrier {
         let (mut avoid, mut full) = (Vec::new(), None);
         let mut next = Some(first);
         loop {
-            let chosen = match next.take() {
+            let mut chosen = match next.take() {
                 Some(chosen) => chosen,
                 None => match self.other(&mut avoid).await {
                     Ok(chosen) => chosen,
@@ -216,10 +221,17 @@ impl Carrier {
                 },
             };
             let node = Arc::clone(&chosen.member);
-            let failed = match self.attempt(&chosen).await {
-                Came::Done | Came::Left => return None,
+            let failed = match self.attempt(&mut chosen).await {
+                Came::Left => return None,
                 Came::Refused(why) => return Some(why),
-                Came::More => continue,
+                Came::Done => {
+                    chosen.trial.ended();
+                    return None;
+                }
+                Came::More => {
+                    chosen.trial.ended();
+                    continue;
+                }
                 Came::Full => {
                     avoid.push(node.number);
                     // What has got on since waits anew.
@@ -238,6 +250,7 @@ impl Carrier {
                 }
                 Came::Failed(failed) => failed,
             };
+            failed.tell(&mut chosen.trial);
             let made = self.request.made_tokens();
             if made > before {
                 tries.got_on();
@@ -271,9 +284,9 @@ impl Carrier {
     }
 
     /// Sends it to a node and reads what comes.
-    async fn attempt(&mut self, chosen: &Chosen) -> Came {
+    async fn attempt(&mut self, Chosen { member, trial, .. }: &mut Chosen) -> Came {
         let service = &self.shared.service;
-        let Some(mut sending) = chosen.member.send(service.name(), 0) else {
+        let Some(mut sending) = member.send(service.name(), 0) else {
             return Came::Failed(Failed::NotTaken("it is gone".to_owned()));
         };
         let now = Instant::now();
@@ -289,7 +302,11 @@ impl Carrier {
         let answer = tokio::select! {
             answer = sending.way.post(protocol::GENERATE, body, Some(words)) => answer,
             () = left_by(&control) => return Came::Left,
-            () = until(self.deadline) => return Came::Refused(Refusal::Deadline),
+            () = until(self.deadline) => {
+                trial.late();
+                return Came::Refused(Refusal::Deadline);
+            }
+            () = sleep(HEAD) => return Came::Failed(Failed::NotTaken(no_head())),
             _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
         };
         let response = match answer {
@@ -300,11 +317,16 @@ impl Carrier {
         if response.status() != StatusCode::OK {
             return refused(response).await;
         }
-        self.follow(Lines::new(response.into_body(), TOLD_BYTES_MAX), &down).await
+        self.follow(Lines::new(response.into_body(), TOLD_BYTES_MAX), &down, trial).await
     }
 
     /// Reads what a node makes, and tells it what it has to know.
-    async fn follow(&mut self, mut lines: Lines<Incoming>, down: &mpsc::Sender<Bytes>) -> Came {
+    async fn follow(
+        &mut self,
+        mut lines: Lines<Incoming>,
+        down: &mpsc::Sender<Bytes>,
+        trial: &mut Trial,
+    ) -> Came {
         let control = Arc::clone(&self.control);
         let mut stopped = self.shared.service.stop.subscribe();
         let mut leaving: Option<Instant> = None;
@@ -317,7 +339,10 @@ impl Carrier {
                         Err(broken) => Err(broken.to_string()),
                     };
                     match came {
-                        Ok(None) => self.say(down),
+                        Ok(None) => {
+                            trial.answers();
+                            self.say(down);
+                        }
                         Ok(Some(came)) => return came,
                         Err(_) if leaving.is_some() => return Came::Left,
                         Err(why) => return Came::Failed(Failed::Broken(why)),
@@ -332,7 +357,10 @@ impl Carrier {
                     }
                 }
                 () = until(leaving) => return Came::Left,
-                () = until(self.deadline) => return Came::Refused(Refusal::Deadline),
+                () = until(self.deadline) => {
+                    trial.late();
+                    return Came::Refused(Refusal::Deadline);
+                }
                 _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
             }
         }
@@ -373,6 +401,10 @@ fn word(down: &mpsc::Sender<Bytes>, say: Say) -> bool {
     down.try_send(line.into()).is_ok()
 }
 
+fn no_head() -> String {
+    format!("it has not begun to answer within {} s", HEAD.as_secs())
+}
+
 /// Ready when the reader has left.
 async fn left_by(control: &Control) {
     while !control.wishes.is_cancelled() {
@@ -396,7 +428,7 @@ pub(super) async fn refusal(response: hyper::Response<Incoming>) -> Option<Faile
     let why = format!("it answers {status}: {}", text.unwrap_or_default());
     match status {
         StatusCode::TOO_MANY_REQUESTS => None,
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Some(Failed::Engine(why)),
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Some(Failed::Unfit(why)),
         _ => Some(Failed::NotTaken(why)),
     }
 }

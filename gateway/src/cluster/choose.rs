@@ -43,6 +43,8 @@ pub struct Candidate {
     pub us_per_row: u64,
     /// It takes no more.
     pub draining: bool,
+    /// It has failed at requests, and is left alone for a while.
+    pub broken: bool,
     /// Nothing of the prompt leads to it: it was looked at by chance.
     pub by_chance: bool,
 }
@@ -69,6 +71,8 @@ pub struct Finding {
 pub enum Verdict {
     /// It may.
     May,
+    /// It has failed: it may where no other may.
+    Broken,
     /// It finishes what it has.
     Drains,
     /// It has as much as it takes.
@@ -79,6 +83,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::May => "may answer",
+            Self::Broken => "has failed",
             Self::Drains => "drains",
             Self::Full => "is full",
         })
@@ -86,15 +91,26 @@ impl fmt::Display for Verdict {
 }
 
 /// The best of them, if one may answer. `prompt` counts tokens; `number` is the prompt's, so that
-/// equal prompts find the same node where all else is equal. One that was looked at by chance would
-/// not be found again: unless it holds as much as any other, it has to save half of the time.
+/// equal prompts find the same node where all else is equal. Those that have failed are asked only
+/// where no other may answer: nobody is turned away for it.
 #[must_use]
 pub fn choose(candidates: &[Candidate], prompt: u64, number: u64) -> Option<Finding> {
+    let best = |verdict| best_of(candidates, verdict, (prompt, number));
+    best(Verdict::May).or_else(|| best(Verdict::Broken))
+}
+
+/// The best of those of one verdict. One that was looked at by chance would not be found again:
+/// unless it holds as much as any other, it has to save half of the time.
+fn best_of(
+    candidates: &[Candidate],
+    verdict: Verdict,
+    (prompt, number): (u64, u64),
+) -> Option<Finding> {
     let best = |by_chance: bool, is_good: &dyn Fn(&Finding) -> bool| {
         let each = candidates.iter().enumerate();
         let each = each.filter(|(_, candidate)| candidate.by_chance == by_chance);
         each.map(|(at, candidate)| (find(at, candidate, prompt), candidate))
-            .filter(|(finding, _)| finding.verdict == Verdict::May && is_good(finding))
+            .filter(|(finding, _)| finding.verdict == verdict && is_good(finding))
             .min_by_key(|(finding, candidate)| {
                 (finding.first_us, finding.open, Reverse(mixed(number ^ candidate.number)))
             })
@@ -129,6 +145,8 @@ pub(super) fn verdict(candidate: &Candidate) -> Verdict {
         Verdict::Drains
     } else if candidate.open >= candidate.open_max {
         Verdict::Full
+    } else if candidate.broken {
+        Verdict::Broken
     } else {
         Verdict::May
     }
@@ -191,6 +209,21 @@ mod tests {
         assert_eq!(chosen(&[drains, full, node(3)], 1000), Some(2));
         assert_eq!(chosen(&[drains, full], 1000), None);
         assert_eq!(chosen(&[], 1000), None);
+    }
+
+    #[test]
+    fn those_that_have_failed_are_asked_where_no_other_may_answer() {
+        let broken = |number| Candidate { broken: true, held: 1000, ..node(number) };
+        let slow = Candidate { waiting: 9, open: 99, ..node(3) };
+        assert_eq!(chosen(&[broken(1), slow], 1000), Some(1));
+        let by_chance = Candidate { by_chance: true, ..slow };
+        assert_eq!(chosen(&[broken(1), by_chance], 1000), Some(1));
+        let (full, drains) =
+            (Candidate { open: 100, ..slow }, Candidate { draining: true, ..slow });
+        assert_eq!(chosen(&[full, broken(1), drains], 1000), Some(1));
+        assert_eq!(chosen(&[Candidate { held: 0, ..broken(1) }, broken(2)], 1000), Some(1));
+        let no_room = Candidate { open: 100, ..broken(1) };
+        assert_eq!(chosen(&[no_room, Candidate { draining: true, ..broken(2) }], 1000), None);
     }
 
     #[test]

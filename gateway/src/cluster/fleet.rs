@@ -278,7 +278,9 @@ async fn review(fleet: std::sync::Weak<Inner>) {
         fleet.forget();
         let members = fleet.roster.list();
         for member in members.iter() {
-            fleet.metrics.cluster().gpus(&member.endpoint.authority(), &member.gpus());
+            let node = member.endpoint.authority();
+            fleet.metrics.cluster().gpus(&node, &member.gpus());
+            fleet.metrics.cluster().available(&node, member.is_well());
         }
         let engines: Vec<Known> = fleet.engines().values().cloned().collect();
         engines.iter().for_each(Known::review);

@@ -1,8 +1,9 @@
-//! One node, as a gateway sees it: what it has told, the way to it while there is one, and what
-//! was sent there and has not ended.
+//! One node, as a gateway sees it: what it has told, the way to it while there is one, what was
+//! sent there and has not ended, and how well it does at that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::Notify;
 
@@ -11,6 +12,7 @@ use super::dial::Way;
 use super::endpoint::Endpoint;
 use super::picture::{Lost, Offer, Picture};
 use super::protocol::{Load, ReadLoad, State};
+use crate::breaker::{Breaker, Condition};
 use crate::digest;
 use crate::metrics::GpuReading;
 
@@ -30,6 +32,15 @@ struct Inner {
     there: Option<(Picture, Way)>,
     /// By the name that the node tells the load under.
     sent: HashMap<String, Sent>,
+    /// A node may speak and fail at every request.
+    breaker: Breaker,
+}
+
+impl Inner {
+    /// It has failed at requests, and is left alone.
+    fn is_broken(&self, now: Instant) -> bool {
+        matches!(self.breaker.condition(now), Condition::Broken(_))
+    }
 }
 
 /// What was sent and has not ended: a node tells of it later than it is sent.
@@ -91,7 +102,7 @@ impl Member {
     /// go.
     pub(super) fn tell(&self, state: State) -> Result<Option<Vec<Offer>>, Lost> {
         let mut inner = self.inner();
-        let Inner { there, sent } = &mut *inner;
+        let Inner { there, sent, .. } = &mut *inner;
         let Some((picture, _)) = there else { return Ok(None) };
         if let State::Delta(delta) = &state {
             let models = delta.models.iter().map(|changed| &changed.name);
@@ -155,12 +166,22 @@ impl Member {
         self.inner().sent.values().any(|sent| sent.now.requests > 0)
     }
 
-    /// What it has to do for a model.
+    /// Requests may be sent there, as far as those say that were: see [`Breaker`].
+    pub(super) fn is_well(&self) -> bool {
+        !self.inner().is_broken(Instant::now())
+    }
+
+    /// What has come of requests that were sent there.
+    pub(super) fn learn<T>(&self, tell: impl FnOnce(&mut Breaker) -> T) -> T {
+        tell(&mut self.inner().breaker)
+    }
+
+    /// What it has to do for a model, while it takes requests; also whether it is well.
     pub(super) fn load(&self, model: &str, fingerprint: &str) -> Option<(Load, bool)> {
         let inner = self.inner();
-        let (picture, _) = inner.there.as_ref()?;
+        let (picture, _) = inner.there.as_ref().filter(|(picture, _)| !picture.draining)?;
         let (_, known) = picture.find(model, fingerprint)?;
-        Some((known.load, picture.draining))
+        Some((known.load, !inner.is_broken(Instant::now())))
     }
 
     /// What speaks for it, for a prompt of these pages. `None`: it is not there.
@@ -168,7 +189,7 @@ impl Member {
         &self,
         (model, fingerprint): (&str, &str),
         chain: &[u64],
-        page_tokens: u64,
+        (page_tokens, now): (u64, Instant),
     ) -> Option<Candidate> {
         let inner = self.inner();
         let (picture, _) = inner.there.as_ref()?;
@@ -187,15 +208,16 @@ impl Member {
             us_per_kilotoken: load.us_per_kilotoken,
             us_per_row: load.us_per_row,
             draining: picture.draining,
+            broken: inner.is_broken(now),
             by_chance: false,
         })
     }
 
-    /// What it has to do for a model that reads and does not write.
+    /// The same for a model that reads and does not write.
     pub(super) fn read_load(&self, name: (&str, &str)) -> Option<(ReadLoad, bool)> {
         let inner = self.inner();
-        let (picture, _) = inner.there.as_ref()?;
-        Some((*picture.reader(name)?, picture.draining))
+        let (picture, _) = inner.there.as_ref().filter(|(picture, _)| !picture.draining)?;
+        Some((*picture.reader(name)?, !inner.is_broken(Instant::now())))
     }
 
     /// What speaks for it, for texts that are only read. Its line is a time: of all tokens that it
@@ -219,6 +241,7 @@ impl Member {
             open_max: load.open_max.into(),
             us_per_kilotoken: each,
             draining: picture.draining,
+            broken: inner.is_broken(Instant::now()),
             ..Candidate::default()
         })
     }

@@ -24,6 +24,7 @@ pub mod protocol;
 mod read;
 mod remote;
 mod service;
+mod trial;
 mod tries;
 
 pub use carry::Carried;

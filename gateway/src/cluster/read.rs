@@ -20,7 +20,9 @@ use super::lines::Lines;
 use super::look::{among, chance};
 use super::member::Member;
 use super::protocol::{self, Read, ReadTold, VECTOR_BYTES_MAX, Why};
-use super::service::{Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, shutting_down, until};
+use super::service::{
+    Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, of_the_well, shutting_down, until,
+};
 use super::tries::{Failed, Tries};
 use crate::backend::SubmitError;
 use crate::backend::embed::{Input, Vectors};
@@ -108,7 +110,7 @@ impl ClusterReader {
         self.shared.service.look();
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
         let mut all = Stats::default();
-        for load in self.shared.loads() {
+        for (load, _) in self.shared.loads() {
             all.running += number(load.running);
             all.waiting += number(load.open.saturating_sub(load.running));
         }
@@ -123,7 +125,7 @@ impl OnNodes for ClusterReader {
 
     fn shortest_wait(&self) -> Duration {
         self.shared.least.get(|| {
-            let loads = self.shared.loads().into_iter();
+            let loads = of_the_well(self.shared.loads());
             let waits = loads.map(|load| load.tokens.saturating_mul(load.ns_per_token));
             Duration::from_nanos(waits.min().unwrap_or_default())
         })
@@ -131,11 +133,10 @@ impl OnNodes for ClusterReader {
 }
 
 impl Shared {
-    /// The loads of all nodes that take requests.
-    fn loads(&self) -> Vec<protocol::ReadLoad> {
+    /// The loads of all nodes that take requests, and whether each is well.
+    fn loads(&self) -> Vec<(protocol::ReadLoad, bool)> {
         let nodes = self.service.nodes();
-        let loads = nodes.iter().filter_map(|node| node.read_load(self.service.name()));
-        loads.filter(|(_, draining)| !draining).map(|(load, _)| load).collect()
+        nodes.iter().filter_map(|node| node.read_load(self.service.name())).collect()
     }
 
     /// The best node for so many tokens, `avoid` left out.
@@ -145,14 +146,14 @@ impl Shared {
         let see = |node: &Member| node.read_candidate(name, None);
         let looked = among(&nodes, (&[], number), avoid, see);
         let loads = looked.iter().filter_map(|(node, _)| node.read_load(name));
-        let times = loads.filter(|(_, draining)| !draining).map(|(load, _)| load.ns_per_token);
+        let times = loads.map(|(load, _)| load.ns_per_token);
         let best = times.filter(|ns| *ns > 0).min();
         let (there, candidates): (Vec<_>, Vec<_>) = looked
             .into_iter()
             .filter_map(|(node, _)| Some((node, node.read_candidate(name, best)?)))
             .unzip();
         match choose(&candidates, tokens, number) {
-            Some(finding) => Ok(Chosen { member: Arc::clone(there[finding.at]), finding }),
+            Some(finding) => Ok(Chosen::new(there[finding.at], finding)),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }
@@ -187,7 +188,7 @@ impl ClusterReading {
         let (mut avoid, mut full) = (Vec::new(), None);
         let mut next = self.first.take();
         loop {
-            let chosen = match next.take() {
+            let mut chosen = match next.take() {
                 Some(chosen) => chosen,
                 None => {
                     let choose = |avoid: &[u64]| shared.choose(self.tokens, avoid);
@@ -197,12 +198,16 @@ impl ClusterReading {
             let mut stopped = service.stop.subscribe();
             let came = tokio::select! {
                 came = self.attempt(&chosen) => came,
-                () = until(self.deadline) => Came::Refused(Refusal::Deadline),
+                () = until(self.deadline) => {
+                    chosen.trial.late();
+                    Came::Refused(Refusal::Deadline)
+                }
                 _ = stopped.wait_for(|stop| *stop) => Came::Refused(shutting_down()),
             };
             avoid.push(chosen.member.number);
             match came {
                 Came::Done(vectors, queue_us, compute_us) => {
+                    chosen.trial.ended();
                     let tokens = self.tokens;
                     let vectors = Vectors { vectors, tokens, compute_us, queue_us };
                     return Ok((vectors, service.route(&chosen)));
@@ -215,6 +220,7 @@ impl ClusterReading {
                     }
                 }
                 Came::Failed(failed) => {
+                    failed.tell(&mut chosen.trial);
                     let (model, why) = (&service.model, failed.why());
                     let node = &chosen.member.endpoint;
                     tracing::info!(model, %node, why, "a node gave nothing");

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scheduler::types::{PAGE_TOKENS, Request, RequestId};
 use scheduler::{Stats, prefix_hashes};
@@ -15,7 +15,7 @@ use super::choose::{self, Candidate, Finding, choose};
 use super::look::{among, chance};
 use super::member::Member;
 use super::protocol::{self, Load};
-use super::service::{Chosen, Figure, Nobody, OnNodes, Service};
+use super::service::{Chosen, Figure, Nobody, OnNodes, Service, of_the_well};
 use crate::backend::meter::Metered;
 use crate::backend::reading::Reading;
 use crate::backend::{Along, SubmitError, events_max};
@@ -138,7 +138,7 @@ impl ClusterEngine {
     pub fn stats(&self) -> Stats {
         let mut all = Stats::default();
         let number = |n: u32| usize::try_from(n).unwrap_or(usize::MAX);
-        for load in self.shared.loads() {
+        for (load, _) in self.shared.loads() {
             all.requests += number(load.open);
             all.running += number(load.running);
             all.waiting += number(load.waiting);
@@ -178,16 +178,15 @@ impl Shared {
         self.adapter
     }
 
-    /// The loads of all nodes that take requests.
-    fn loads(&self) -> Vec<Load> {
+    /// The loads of all nodes that take requests, and whether each is well.
+    fn loads(&self) -> Vec<(Load, bool)> {
         let (nodes, (model, fingerprint)) = (self.service.nodes(), self.service.name());
-        let loads = nodes.iter().filter_map(|node| node.load(model, fingerprint));
-        loads.filter(|(_, draining)| !draining).map(|(load, _)| load).collect()
+        nodes.iter().filter_map(|node| node.load(model, fingerprint)).collect()
     }
 
     fn least(&self) -> Least {
         self.least.get(|| {
-            let loads = self.loads();
+            let loads: Vec<Load> = of_the_well(self.loads()).collect();
             let each = loads.iter();
             let us = each.map(|load| u64::from(load.waiting).saturating_mul(load.us_per_request));
             Least {
@@ -203,7 +202,8 @@ impl Shared {
         let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
         // The last token is computed in any case.
         let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
-        let see = |node: &Member| node.candidate(name, usable, page);
+        let now = Instant::now();
+        let see = |node: &Member| node.candidate(name, usable, (page, now));
         let looked = among(&nodes, (usable, chance()), avoid, see);
         let (there, candidates): (Vec<&Arc<Member>>, Vec<_>) = looked.into_iter().unzip();
         let length = u64::try_from(prompt).unwrap_or(u64::MAX);
@@ -237,7 +237,7 @@ impl Shared {
             }
         }
         match best {
-            Some(finding) => Ok(Chosen { member: Arc::clone(&there[finding.at]), finding }),
+            Some(finding) => Ok(Chosen::new(&there[finding.at], finding)),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }

@@ -12,6 +12,7 @@ use tokio::time::{sleep, sleep_until};
 
 use super::choose::Finding;
 use super::member::Member;
+use super::trial::Trial;
 use crate::backend::local::EngineState;
 use crate::backend::{Serving, SubmitError};
 use crate::metrics::ModelMetrics;
@@ -83,6 +84,21 @@ impl<T: Copy> Figure<T> {
 pub(super) struct Chosen {
     pub(super) member: Arc<Member>,
     pub(super) finding: Finding,
+    /// What comes of it.
+    pub(super) trial: Trial,
+}
+
+impl Chosen {
+    pub(super) fn new(member: &Arc<Member>, finding: Finding) -> Self {
+        Self { member: Arc::clone(member), finding, trial: Trial::new(member) }
+    }
+}
+
+/// Of what nodes tell, each with whether it is well: what those that are well tell. Where none is,
+/// what all tell, since they are asked then.
+pub(super) fn of_the_well<T>(told: Vec<(T, bool)>) -> impl Iterator<Item = T> {
+    let any = told.iter().any(|(_, well)| *well);
+    told.into_iter().filter(move |(_, well)| *well || !any).map(|(one, _)| one)
 }
 
 /// Why no node was chosen.
@@ -298,7 +314,7 @@ impl Service {
 
     /// The choice, for an answer's head.
     pub(super) fn route(&self, chosen: &Chosen) -> String {
-        let Chosen { member, finding } = chosen;
+        let Chosen { member, finding, .. } = chosen;
         format!(
             "{}; node={}; predicted_us={}; wait_us={}; held={}; open={}",
             self.model,

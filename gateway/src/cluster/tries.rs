@@ -4,7 +4,10 @@
 
 use scheduler::types::Refusal;
 
-/// A node whose own engine fails at a request: so often it is asked of another.
+use super::trial::Trial;
+
+/// A node whose own engine fails at a request, or that says that it is at fault: so often it is
+/// asked of another.
 const ENGINE_TRIES: usize = 2;
 /// Nodes that broke off after they had taken the request, in a row.
 const BROKEN_TRIES: usize = 6;
@@ -22,12 +25,21 @@ pub(super) enum Failed {
     Broken(String),
     /// Its engine failed at it, as it says itself.
     Engine(String),
+    /// It says that the request is at fault.
+    Unfit(String),
 }
 
 impl Failed {
     pub(super) fn why(&self) -> &str {
         match self {
-            Self::NotTaken(why) | Self::Broken(why) | Self::Engine(why) => why,
+            Self::NotTaken(why) | Self::Broken(why) | Self::Engine(why) | Self::Unfit(why) => why,
+        }
+    }
+
+    /// Says how well the node does, unless the request is at fault.
+    pub(super) fn tell(&self, trial: &mut Trial) {
+        if !matches!(self, Self::Unfit(_)) {
+            trial.failed();
         }
     }
 }
@@ -56,7 +68,7 @@ impl Tries {
         let (count, most) = match &failed {
             Failed::NotTaken(_) => (&mut self.not_taken, nodes.saturating_add(FURTHER_TRIES + 1)),
             Failed::Broken(_) => (&mut self.broken, BROKEN_TRIES),
-            Failed::Engine(_) => (&mut self.engine, ENGINE_TRIES),
+            Failed::Engine(_) | Failed::Unfit(_) => (&mut self.engine, ENGINE_TRIES),
         };
         *count += 1;
         let enough = *count >= most;
@@ -72,7 +84,7 @@ impl Tries {
                 "{times} times{row} a node broke off at this request, so no other is asked; the \
                  last time: {why}"
             ),
-            Failed::NotTaken(why) | Failed::Engine(why) => why,
+            Failed::NotTaken(why) | Failed::Engine(why) | Failed::Unfit(why) => why,
         }))
     }
 }
@@ -91,6 +103,7 @@ mod tests {
                 'n' => Failed::NotTaken(why),
                 'b' => Failed::Broken(why),
                 'e' => Failed::Engine(why),
+                'u' => Failed::Unfit(why),
                 _ => {
                     tries.got_on();
                     return false;
@@ -115,5 +128,6 @@ mod tests {
         check("nbnbnbnbnbnb", 1000, Some(11));
         // An engine that fails says so: getting on does not make it well.
         check("e.e", 1000, Some(2));
+        check("u.e", 1000, Some(2));
     }
 }

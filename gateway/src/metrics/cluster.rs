@@ -12,6 +12,7 @@ use super::register;
 /// the cluster's token: there are no more than the fleet takes.
 pub struct Cluster {
     up: IntGaugeVec,
+    available: IntGaugeVec,
     refused: IntGaugeVec,
     known: Mutex<HashSet<(String, String)>>,
     gpus: Series,
@@ -28,6 +29,11 @@ impl Cluster {
         };
         Self {
             up: add("hearth_cluster_node_up", "1: the node tells its state.", &["node"]),
+            available: add(
+                "hearth_cluster_node_available",
+                "0: the node has failed at requests, and is left alone for a while.",
+                &["node"],
+            ),
             refused: add(
                 "hearth_cluster_model_refused",
                 "1: the node's model is not the one that is served under its name.",
@@ -45,6 +51,11 @@ impl Cluster {
         if !up {
             self.gpus(node, &[]);
         }
+    }
+
+    /// A node may get requests, as far as those say that it got.
+    pub fn available(&self, node: &str, may: bool) {
+        self.available.with_label_values(&[node]).set(may.into());
     }
 
     /// What a node tells of its GPUs, in place of all that it told before.
@@ -77,6 +88,7 @@ impl Cluster {
     /// A node is known no more.
     pub fn forgotten(&self, node: &str) {
         let _ = self.up.remove_label_values(&[node]);
+        let _ = self.available.remove_label_values(&[node]);
         self.gpus(node, &[]);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|(name, model)| {

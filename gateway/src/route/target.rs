@@ -8,17 +8,9 @@ use govern::Money;
 use govern::policy::Label;
 use wire::{Dialect, Usage};
 
+use crate::breaker::{Breaker, Condition, FAILURES, PAUSE, PAUSE_MAX};
 use crate::metrics::{Outcome, ProviderMetrics, RouteMetrics};
 use crate::upstream::Provider;
-
-/// Failures in a row after which a target is left alone for a while.
-const FAILURES: u32 = 3;
-
-/// The first pause; each failed try after one doubles it.
-const PAUSE: Duration = Duration::from_secs(1);
-
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// A measured time counts for half after this long.
 const HALF_LIFE: Duration = Duration::from_secs(10);
@@ -129,12 +121,7 @@ pub(super) struct Counts {
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
-    /// Left alone until then.
-    until: Option<Instant>,
-    pause: Duration,
-    /// One request looks whether it is well again.
-    probing: bool,
+    breaker: Breaker,
     /// It has enough to do, by its own word: said when, and until when.
     busy: Option<(Instant, Instant)>,
     /// How often in a row it did not take this server's word.
@@ -147,6 +134,14 @@ struct State {
     first: Smoothed,
     /// Time of a whole answer.
     whole: Smoothed,
+}
+
+impl State {
+    /// The one request that looked says nothing.
+    fn tells_nothing(&mut self) {
+        self.breaker.unknown();
+        self.trying = false;
+    }
 }
 
 /// A time that is measured again and again.
@@ -223,11 +218,10 @@ impl Health {
         if let Some(left) = left(state.busy.map(|(_, until)| until)) {
             return Standing::Busy(left);
         }
-        match (state.until, left(state.until)) {
-            (None, _) => {}
-            (Some(_), Some(left)) => return Standing::Broken(left),
-            (Some(_), None) if state.probing => return Standing::Broken(PAUSE),
-            (Some(_), None) => return Standing::Probe,
+        match state.breaker.condition(now) {
+            Condition::Well => {}
+            Condition::Probe => return Standing::Probe,
+            Condition::Broken(left) => return Standing::Broken(left),
         }
         match (state.unwelcome, left(state.unwelcome.map(|(_, until)| until))) {
             (None, _) => Standing::Well,
@@ -266,8 +260,8 @@ impl Health {
         self.open.fetch_add(1, Ordering::Relaxed);
         if self.standing(now) == Standing::Probe {
             let mut state = self.state();
-            let broken = state.until.is_some();
-            (state.probing, state.trying) = (broken || state.probing, !broken || state.trying);
+            let broken = state.breaker.begin(now);
+            state.trying |= !broken;
         }
         let (health, stage) = (Arc::clone(self), Stage::Waits);
         Open { health, begun: now, stage, sent: false, sole: false }
@@ -276,7 +270,7 @@ impl Health {
     /// It asks to be left alone. Who says no time does not shorten one that was said.
     fn busy(&self, now: Instant, seconds: Option<u64>) {
         let mut state = self.state();
-        (state.probing, state.trying) = (false, false);
+        state.tells_nothing();
         let until = now + Duration::from_secs(seconds.unwrap_or(1));
         let until = state.busy.map_or(until, |(_, before)| before.max(until));
         state.busy = Some((now, until));
@@ -286,7 +280,7 @@ impl Health {
     /// several in a row hardly; and of those that were under way together each says the same.
     fn unwelcome(&self, sent: Instant, now: Instant) {
         let mut state = self.state();
-        (state.probing, state.trying) = (false, false);
+        state.tells_nothing();
         state.refusals = state.refusals.saturating_add(1);
         let before = state.unwelcome;
         if state.refusals < FAILURES || before.is_some_and(|(said, _)| said > sent) {
@@ -296,28 +290,20 @@ impl Health {
         state.unwelcome = Some((now, now + pause.clamp(PAUSE, PAUSE_MAX)));
     }
 
-    fn failed(&self, now: Instant) {
-        let mut state = self.state();
-        state.failures = state.failures.saturating_add(1);
-        if state.failures < FAILURES && !state.probing {
-            return;
-        }
-        state.probing = false;
-        state.pause = (state.pause * 2).clamp(PAUSE, PAUSE_MAX);
-        state.until = Some(now + state.pause);
+    fn failed(&self, sent: Instant, now: Instant) {
+        self.state().breaker.failed(sent, now);
     }
 
     /// It answers what it was sent then. What it asked for since holds.
     fn answered(&self, sent: Instant) {
         let mut state = self.state();
-        (state.until, state.unwelcome, state.refusals) = (None, None, 0);
-        (state.probing, state.trying) = (false, false);
+        state.breaker.answered();
+        (state.unwelcome, state.refusals, state.trying) = (None, 0, false);
         state.busy = state.busy.filter(|(said, _)| *said > sent);
     }
 
     fn ended(&self) {
-        let mut state = self.state();
-        (state.failures, state.pause) = (0, Duration::ZERO);
+        self.state().breaker.ended();
     }
 }
 
@@ -402,7 +388,7 @@ impl Open {
         if self.stage == Stage::Over {
             return;
         }
-        self.health.failed(now);
+        self.health.failed(self.begun, now);
         let begun = self.stage == Stage::Answers;
         self.over(if begun { Outcome::Broken } else { Outcome::Failed }, now);
     }
@@ -455,8 +441,7 @@ impl Drop for Open {
         self.health.open.fetch_sub(1, Ordering::Relaxed);
         if self.stage == Stage::Waits {
             // Given up by the caller, or at fault itself: that says nothing.
-            let mut state = self.health.state();
-            (state.probing, state.trying) = (false, false);
+            self.health.state().tells_nothing();
         }
         self.over(Outcome::Cancelled, self.begun);
     }

@@ -23,6 +23,7 @@ mod choice;
 mod command;
 mod demo;
 mod door;
+mod failing;
 mod garbage;
 mod gpus;
 mod kit;

@@ -32,9 +32,9 @@ use crate::wire::Wire;
 type Gate = Sender<Result<(), Fault>>;
 
 /// A node with a model that embeds, `e`, and one that ranks, `r`.
-struct Place {
+pub(crate) struct Place {
     models: Arc<Models>,
-    node: Arc<Node>,
+    pub(crate) node: Arc<Node>,
     /// All of its models' API, for answers that no cluster had a hand in.
     own: Router,
     wire: Wire,
@@ -45,7 +45,7 @@ struct Place {
 }
 
 impl Place {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::with(false, 64).await
     }
 
@@ -96,7 +96,7 @@ async fn gateway(places: &[&Place]) -> Gateway {
     gateway
 }
 
-async fn all_in(gateway: &Gateway, nodes: usize) {
+pub(crate) async fn all_in(gateway: &Gateway, nodes: usize) {
     gateway.nodes(nodes).await;
     until("the models are there", || gateway.models.pools().len() == 2).await;
 }
@@ -114,7 +114,7 @@ fn said(answer: &Answer) -> Value {
     body
 }
 
-fn texts(text: &str) -> Value {
+pub(crate) fn texts(text: &str) -> Value {
     json!({"model": "e", "input": text})
 }
 
@@ -474,12 +474,15 @@ async fn a_gateway_stands_whatever_a_node_answers() {
         }
     });
     let address = listen(liar.node.router().layer(says)).await;
-    let gateway = Gateway::start(&[address, honest.wire.address]);
-    all_in(&gateway, 2).await;
-    for round in 0..60 {
-        let answer = ask(&gateway.router, "/v1/embeddings", &texts("abc")).await;
-        assert_eq!(answer.status, 200, "round {round}: {}", answer.body);
-        assert_eq!(said(&answer), wanted, "round {round}");
+    // A gateway leaves who lies three times alone, so each is asked for little.
+    for round in 0..12 {
+        let gateway = Gateway::start(&[address, honest.wire.address]);
+        all_in(&gateway, 2).await;
+        for _ in 0..8 {
+            let answer = ask(&gateway.router, "/v1/embeddings", &texts("abc")).await;
+            assert_eq!(answer.status, 200, "round {round}: {}", answer.body);
+            assert_eq!(said(&answer), wanted, "round {round}");
+        }
     }
     assert!(lies.load(Ordering::SeqCst) >= 12, "it was hardly asked: {lies:?}");
 }

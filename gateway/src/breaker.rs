@@ -1,0 +1,138 @@
+//! When something that fails is left alone for a while, and when it is tried again: after failures
+//! in a row, and then with one request at a time. Knows no clock, and nothing of what it is for.
+
+use std::time::{Duration, Instant};
+
+/// Failures in a row after which it is left alone for a while.
+pub(crate) const FAILURES: u32 = 3;
+/// The first pause; each failed try after one doubles it.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+pub(crate) const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Breaker {
+    /// In a row.
+    failures: u32,
+    /// Left alone until then.
+    until: Option<Instant>,
+    pause: Duration,
+    /// One request looks whether it is well again.
+    probing: bool,
+}
+
+/// Whether it may be asked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// Yes.
+    Well,
+    /// Once, to see whether it is well again.
+    Probe,
+    /// Not for so long.
+    Broken(Duration),
+}
+
+impl Breaker {
+    /// Whether it may be asked.
+    pub(crate) fn condition(&self, now: Instant) -> Condition {
+        let Some(until) = self.until else { return Condition::Well };
+        match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
+            Some(left) => Condition::Broken(left),
+            None if self.probing => Condition::Broken(PAUSE),
+            None => Condition::Probe,
+        }
+    }
+
+    /// It is asked now; `true`: to see whether it is well again.
+    pub(crate) fn begin(&mut self, now: Instant) -> bool {
+        let probes = self.condition(now) == Condition::Probe;
+        self.probing |= probes;
+        probes
+    }
+
+    /// The one request that looked tells nothing.
+    pub(crate) fn unknown(&mut self) {
+        self.probing = false;
+    }
+
+    /// It failed at what it was asked then. Some: it is left alone from now on, for so long. What
+    /// it was asked before it was to be tried again says nothing new: of many that were under way
+    /// together each would make the pause longer.
+    pub(crate) fn failed(&mut self, asked: Instant, now: Instant) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        let is_known = self.until.is_some_and(|until| asked < until);
+        if is_known || self.failures < FAILURES && !self.probing {
+            return None;
+        }
+        self.probing = false;
+        self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
+        self.until = Some(now + self.pause);
+        Some(self.pause)
+    }
+
+    /// An answer has begun; `true`: it was left alone until now.
+    pub(crate) fn answered(&mut self) -> bool {
+        self.probing = false;
+        self.until.take().is_some()
+    }
+
+    /// An answer came to its end. Not before that is it well: who breaks off every answer in the
+    /// middle begins well each time.
+    pub(crate) fn ended(&mut self) {
+        (self.failures, self.pause) = (0, Duration::ZERO);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(breaker: &mut Breaker, now: Instant) -> bool {
+        breaker.begin(now);
+        breaker.failed(now, now).is_some()
+    }
+
+    #[test]
+    fn left_alone_after_failures_and_tried_by_one() {
+        let (mut breaker, mut now) = (Breaker::default(), Instant::now());
+        let fails: Vec<bool> = (0..FAILURES).map(|_| asked(&mut breaker, now)).collect();
+        assert_eq!(fails, [false, false, true]);
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
+            assert_eq!(breaker.condition(now), Condition::Broken(pause));
+            assert!(!breaker.begin(now), "whoever asks now does not look for others");
+            now += pause;
+            assert_eq!(breaker.condition(now), Condition::Probe);
+            assert!(breaker.begin(now) && !breaker.begin(now), "one at a time");
+            assert_eq!(breaker.condition(now), Condition::Broken(PAUSE));
+            breaker.unknown();
+            assert_eq!(breaker.condition(now), Condition::Probe);
+            assert!(asked(&mut breaker, now));
+        }
+        now += PAUSE_MAX;
+        assert!(breaker.begin(now) && breaker.answered() && !breaker.answered());
+        assert_eq!(breaker.condition(now), Condition::Well);
+        assert!(asked(&mut breaker, now), "no answer has ended yet");
+        assert!(breaker.answered());
+        breaker.ended();
+        for fails in [false, false, true] {
+            assert_eq!(asked(&mut breaker, now), fails);
+        }
+        assert_eq!(breaker.condition(now), Condition::Broken(PAUSE));
+    }
+
+    #[test]
+    fn what_fails_together_fails_once() {
+        let (mut breaker, begun) = (Breaker::default(), Instant::now());
+        let later = begun + Duration::from_millis(1);
+        for number in 1..50 {
+            assert_eq!(breaker.failed(begun, later).is_some(), number == FAILURES);
+        }
+        // Nor do those make it longer that have nobody else to ask.
+        assert!(!asked(&mut breaker, later));
+        assert_eq!(breaker.condition(later), Condition::Broken(PAUSE));
+        let again = later + PAUSE;
+        assert_eq!([0; 9].map(|_| breaker.failed(again, again)).iter().flatten().count(), 1);
+        assert_eq!(breaker.condition(again), Condition::Broken(PAUSE * 2));
+    }
+}
