@@ -11,6 +11,7 @@ mod passing;
 mod responses;
 mod shelf;
 
+use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -31,6 +32,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::surface::Page;
 
+use found::IDS_MAX;
 pub(super) use found::{found, look_up};
 pub(super) use passing::{Own, pass};
 pub(super) use responses::{Listing, cancel, delete, get, include, items};
@@ -192,7 +194,7 @@ pub(super) struct Keep {
     /// Its conversation, and where that stood.
     conversation: Option<(String, i64)>,
     /// Ids of inputs that were in the conversation already.
-    referred: Vec<String>,
+    referred: HashSet<String>,
     /// How far it has come. Nobody else writes under its name meanwhile.
     stage: Mutex<Stage>,
     /// The whole of it is kept.
@@ -206,6 +208,8 @@ pub(super) struct Keep {
 enum Stage {
     Nothing,
     Begun,
+    /// The response is whole, and its items have no place yet.
+    Written,
     Whole,
 }
 
@@ -232,7 +236,7 @@ impl Keep {
             previous: previous.unwrap_or_default(),
             input,
             conversation,
-            referred,
+            referred: referred.into_iter().collect(),
             stage: Mutex::new(Stage::Nothing),
             kept: AtomicBool::new(false),
             claim: Arc::clone(&caller.claim),
@@ -250,8 +254,7 @@ impl Keep {
     /// give each of their answers the same.
     fn items(&self, response: &Value, anew: bool) -> Vec<Sheet> {
         let Some((conversation, _)) = &self.conversation else { return Vec::new() };
-        let own =
-            self.input.iter().filter(|item| !self.referred.iter().any(|id| id == id_of(item)));
+        let own = self.input.iter().filter(|item| !self.referred.contains(id_of(item)));
         let mut ids = ids_of(id_of(response));
         let mut name = |item: &Value| match id_of(item) {
             id if anew => ids(id.split('_').next().unwrap_or_default()),
@@ -290,10 +293,11 @@ impl Keep {
         }
         if *stage == Stage::Begun {
             self.shelf.keep_over(&self.owner, self.response(&response)).await?;
+            *stage = Stage::Written;
         }
-        let begun = *stage == Stage::Begun;
-        match self.put(&response, begun, false).await {
-            Err(KeptError::Twice(_)) => self.put(&response, begun, true).await?,
+        let written = *stage == Stage::Written;
+        match self.put(&response, written, self.repeats(&response)).await {
+            Err(KeptError::Twice(_)) => self.put(&response, written, true).await?,
             put => put?,
         }
         *stage = Stage::Whole;
@@ -301,10 +305,16 @@ impl Keep {
         Ok(())
     }
 
-    async fn put(&self, response: &Value, begun: bool, anew: bool) -> Result<(), KeptError> {
+    /// Two items of the response have one name.
+    fn repeats(&self, response: &Value) -> bool {
+        let mut names = HashSet::new();
+        self.conversation.is_some() && outputs(response).any(|item| !names.insert(id_of(item)))
+    }
+
+    async fn put(&self, response: &Value, written: bool, anew: bool) -> Result<(), KeptError> {
         let mut sheets = self.items(response, anew);
         sheets.extend(self.parts(response));
-        if !begun {
+        if !written {
             sheets.push(self.response(response));
         }
         if sheets.is_empty() {
@@ -326,13 +336,18 @@ impl Keep {
         Ok(())
     }
 
-    /// Keeps one over what was begun that came to no end of its own.
-    pub(super) async fn over(&self, response: &Value) -> Result<(), KeptError> {
-        let stage = self.stage.lock().await;
-        if *stage == Stage::Whole {
-            return Ok(());
+    /// Keeps one over what was begun that came to no end of its own, or could not be kept then.
+    pub(super) async fn over(self: &Arc<Self>, response: &Value) -> Result<(), KeptError> {
+        if matches!(response["status"].as_str(), Some("completed" | "incomplete")) {
+            return Arc::clone(self).keep(response.clone()).await;
         }
-        self.shelf.keep_over(&self.owner, self.response(response)).await
+        let stage = self.stage.lock().await;
+        match *stage {
+            Stage::Nothing | Stage::Begun => {
+                self.shelf.keep_over(&self.owner, self.response(response)).await
+            }
+            Stage::Written | Stage::Whole => Ok(()),
+        }
     }
 
     /// The whole of it is kept.
@@ -344,7 +359,7 @@ impl Keep {
     fn claims(self: &Arc<Self>) -> bool {
         let own = Arc::as_ptr(self).addr();
         let claim = self.claim.compare_exchange(0, own, Ordering::AcqRel, Ordering::Acquire);
-        claim.is_ok_and(|_| true) || claim == Err(own)
+        claim.is_ok() || claim == Err(own)
     }
 }
 
@@ -382,30 +397,45 @@ impl Past {
 /// Makes a request whole whose tokens are to be counted.
 pub(super) fn make_whole(request: &mut Request, past: Option<&Past>) -> Result<(), Failure> {
     if request.is_open() {
+        let goes_on = request.previous.is_some() || request.conversation.is_some();
+        if goes_on && past.is_none() {
+            return Err(invalid("previous_response_id", TWICE));
+        }
         join(request, past.unwrap_or(&Past::default()))?;
     }
     Ok(())
 }
 
-/// Puts items where they are referred to; the ids of those.
+/// Puts items where they are referred to; the ids of those that stand before the request.
 fn resolve(
     input: &mut [Value],
     in_conversation: bool,
     past: &Past,
 ) -> Result<Vec<String>, Failure> {
-    let history = &past.history;
-    let referred: Vec<String> =
-        wire::responses::references(input).into_iter().map(str::to_owned).collect();
-    let new = |item: &Value| !referred.iter().any(|id| id == id_of(item));
-    let there = |id: &str| history.iter().any(|item| id_of(item) == id);
-    let twice = input.iter().find(|item| new(item) && there(id_of(item)));
-    if let Some(item) = twice.filter(|_| in_conversation) {
-        return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
+    let references = wire::responses::references(input);
+    let referred: HashSet<&str> = references.iter().copied().collect();
+    // Each stands for a whole item.
+    if references.len() > IDS_MAX || referred.len() < references.len() {
+        let why = format!("at most {IDS_MAX} items can be referred to, and each of them once");
+        return Err(invalid("input", &why));
     }
-    let all = || history.iter().chain(&past.others);
-    let find = |id: &str| all().find(|item| id_of(item) == id).cloned();
-    wire::responses::resolve(input, &mut { find })?;
-    Ok(referred)
+    let there: HashSet<&str> = past.history.iter().map(id_of).collect();
+    if in_conversation {
+        let new = |item: &&Value| !referred.contains(id_of(item));
+        if let Some(item) = input.iter().filter(new).find(|item| there.contains(id_of(item))) {
+            return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
+        }
+    }
+    let known = referred.iter().filter(|id| there.contains(*id)).map(|id| (*id).to_owned());
+    let known: Vec<String> = known.collect();
+    if !referred.is_empty() {
+        // Of several with one name the newest is meant.
+        let all = past.others.iter().chain(&past.history);
+        let all: HashMap<&str, &Value> = all.map(|item| (id_of(item), item)).collect();
+        let find = |id: &str| all.get(id).copied().cloned();
+        wire::responses::resolve(input, &mut { find })?;
+    }
+    Ok(known)
 }
 
 /// Puts the past in front of a request, and items where they are referred to; their ids.

@@ -20,7 +20,7 @@ use super::error::Failure;
 use super::shape::{self, Held, Shape};
 use super::surface::{Page, Parsed, Surface};
 use super::voice::Manner;
-use super::{App, body, cut, kept, plan, prompt, unknown};
+use super::{App, body, cut, kept, plan, prompt, relay, unknown};
 use crate::backend::Model;
 
 /// A detokenizer looks back to know whether a text has begun and in which character it stands;
@@ -288,7 +288,7 @@ fn chat(
     let jobs = vec![job(&model, &request.decoding, prompt, silent, caller)?];
     let tools = shown.iter().map(|tool| tool.name.clone()).collect();
     let (decoding, asked) = (request.decoding, request.model);
-    let dropped = HeaderValue::from_str(&dropped.join(", ")).ok().filter(|_| !dropped.is_empty());
+    let dropped = relay::dropped_header(dropped.iter().map(String::as_str));
     Ok(Prepared { page, asked, model, decoding, jobs, held, manner, tools, dropped })
 }
 

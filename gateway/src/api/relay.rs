@@ -38,6 +38,7 @@ use super::surface::{Page, Surface};
 use crate::route::Open;
 use crate::upstream::{About, AnswerBody, Call, Provider, Trouble};
 pub(super) use continued::Rescue;
+pub(super) use outgoing::dropped_header;
 use outgoing::{Outgoing, outgoing};
 use stream::{Plain, Streaming};
 
@@ -75,8 +76,8 @@ pub(super) async fn ask(
     if let Surface::Pooled(pooled) = inbound.surface {
         return Box::pin(pooling::ask(app, (pooled, inbound), asked, open)).await;
     }
-    let who = (&**asked.provider, asked.model);
-    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref())?;
+    let who = (asked.provider, asked.model);
+    let outgoing = outgoing(app, caller, inbound, who, asked.bill.as_ref()).await?;
     let Outgoing { dialect, body, page, stream, dropped, options, own } = outgoing;
     let headers = if page.is_none() { &inbound.headers[..] } else { &[] };
     let call = Call { dialect, model: asked.model, stream, body, headers };

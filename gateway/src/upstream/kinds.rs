@@ -401,7 +401,7 @@ impl Kind {
         // Of a deployment it may stand anywhere in the name.
         let gpt = name.split("gpt").skip(1).any(|rest| digit(rest.trim_start_matches('-'), b'5'));
         self.flavor != Flavor::OpenAi
-            || (gpt && !name.contains("chat"))
+            || (gpt && !name.contains("-chat"))
             || name.strip_prefix('o').is_some_and(|rest| digit(rest, b'1'))
             || ["codex", "computer-use"].iter().any(|word| name.contains(word))
     }

@@ -417,6 +417,39 @@ async fn names_that_are_not_unique() {
     }
 }
 
+/// What is referred to stands once where it is read and where it is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn references_within_a_conversation() {
+    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let house = House::new(None).await;
+    let fake = gateway(Some(&house), &far, &other);
+    let [ada, ..] = house.people(&fake).await;
+    let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
+    let id = text(&made["id"]);
+    let first = respond(&ada, &json!({ "conversation": id })).await;
+    let apart = respond(&ada, &json!({})).await;
+    let item =
+        |response: &Value| json!({ "type": "item_reference", "id": response["output"][1]["id"] });
+    let input = json!([item(&first), item(&apart), { "role": "user", "content": "and?" }]);
+    respond(&ada, &json!({ "conversation": id, "input": input })).await;
+    let sent = far.last();
+    let named = |at: usize| sent["input"][at]["id"].clone();
+    assert_eq!(sent["input"].as_array().map(Vec::len), Some(6), "{sent}");
+    assert_eq!((named(2), named(4)), (item(&first)["id"].clone(), item(&apart)["id"].clone()));
+    // What came from elsewhere belongs to it from now on.
+    respond(&ada, &json!({ "conversation": id })).await;
+    let sent = far.last().to_string();
+    assert_eq!(sent.matches(item(&apart)["id"].as_str().expect("an id")).count(), 1);
+    // A picture is gone on with by its name alone.
+    let picture = json!([{ "type": "image_generation_call", "id": "ig_x" }]);
+    for input in [json!([item(&first), item(&first)]), json!(vec![item(&first); 1_025])] {
+        let body = json!({ "model": THINKS, "input": input });
+        assert_eq!(ada.ask("POST /v1/responses", &body).await.code(400), "invalid_value");
+    }
+    let body = json!({ "model": THINKS, "input": picture, "store": false });
+    assert_eq!(ada.ask("POST /v1/responses", &body).await.code(400), "item_not_found");
+}
+
 /// Of two that answer at once one is kept, and that one is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn company_leaves_nothing_behind() {
@@ -488,7 +521,7 @@ async fn from_one_to_the_other() {
     for stream in [false, true] {
         let more = json!({ "previous_response_id": there["id"], "stream": stream });
         let got = ada.respond("and then?", &more).await;
-        assert_eq!(got.header("x-hearth-dropped"), "history[5]", "{}", got.text());
+        assert_eq!(got.header("x-hearth-dropped"), "history.web_search_call", "{}", got.text());
         let next = response(&got);
         assert!(next["usage"]["input_tokens"].as_u64() > here["usage"]["input_tokens"].as_u64());
         let items = ada.get(&format!("/v1/responses/{}/input_items", text(&next["id"]))).await;

@@ -102,7 +102,12 @@ impl Store {
             for (at, id) in some.iter().enumerate() {
                 sql.push(if at > 0 { ", " } else { "" }).text(id);
             }
-            sql.push(") ORDER BY kept.id, kept.at DESC");
+            sql.push(
+                ") AND NOT EXISTS (SELECT 1 FROM kept newer \
+                 WHERE newer.organisation = kept.organisation AND newer.project = kept.project \
+                 AND newer.kind = kept.kind AND newer.id = kept.id AND newer.at > kept.at) \
+                 ORDER BY kept.id",
+            );
             let rows = sql.statement().fetch_all(self.read()).await?;
             found.extend(rows.iter().map(read).collect::<Result<Vec<_>, _>>()?);
         }

@@ -1,6 +1,6 @@
 //! What a request goes on with, looked up before anybody judges it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use govern::kept::{KeptError, Kind, Range};
@@ -16,7 +16,10 @@ use super::{
 };
 
 /// Items that one request may refer to.
-const IDS_MAX: usize = 1024;
+pub(super) const IDS_MAX: usize = 1024;
+
+/// Responses that are read at once.
+const AT_ONCE: usize = 16;
 
 /// Looks up what a request goes on with; `None`: it begins anew, or says what makes no sense, which
 /// its parser will find.
@@ -71,41 +74,53 @@ async fn referred(
     Ok(past)
 }
 
-/// Adds those of these items that are not among those before.
+/// Adds those of these items that are not among those before; of too many the last ones.
 async fn add(app: &App, owner: &Owner, ids: &[String], past: &mut Past) -> Result<(), KeptError> {
-    let known: BTreeSet<&str> = past.history.iter().chain(&past.others).map(id_of).collect();
-    let ids = ids.iter().map(String::as_str).filter(|id| !id.is_empty() && !known.contains(id));
-    let ids: BTreeSet<&str> = ids.take(IDS_MAX).collect();
+    let known: HashSet<&str> = past.history.iter().chain(&past.others).map(id_of).collect();
+    let named = |id: &&str| !id.is_empty() && !id.contains('\0') && !known.contains(id);
+    let ids = ids.iter().rev().map(String::as_str).filter(named).take(IDS_MAX);
+    let mut ids: BTreeSet<&str> = ids.collect();
     drop(known);
+    let mut makers: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
+    for id in &ids {
+        if let Some(maker) = maker(id) {
+            makers.entry(maker).or_default().insert(id);
+        }
+    }
+    made_by(app, owner, &makers, past).await?;
+    for item in &past.others {
+        ids.remove(id_of(item));
+    }
     if ids.is_empty() {
         return Ok(());
     }
-    let makers: BTreeSet<String> = ids.iter().filter_map(|id| maker(id)).collect();
-    made_by(app, owner, (&makers, &ids), past).await?;
-    let there = |id: &&&str| past.others.iter().all(|item| id_of(item) != **id);
-    let rest: Vec<&str> = ids.iter().filter(there).copied().collect();
-    let mut makers = BTreeSet::new();
+    let rest: Vec<&str> = ids.iter().copied().collect();
+    makers.clear();
     for part in app.kept.all(owner, Kind::Part, &rest).await? {
-        makers.insert(part.parent);
+        let own = ids.get(&*part.id).copied();
+        makers.entry(part.parent).or_default().extend(own);
     }
-    made_by(app, owner, (&makers, &ids), past).await
+    made_by(app, owner, &makers, past).await
 }
 
-/// Adds those of these items that one of these responses has made.
+/// Adds the items that these responses have made.
 async fn made_by(
     app: &App,
     owner: &Owner,
-    (makers, ids): (&BTreeSet<String>, &BTreeSet<&str>),
+    makers: &BTreeMap<String, BTreeSet<&str>>,
     past: &mut Past,
 ) -> Result<(), KeptError> {
-    let makers: Vec<&str> = makers.iter().map(String::as_str).collect();
-    for sheet in app.kept.all(owner, Kind::Response, &makers).await? {
-        // One that is still being made, or damaged, has nothing to refer to.
-        let Ok(Made { response }) = read(&sheet) else { continue };
-        if sheet.lost_at == 0 {
-            let meant = outputs(&response).filter(|item| ids.contains(id_of(item)));
-            past.others.extend(meant.cloned());
-            past.label = past.label.max(Some(sheet.label));
+    let all: Vec<&str> = makers.keys().map(String::as_str).collect();
+    // Each holds all that it was asked.
+    for some in all.chunks(AT_ONCE) {
+        for sheet in app.kept.all(owner, Kind::Response, some).await? {
+            // One that is still being made, or damaged, has nothing to refer to.
+            let Ok(Made { response }) = read(&sheet) else { continue };
+            if let (0, Some(ids)) = (sheet.lost_at, makers.get(&sheet.id)) {
+                let meant = outputs(&response).filter(|item| ids.contains(id_of(item)));
+                past.others.extend(meant.cloned());
+                past.label = past.label.max(Some(sheet.label));
+            }
         }
     }
     Ok(())

@@ -140,7 +140,9 @@ impl Memory {
         let one = |id: &&str| match kind {
             Kind::Part => {
                 let from = (owner, kind, (*id).to_owned(), String::new());
-                let of = |(name, _): &(&Name, &Entry)| name.1 == kind && name.2 == *id;
+                let of = |(name, _): &(&Name, &Entry)| {
+                    (name.0, name.1) == (owner, kind) && name.2 == *id
+                };
                 let all = state.entries.range(from..).take_while(of);
                 all.max_by_key(|(_, entry)| entry.number).map(|(_, entry)| entry.sheet.clone())
             }

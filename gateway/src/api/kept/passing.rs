@@ -17,6 +17,8 @@ use super::{Keep, Past, keep, missed};
 pub(in super::super) struct Own {
     passed: Passed,
     keep: Option<Arc<Keep>>,
+    /// It has come to its end.
+    ended: bool,
 }
 
 /// The request as this provider gets it, and what becomes of its answer.
@@ -42,7 +44,7 @@ pub(in super::super) fn pass(
         let of = (previous, conversation.map(|id| (id, past.next)));
         Arc::new(Keep::new(app, caller, of, (input, referred)))
     });
-    Ok((sent, Own { passed, keep }))
+    Ok((sent, Own { passed, keep, ended: false }))
 }
 
 impl Own {
@@ -69,15 +71,20 @@ impl Own {
     /// Keeps it, where it has come to its end. `false`: it could not be kept.
     pub(in super::super) async fn keep(&mut self) -> bool {
         match (&self.keep, self.passed.finished()) {
-            // Boxed: few are, and each stream would keep room for it.
-            (Some(own), Some(response)) => Box::pin(keep(own, response)).await,
+            (Some(own), Some(response)) => {
+                self.ended = true;
+                // Boxed: few are, and each stream would keep room for it.
+                Box::pin(keep(own, response)).await
+            }
             _ => true,
         }
     }
 
     /// The same, of a stream whose last events these are: they say so where it could not be.
-    pub(in super::super) async fn keep_of(&mut self, out: &mut Vec<u8>) {
-        if !self.keep().await {
+    /// `whole`: nothing else will come, whether its end could be read or not.
+    pub(in super::super) async fn keep_of(&mut self, out: &mut Vec<u8>, whole: bool) {
+        let is_kept = self.keep().await;
+        if !is_kept || (whole && self.keep.is_some() && !std::mem::replace(&mut self.ended, true)) {
             missed(out);
         }
     }

@@ -1,6 +1,8 @@
 //! What a provider is sent: the caller's own bytes where both speak one dialect, else the request
 //! written anew. What cannot be said there is refused by name, or dropped and named.
 
+use std::sync::Arc;
+
 use axum::http::HeaderValue;
 use wire::glance::Most;
 use wire::openai::Flavor;
@@ -16,6 +18,7 @@ use super::super::envelope::Caller;
 use super::super::error::Failure;
 use super::super::forward::{Inbound, ROOM};
 use super::super::kept::{self, Own};
+use super::super::prepare;
 use super::super::surface::{Page, Parsed};
 use super::super::turn;
 use super::{of_request, unfit};
@@ -40,23 +43,46 @@ pub(super) struct Outgoing {
 }
 
 /// The request as this provider gets it.
-pub(super) fn outgoing(
-    app: &App,
+pub(super) async fn outgoing(
+    app: &Arc<App>,
     caller: &Caller,
     inbound: &Inbound,
-    (provider, model): (&Provider, &str),
+    (provider, model): (&Arc<Provider>, &str),
     bill: Option<&Bill>,
 ) -> Result<Outgoing, Trouble> {
     let own = inbound.surface.dialect();
     // What policy and context allow, where that is less than what the caller asks for.
     let most = bill.map(Bill::max_output);
+    // What cannot be read in one way alone is read here first.
+    let alone = || caller.says.as_ref().is_some_and(|says| says.stands_alone());
+    if provider.speaks(own, model) && (own != Dialect::Responses || alone()) {
+        return Ok(as_it_is(inbound, (provider, model), most));
+    }
+    let past = usize::try_from(caller.past_estimate()).unwrap_or(usize::MAX);
+    let bytes = inbound.body.len().saturating_add(past.saturating_mul(TOKEN_BYTES));
+    if bytes <= app.limits.inline_bytes_max {
+        return written(app, caller, inbound, (provider, model), most);
+    }
+    let (caller, inbound) = (caller.clone(), inbound.clone());
+    let (provider, model) = (Arc::clone(provider), model.to_owned());
+    let work = move |app: &App| Ok(written(app, &caller, &inbound, (&provider, &model), most));
+    Box::pin(prepare::run(app, bytes, work)).await.map_err(unfit)?
+}
+
+/// Bytes of a token, about.
+const TOKEN_BYTES: usize = 4;
+
+/// The request written anew.
+fn written(
+    app: &App,
+    caller: &Caller,
+    inbound: &Inbound,
+    (provider, model): (&Provider, &str),
+    most: Option<u32>,
+) -> Result<Outgoing, Trouble> {
+    let own = inbound.surface.dialect();
     if provider.speaks(own, model) {
-        // What cannot be read in one way alone is read here first.
-        let alone = caller.says.as_ref().is_some_and(|says| says.stands_alone());
-        return match own == Dialect::Responses && !alone {
-            true => kept_here((app, caller), inbound, (provider, model), most),
-            false => Ok(as_it_is(inbound, (provider, model), most)),
-        };
+        return kept_here((app, caller), inbound, (provider, model), most);
     }
     if !provider.kind.chats() {
         let message = format!("The provider '{}' does not serve chats.", provider.name);
@@ -117,9 +143,28 @@ pub(super) fn dropped(provider: &Provider, lost: &Lost) -> Result<Option<HeaderV
         return Err(error.with_param(*first).into());
     }
     // What this turn alone goes without is told, and no reason to refuse.
-    let all: Vec<&str> = names.into_iter().chain(lost.of_this_turn()).collect();
-    Ok(HeaderValue::from_str(&all.join(", ")).ok().filter(|_| !all.is_empty()))
+    Ok(dropped_header(names.into_iter().chain(lost.of_this_turn())))
 }
+
+/// Names in one header: each once, and as many as clients and proxies take.
+pub(in super::super) fn dropped_header<'a>(
+    names: impl Iterator<Item = &'a str>,
+) -> Option<HeaderValue> {
+    let mut all: Vec<&str> = Vec::new();
+    for name in names.filter(|name| name.bytes().all(|byte| byte.is_ascii_graphic())) {
+        if all.len() >= DROPPED_MAX {
+            break;
+        }
+        if !all.contains(&name) && name.len() <= DROPPED_BYTES_MAX {
+            all.push(name);
+        }
+    }
+    HeaderValue::from_str(&all.join(", ")).ok().filter(|_| !all.is_empty())
+}
+
+/// Names in that header, and bytes of one.
+const DROPPED_MAX: usize = 32;
+const DROPPED_BYTES_MAX: usize = 96;
 
 /// The same request, for the provider's own name of the model.
 fn as_it_is(

@@ -273,7 +273,7 @@ impl Streaming {
         if let Way::Pass(pass) = &mut self.way
             && let Some(own) = &mut pass.own
         {
-            own.keep_of(&mut self.out).await;
+            own.keep_of(&mut self.out, self.ended.is_set()).await;
         }
         self.wrote = Instant::now();
         (!self.out.is_empty()).then(|| std::mem::take(&mut self.out).into())

@@ -75,8 +75,13 @@ fn kind(fields: Fields<'_>) -> Parsed<&str> {
 }
 
 pub(super) fn is_reference(item: &Value) -> bool {
-    let fields = Fields::of(item);
-    fields.and_then(|fields| kind(fields).map(|kind| kind == "item_reference")).unwrap_or(false)
+    let Ok(fields) = Fields::of(item) else { return false };
+    match kind(fields) {
+        Ok("item_reference") => true,
+        // A picture that is gone on with is named, and not sent along.
+        Ok("image_generation_call") => fields.get("result").is_none() && fields.get("id").is_some(),
+        _ => false,
+    }
 }
 
 /// Ids of items that are only referred to: [`resolve`] puts the items there.

@@ -45,6 +45,7 @@ struct Item<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     role: Option<IgnoredAny>,
+    result: Option<IgnoredAny>,
     #[serde(borrow)]
     encrypted_content: Option<Cow<'a, str>>,
 }
@@ -79,6 +80,7 @@ impl Outline {
         let id = item.id.map(Cow::into_owned);
         match item.kind.as_deref() {
             Some("item_reference") => self.references.push(id.unwrap_or_default()),
+            Some("image_generation_call") if item.result.is_none() => self.references.extend(id),
             // One with an id and nothing else is a reference that does not say so.
             None if item.role.is_none() => self.references.extend(id),
             Some("reasoning") if sealed.is_none() => self.thoughts.extend(id),

@@ -52,6 +52,8 @@ impl Passed {
     /// It is no response.
     pub fn answer(&mut self, body: &[u8]) -> Result<Vec<u8>, Broken> {
         let mut response: Map<String, Value> = provider::json(provider::utf8(body)?)?;
+        // It is all that will come.
+        response.entry("status").or_insert_with(|| json!("completed"));
         self.response(&mut response);
         Ok(Value::Object(response).to_string().into_bytes())
     }

@@ -2,7 +2,7 @@
 //! elsewhere than there. Only what says where something is kept is taken out of it: the provider
 //! is told all that the request goes on with, and to keep nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
@@ -160,21 +160,29 @@ impl Passing {
         history: &[Value],
         (whom, thinks): (Whom<'_>, bool),
     ) -> Value {
-        let own = matches!(whom.seals, Seals::Own { .. });
-        let earlier = history.iter().map(|item| {
+        let strict = matches!(whom.seals, Seals::Own { .. });
+        let named_well = |item: &Value| {
             let mut item = item.clone();
-            if own && !is_named_well(&item) {
+            if strict && !is_named_well(&item) {
                 item.as_object_mut().map(|item| item.shift_remove("id"));
             }
             item
-        });
+        };
+        let earlier = history.iter().map(named_well);
         let mut as_they_came = match said {
             Some(Value::Array(items)) => items.into_iter(),
             _ => Vec::new().into_iter(),
         };
-        let own = self.input.iter().map(|item| match as_they_came.next() {
-            Some(said) if !is_reference(&said) => said,
-            _ => item.clone(),
+        let mut there: Option<HashSet<&str>> = None;
+        let own = self.input.iter().filter_map(|item| match as_they_came.next() {
+            Some(said) if !is_reference(&said) => Some(said),
+            Some(said) => {
+                // What stands before the request already does not stand there twice.
+                let ids = || history.iter().filter_map(|item| item.get("id")?.as_str()).collect();
+                let id = said.get("id").and_then(Value::as_str).unwrap_or_default();
+                (!there.get_or_insert_with(ids).contains(id)).then(|| named_well(item))
+            }
+            None => Some(item.clone()),
         });
         earlier.chain(own).filter_map(|item| thought(item, whom, thinks)).collect()
     }

@@ -152,7 +152,7 @@ impl Request {
         let mut past = self.here.then(Beyond::kept);
         let messages = self.messages(history, true, (past.as_mut(), &mut beyond))?;
         let left_out = past.map(Beyond::into_kept).unwrap_or_default();
-        self.left_out = left_out.into_iter().map(|(name, _)| name).collect();
+        self.left_out = left_out.into_iter().map(|(name, value)| named(&name, &value)).collect();
         if messages.is_empty() {
             return Err(Fault::missing("input").into());
         }
@@ -175,6 +175,16 @@ impl Request {
             wish.say(&mut messages);
         }
         Ok(messages)
+    }
+}
+
+/// What was left out of earlier items, by its kind: callers know no places among them.
+fn named(path: &str, value: &Value) -> String {
+    let place = |part: &str| part.split('[').next().unwrap_or_default().to_owned();
+    let path: Vec<String> = path.split('.').map(place).collect();
+    match (&path[..], value.get("type").and_then(Value::as_str)) {
+        ([list], Some(kind)) => format!("{list}.{kind}"),
+        _ => path.join("."),
     }
 }
 
