@@ -39,7 +39,7 @@ pub fn hearth() -> &'static Path {
 /// A running server. Dropping it kills the process.
 pub struct Server {
     child: Child,
-    /// `http://127.0.0.1:PORT`
+    /// `http://127.0.0.1:PORT`, or with `https`.
     pub url: String,
     /// What it printed until it listened.
     pub banner: Vec<String>,
@@ -89,13 +89,9 @@ impl Server {
                 panic!("hearth did not become ready:\n{}", banner.join("\n"));
             };
             // Lines of the log name other addresses.
-            if let Some(at) = line.find("http://127.0.0.1:")
-                && line.starts_with("listen")
-            {
-                let found = line[at..].split(' ').next().unwrap_or_default();
-                if url.is_empty() {
-                    url = found.trim_end_matches('/').to_owned();
-                }
+            let address = line.split(' ').find(|word| word.contains("://127.0.0.1:"));
+            if let Some(found) = address.filter(|_| url.is_empty() && line.starts_with("listen")) {
+                url = found.trim_end_matches('/').to_owned();
             }
             let ready = line.starts_with("ready");
             banner.push(line);
