@@ -433,13 +433,14 @@ mod tests {
     /// What a gateway does for each request, but for its locks: nodes that hold all, half or none
     /// of a prompt of 32,768 tokens.
     #[test]
-    #[cfg_attr(debug_assertions, ignore = "measures optimised code")]
     fn a_choice_takes_no_time_however_many_nodes_there_are() {
         use crate::cluster::choose::{Candidate, choose};
         use crate::cluster::look::look;
         use crate::digest::mixed;
         let pages = |from: u64, count: u64| (from..from + count).map(mixed);
         let chain: Vec<u64> = pages(1, 2048).collect();
+        // Code that is not optimised is measured too, as far as it shows what grows with the fleet.
+        let (most_us, rounds) = if cfg!(debug_assertions) { (1_000, 100) } else { (30, 2_000) };
         for count in [100, 1000] {
             let node = |node: u64| {
                 let own = pages(1_000_000 * (node + 1), 6144);
@@ -448,7 +449,6 @@ mod tests {
             };
             let mut nodes: Vec<(u64, Picture)> = (0..count).map(node).collect();
             nodes.sort_by_key(|(number, _)| *number);
-            let rounds = 2_000;
             let begun = std::time::Instant::now();
             for round in 0..rounds {
                 let looked = look(
@@ -466,7 +466,7 @@ mod tests {
             }
             let each = begun.elapsed() / u32::try_from(rounds).expect("small");
             println!("a choice among {count} nodes takes {each:?}");
-            assert!(each < std::time::Duration::from_micros(30), "{each:?}");
+            assert!(each < std::time::Duration::from_micros(most_us), "{each:?}");
         }
     }
 }
