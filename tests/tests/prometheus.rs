@@ -153,8 +153,8 @@ fn all_panels_find_their_figures_and_all_rules_are_sound() {
     }
     let prometheus = prometheus(&folder, &server, &key);
 
-    // Only there with a GPU, here or at a node, or where requests are refused.
-    let elsewhere = ["gpu_", "request_refused_total"];
+    // Only there with a GPU, here or at a node, with nodes, or where requests are refused.
+    let elsewhere = ["gpu_", "cluster_", "request_refused_total"];
     let mut missing = queries();
     missing.retain(|query| !elsewhere.iter().any(|part| query.contains(part)));
     assert!(missing.len() > 30, "{missing:?}");
