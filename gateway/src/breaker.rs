@@ -17,6 +17,8 @@ pub(crate) struct Breaker {
     failures: u32,
     /// Left alone until then.
     until: Option<Instant>,
+    /// The end of the last pause. What was asked before it says nothing new.
+    last: Option<Instant>,
     pause: Duration,
     /// One request looks whether it is well again.
     probing: bool,
@@ -61,26 +63,46 @@ impl Breaker {
     /// together each would make the pause longer.
     pub(crate) fn failed(&mut self, asked: Instant, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        let is_known = self.until.is_some_and(|until| asked < until);
-        if is_known || self.failures < FAILURES && !self.probing {
+        if self.is_old(asked) || self.failures < FAILURES && !self.probing {
             return None;
         }
         self.probing = false;
         self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
         self.until = Some(now + self.pause);
+        self.last = self.until;
         Some(self.pause)
     }
 
-    /// An answer has begun; `true`: it was left alone until now.
-    pub(crate) fn answered(&mut self) -> bool {
+    /// An answer has begun to what it was asked then; `true`: it was left alone until now.
+    pub(crate) fn answered(&mut self, asked: Instant) -> bool {
+        if self.is_old(asked) {
+            return false;
+        }
         self.probing = false;
         self.until.take().is_some()
     }
 
     /// An answer came to its end. Not before that is it well: who breaks off every answer in the
     /// middle begins well each time.
-    pub(crate) fn ended(&mut self) {
-        (self.failures, self.pause) = (0, Duration::ZERO);
+    pub(crate) fn ended(&mut self, asked: Instant) {
+        if !self.is_old(asked) {
+            (self.failures, self.pause) = (0, Duration::ZERO);
+        }
+    }
+
+    /// It has failed, and has not answered since.
+    pub(crate) fn is_open(&self) -> bool {
+        self.until.is_some()
+    }
+
+    /// It is another than it was, and may be tried now.
+    pub(crate) fn renewed(&mut self, now: Instant) {
+        self.until = self.until.map(|until| until.min(now));
+        self.pause = Duration::ZERO;
+    }
+
+    fn is_old(&self, asked: Instant) -> bool {
+        self.last.is_some_and(|last| asked < last)
     }
 }
 
@@ -110,11 +132,12 @@ mod tests {
             assert!(asked(&mut breaker, now));
         }
         now += PAUSE_MAX;
-        assert!(breaker.begin(now) && breaker.answered() && !breaker.answered());
+        assert!(breaker.begin(now) && breaker.answered(now) && !breaker.answered(now));
         assert_eq!(breaker.condition(now), Condition::Well);
         assert!(asked(&mut breaker, now), "no answer has ended yet");
-        assert!(breaker.answered());
-        breaker.ended();
+        now += PAUSE_MAX;
+        assert!(breaker.begin(now) && breaker.answered(now));
+        breaker.ended(now);
         for fails in [false, false, true] {
             assert_eq!(asked(&mut breaker, now), fails);
         }
@@ -131,8 +154,14 @@ mod tests {
         // Nor do those make it longer that have nobody else to ask.
         assert!(!asked(&mut breaker, later));
         assert_eq!(breaker.condition(later), Condition::Broken(PAUSE));
+        // Nor does what answers late bring it back, or make the next failure a new one.
+        assert!(!breaker.answered(begun));
+        breaker.ended(begun);
+        assert!(breaker.failed(begun, later).is_none() && breaker.is_open());
         let again = later + PAUSE;
         assert_eq!([0; 9].map(|_| breaker.failed(again, again)).iter().flatten().count(), 1);
         assert_eq!(breaker.condition(again), Condition::Broken(PAUSE * 2));
+        breaker.renewed(again);
+        assert_eq!(breaker.condition(again), Condition::Probe);
     }
 }

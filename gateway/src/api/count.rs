@@ -65,7 +65,7 @@ pub(super) async fn responses(
 
 /// Google's `:countTokens`.
 pub(super) fn gemini(app: &App, model: &str, body: &[u8], _: &Caller) -> Result<Vec<u8>, Failure> {
-    let tokens = if app.models.get(model).is_none() && app.routes.find(model).is_some() {
+    let tokens = if app.models.get(model).is_none() && app.pool(model).is_some() {
         wire::glance::estimate(body)
     } else {
         let parse = |forward| gemini::parse_count(model, body, &app.limits.request, forward);
@@ -81,7 +81,7 @@ fn elsewhere(app: &App, body: &[u8]) -> Result<Option<u64>, Failure> {
     }
     let glance = Glance::of(body)?;
     let here = app.models.get(&glance.model).is_some();
-    let there = !here && app.routes.find(&glance.model).is_some();
+    let there = !here && app.pool(&glance.model).is_some();
     Ok(there.then_some(glance.input_estimate))
 }
 

@@ -11,6 +11,7 @@ use axum::response::Response;
 use govern::policy::Label;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use wire::responses::Outline;
 use wire::{Dialect, ErrorKind};
 
 use super::envelope::Caller;
@@ -20,11 +21,11 @@ use super::generate::json;
 use super::pooled::Pooled;
 use super::prepare::Answers;
 use super::surface::Surface;
-use super::{App, kept, pool, prepare, unknown};
+use super::{App, bill, kept, pool, prepare, unknown};
 use crate::backend::Task;
 use crate::cluster::Seen;
 use crate::config::routing::OverflowWhen;
-use crate::route::{Finding, Plan, Pool, Pressed};
+use crate::route::{Asked, Finding, Plan, Pool, Pressed};
 
 /// What a request does not say of itself.
 #[derive(Deserialize)]
@@ -50,16 +51,20 @@ pub(super) async fn explain(
         known.find(|own| own.name() == name).ok_or_else(wrong_query)
     });
     let surface = body::surface(&body, said.transpose()?)?;
-    let past = match surface {
-        Surface::Responses => Box::pin(kept::look_up(&app, &caller, &body)).await,
-        _ => None,
-    };
-    let caller = Caller { past, ..caller };
+    let mut caller = caller;
+    if surface == Surface::Responses
+        && let Some(says) = Outline::of(&body)
+    {
+        caller.past = Box::pin(kept::found(&app, &caller, &says)).await.transpose()?.map(Ok);
+        caller.background = says.background;
+        caller.says = Some(Arc::new(says));
+    }
     let inbound = Inbound::new(surface, &head.headers, Arc::new(body))?;
     let name = &inbound.glance.model;
-    let mut shown = match app.routes.find(name) {
+    let mut shown = match app.pool(name) {
         Some(pool) => {
             let asked = forward::asked_of(&app, &caller, (&inbound, &pool), beside.label)?;
+            let asked = Asked { looks_only: true, ..asked };
             let plan = forward::plan(&app, &pool, &asked);
             let mut shown = decision(&pool, &plan);
             for one in shown["candidates"].as_array_mut().into_iter().flatten() {
@@ -77,9 +82,12 @@ pub(super) async fn explain(
         }
         None => {
             let model = here(&app, &caller, &inbound.surface, name)?;
+            let label = bill::label(&app, &caller, || inbound.ask(None))?;
             let message = "a model of this server that is in no pool of this name";
             let mut shown = json!({ "model": model, "order": [model], "reason": message });
             nodes(&app, &caller, &inbound, &model, &mut shown).await;
+            shown["label"] = json!(beside.label.map_or(label, |least| least.max(label)));
+            shown["input_tokens"] = json!(inbound.input_estimate(&caller));
             shown
         }
     };

@@ -79,7 +79,7 @@ pub(super) async fn answer(
         return Box::pin(local(&app, &caller, (&surface, &body), None)).await;
     }
     let inbound = Inbound::new(surface, &headers, Arc::clone(&body))?;
-    match app.routes.find(&inbound.glance.model) {
+    match app.pool(&inbound.glance.model) {
         Some(pool) => forward::serve(&app, &caller, &inbound, &pool).await,
         None => Box::pin(local(&app, &caller, (&inbound.surface, &body), None)).await,
     }

@@ -2,10 +2,13 @@
 //! operator names one by one. Each is asked as `PROVIDER/MODEL`. Nobody asks a provider which
 //! models it has.
 
+use std::collections::HashSet;
+
+use govern::policy::Label;
 use serde_json::{Value, json};
 
-use super::App;
 use super::envelope::Caller;
+use super::{App, kept};
 use crate::upstream::{Provider, models};
 
 /// A model of a provider.
@@ -17,6 +20,8 @@ pub(super) struct Known {
     /// It answers chats, as far as is known.
     pub(super) chats: bool,
     provider: String,
+    /// The most secret label that it may see.
+    max_label: Label,
 }
 
 impl Known {
@@ -28,6 +33,7 @@ impl Known {
             reads: reads.and_then(|tokens| usize::try_from(tokens).ok()),
             chats: provider.kind.chats() && !known.is_some_and(|known| known.embeds),
             provider: provider.name.clone(),
+            max_label: provider.max_label,
         }
     }
 
@@ -42,7 +48,10 @@ impl Known {
     }
 
     fn is_for(&self, caller: Option<&Caller>) -> bool {
-        caller.is_none_or(|caller| caller.sees(&self.id) && caller.may_ask_of(&self.provider))
+        caller.is_none_or(|caller| {
+            let may = caller.sees(&self.id) && caller.may_ask_of(&self.provider);
+            may && kept::label(caller) <= self.max_label
+        })
     }
 }
 
@@ -54,10 +63,10 @@ pub(super) fn all<'a>(
     let of = |provider: &'a std::sync::Arc<Provider>| {
         provider.known().into_iter().map(move |name| Known::of(provider, name))
     };
-    let is_listed = |id: &str| {
-        let is_pool = app.routes.pools().any(|pool| pool.name == id);
-        is_pool || app.models.get(id).is_some() || app.models.pool(id).is_some()
-    };
+    let models = app.models.list().into_iter().map(|model| model.id.clone());
+    let pools = app.models.pools().into_iter().map(|model| model.id.clone());
+    let here: HashSet<String> = models.chain(pools).collect();
+    let is_listed = move |id: &str| app.routes.has_pool(id) || here.contains(id);
     let each = app.routes.providers().flat_map(of);
     each.filter(move |known| known.is_for(caller) && !is_listed(&known.id))
 }
@@ -66,6 +75,8 @@ pub(super) fn all<'a>(
 pub(super) fn one(app: &App, caller: Option<&Caller>, id: &str) -> Option<Known> {
     let (provider, name) = id.split_once('/')?;
     let provider = app.routes.providers().find(|own| own.name == provider)?;
-    let may = !name.is_empty() && provider.offers(name);
+    // Models of this process come first.
+    let here = app.models.get(id).is_some() || app.models.pool(id).is_some();
+    let may = !name.is_empty() && !here && provider.offers(name);
     may.then(|| Known::of(provider, name)).filter(|known| known.is_for(caller))
 }

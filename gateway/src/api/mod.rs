@@ -56,7 +56,7 @@ use tokio::sync::Semaphore;
 use crate::admin;
 use crate::metrics::Metrics;
 use crate::models::Models;
-use crate::route::Routes;
+use crate::route::{Pool, Routes};
 use crate::scim;
 use crate::server;
 use crate::signin;
@@ -165,6 +165,16 @@ impl App {
 }
 
 impl App {
+    /// The pool, or the provider, that answers to a name. What this process itself serves comes
+    /// before a provider's model that is called alike.
+    fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        let here = || self.models.get(name).is_some() || self.models.pool(name).is_some();
+        if !self.routes.has_pool(name) && here() {
+            return None;
+        }
+        self.routes.find(name)
+    }
+
     /// What an operator should know of the routes, as things are now.
     #[must_use]
     pub fn warnings(&self) -> Vec<String> {

@@ -163,7 +163,8 @@ pub(super) async fn model(
     // Bytes that are no text name no model.
     let id = id.unwrap_or_else(|_| "\u{fffd}".to_owned());
     // Whoever asks for it is answered by the provider, too.
-    if let Some(known) = known::one(&app, caller, &id) {
+    let chats = headers.contains_key(ANTHROPIC);
+    if let Some(known) = known::one(&app, caller, &id).filter(|known| known.chats || !chats) {
         return Ok(json(match headers.contains_key(ANTHROPIC) {
             true => messages::model_answer(&known.id, 0, known.reads).to_string(),
             false => known.card().to_string(),

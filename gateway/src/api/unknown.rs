@@ -1,6 +1,8 @@
 //! What a caller is told who names a model that is not here: those of its names that it may ask,
 //! the most alike first.
 
+use std::cmp::Reverse;
+
 use wire::{ApiError, ErrorKind};
 
 use super::envelope::Caller;
@@ -35,9 +37,10 @@ fn names(app: &App, caller: &Caller) -> Vec<String> {
 }
 
 fn told(wrong: &str, mut names: Vec<String>) -> String {
-    let like = |name: &str| strsim::jaro_winkler(&wrong.to_lowercase(), &name.to_lowercase());
-    // Equal ones stay in their order.
-    names.sort_by(|a, b| like(b).total_cmp(&like(a)));
+    let wrong = wrong.to_lowercase();
+    // None is below zero, and such numbers have the order of their bits. Equal ones stay in theirs.
+    let like = |name: &String| strsim::jaro_winkler(&wrong, &name.to_lowercase()).to_bits();
+    names.sort_by_cached_key(|name| Reverse(like(name)));
     names.dedup();
     let more = names.len().saturating_sub(NAMES_MAX);
     names.truncate(NAMES_MAX);

@@ -103,7 +103,10 @@ fn serve(args: &ServeArgs) -> Outcome {
         let model = match args.model.clone() {
             Some(model) => model,
             None => connection.models().await?.into_iter().next().ok_or_else(|| {
-                exit::unavailable("the server has no model yet; try again in a moment")
+                exit::unavailable(
+                    "the server has no model of its own yet; try again in a moment, or name one \
+                     with --model",
+                )
             })?,
         };
         let closed = if args.rate.is_some() { 1024 } else { 8 };

@@ -40,7 +40,10 @@ pub fn run(args: &Args) -> Outcome {
         let model = match args.model.clone() {
             Some(model) => model,
             None => connection.models().await?.into_iter().next().ok_or_else(|| {
-                exit::unavailable("the server has no model yet; try again in a moment")
+                exit::unavailable(
+                    "the server has no model of its own yet; try again in a moment, or name one \
+                     with --model",
+                )
             })?,
         };
         let mut chat = Chat { connection, model, args: args.clone(), messages: Vec::new() };

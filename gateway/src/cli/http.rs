@@ -59,13 +59,15 @@ impl Connection {
         })
     }
 
-    /// Names of the models served, the default one first.
+    /// Names of the models that the server itself answers for, the default one first: nobody is to
+    /// pay for a provider's without having named it.
     pub(super) async fn models(&self) -> Result<Vec<String>, Failure> {
         let answer = self.send(self.client.get(format!("{}/v1/models", self.url))).await?;
         let list: Value = answer.json().await.map_err(|error| {
             exit::unavailable(format!("{} does not answer as a model server: {error}", self.url))
         })?;
-        let names = list["data"].as_array().into_iter().flatten();
+        let all = list["data"].as_array().into_iter().flatten();
+        let names = all.filter(|model| model["owned_by"] == "hearth");
         Ok(names.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
     }
 

@@ -287,7 +287,7 @@ impl Carrier {
     async fn attempt(&mut self, Chosen { member, trial, .. }: &mut Chosen) -> Came {
         let service = &self.shared.service;
         let Some(mut sending) = member.send(service.name(), 0) else {
-            return Came::Failed(Failed::NotTaken("it is gone".to_owned()));
+            return Came::Failed(Failed::Gone("it is gone".to_owned()));
         };
         let now = Instant::now();
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -306,7 +306,8 @@ impl Carrier {
                 trial.late();
                 return Came::Refused(Refusal::Deadline);
             }
-            () = sleep(HEAD) => return Came::Failed(Failed::NotTaken(no_head())),
+            // It has the request, which may be what keeps it.
+            () = sleep(HEAD) => return Came::Failed(Failed::Broken(no_head())),
             _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
         };
         let response = match answer {
@@ -429,6 +430,8 @@ pub(super) async fn refusal(response: hyper::Response<Incoming>) -> Option<Faile
     match status {
         StatusCode::TOO_MANY_REQUESTS => None,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Some(Failed::Unfit(why)),
+        // The model has left it since it was chosen.
+        StatusCode::NOT_FOUND | StatusCode::CONFLICT => Some(Failed::Gone(why)),
         _ => Some(Failed::NotTaken(why)),
     }
 }

@@ -280,7 +280,7 @@ async fn review(fleet: std::sync::Weak<Inner>) {
         for member in members.iter() {
             let node = member.endpoint.authority();
             fleet.metrics.cluster().gpus(&node, &member.gpus());
-            fleet.metrics.cluster().available(&node, member.is_well());
+            fleet.metrics.cluster().available(&node, !member.is_left_alone());
         }
         let engines: Vec<Known> = fleet.engines().values().cloned().collect();
         engines.iter().for_each(Known::review);

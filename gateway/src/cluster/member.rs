@@ -90,6 +90,7 @@ impl Member {
     pub(super) fn up(&self, picture: Picture, way: Way) {
         let mut inner = self.inner();
         inner.there = Some((picture, way));
+        inner.breaker.renewed(Instant::now());
         inner.sent.values_mut().for_each(|sent| sent.told = sent.now);
     }
 
@@ -166,7 +167,12 @@ impl Member {
         self.inner().sent.values().any(|sent| sent.now.requests > 0)
     }
 
-    /// Requests may be sent there, as far as those say that were: see [`Breaker`].
+    /// It has been left alone for failures, and has not answered since: see [`Breaker`].
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.inner().breaker.is_open()
+    }
+
+    #[cfg(test)]
     pub(super) fn is_well(&self) -> bool {
         !self.inner().is_broken(Instant::now())
     }

@@ -235,7 +235,7 @@ impl ClusterReading {
     async fn attempt(&self, chosen: &Chosen) -> Came {
         let name = self.shared.service.name();
         let Some(mut sending) = chosen.member.send(name, self.tokens) else {
-            return Came::Failed(Failed::NotTaken("it is gone".to_owned()));
+            return Came::Failed(Failed::Gone("it is gone".to_owned()));
         };
         let left = self.deadline.map(|at| at.saturating_duration_since(Instant::now()));
         let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));

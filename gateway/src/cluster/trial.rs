@@ -34,7 +34,8 @@ impl Trial {
             return;
         }
         self.probes = false;
-        if self.member.learn(Breaker::answered) {
+        let begun = self.begun;
+        if self.member.learn(|breaker| breaker.answered(begun)) {
             tracing::info!(node = %self.member.endpoint, "a node answers again");
         }
     }
@@ -42,7 +43,8 @@ impl Trial {
     /// It did all that was asked of it.
     pub(super) fn ended(&mut self) {
         self.answers();
-        self.member.learn(Breaker::ended);
+        let begun = self.begun;
+        self.member.learn(|breaker| breaker.ended(begun));
     }
 
     /// It failed.

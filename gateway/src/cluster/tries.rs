@@ -21,6 +21,8 @@ const FURTHER_TRIES: usize = 2;
 pub(super) enum Failed {
     /// It was not reached, or did not take the request.
     NotTaken(String),
+    /// It, or the model there, has gone since it was chosen.
+    Gone(String),
     /// It had the request, and broke off or made no sense.
     Broken(String),
     /// Its engine failed at it, as it says itself.
@@ -32,13 +34,17 @@ pub(super) enum Failed {
 impl Failed {
     pub(super) fn why(&self) -> &str {
         match self {
-            Self::NotTaken(why) | Self::Broken(why) | Self::Engine(why) | Self::Unfit(why) => why,
+            Self::NotTaken(why)
+            | Self::Gone(why)
+            | Self::Broken(why)
+            | Self::Engine(why)
+            | Self::Unfit(why) => why,
         }
     }
 
-    /// Says how well the node does, unless the request is at fault.
+    /// Says how well the node does, unless the request is at fault, or nobody.
     pub(super) fn tell(&self, trial: &mut Trial) {
-        if !matches!(self, Self::Unfit(_)) {
+        if !matches!(self, Self::Unfit(_) | Self::Gone(_)) {
             trial.failed();
         }
     }
@@ -66,7 +72,9 @@ impl Tries {
     /// It was enough.
     pub(super) fn failed(&mut self, failed: Failed, nodes: usize) -> Result<(), Refusal> {
         let (count, most) = match &failed {
-            Failed::NotTaken(_) => (&mut self.not_taken, nodes.saturating_add(FURTHER_TRIES + 1)),
+            Failed::NotTaken(_) | Failed::Gone(_) => {
+                (&mut self.not_taken, nodes.saturating_add(FURTHER_TRIES + 1))
+            }
             Failed::Broken(_) => (&mut self.broken, BROKEN_TRIES),
             Failed::Engine(_) | Failed::Unfit(_) => (&mut self.engine, ENGINE_TRIES),
         };
@@ -84,7 +92,10 @@ impl Tries {
                 "{times} times{row} a node broke off at this request, so no other is asked; the \
                  last time: {why}"
             ),
-            Failed::NotTaken(why) | Failed::Engine(why) | Failed::Unfit(why) => why,
+            Failed::NotTaken(why)
+            | Failed::Gone(why)
+            | Failed::Engine(why)
+            | Failed::Unfit(why) => why,
         }))
     }
 }

@@ -43,6 +43,8 @@ pub struct Asked {
     pub prefix: u64,
     /// A number that nobody knows in advance.
     pub draw: u64,
+    /// Somebody wants to know, and nothing is asked: what is seen is not remembered.
+    pub looks_only: bool,
 }
 
 impl Asked {
@@ -156,7 +158,7 @@ impl Verdict {
 /// Plans a request.
 pub(super) fn plan(pool: &Pool, asked: &Asked, view: &dyn View, now: Instant) -> Plan {
     let named = pool.rules.iter().find(|rule| rule.holds(asked)).map(|rule| &rule.to);
-    let spill = pool.spills(view, now);
+    let spill = pool.spills(view, (now, asked.looks_only));
     let mut findings = Vec::with_capacity(pool.all.len());
     let mut groups: [Vec<(Arc<Target>, usize)>; 3] = Default::default();
     let (mut silent, mut tight, mut unwelcome) = (Vec::new(), Vec::new(), Vec::new());

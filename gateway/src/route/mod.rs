@@ -457,6 +457,12 @@ impl Routes {
         self.pools.values()
     }
 
+    /// Whether a pool has this name.
+    #[must_use]
+    pub fn has_pool(&self, name: &str) -> bool {
+        self.pools.contains_key(name)
+    }
+
     /// All providers.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers.values()
@@ -535,8 +541,8 @@ impl Pool {
     }
 
     /// Whether the local targets are so busy that others are to answer.
-    fn spills(&self, view: &dyn View, now: Instant) -> bool {
-        self.overflow.as_ref().is_some_and(|overflow| overflow.spills(&self.targets, view, now))
+    fn spills(&self, view: &dyn View, looked: (Instant, bool)) -> bool {
+        self.overflow.as_ref().is_some_and(|overflow| overflow.spills(&self.targets, view, looked))
     }
 }
 

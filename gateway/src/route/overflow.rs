@@ -18,7 +18,7 @@ pub(super) struct Overflow {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct State {
     spills: bool,
     /// Below half since then.
@@ -30,7 +30,7 @@ struct State {
 /// What is told of it: its bounds, and what stands against them now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pressed {
-    /// Others answer, as of the last request.
+    /// Others would answer a request now.
     pub on: bool,
     /// The bounds.
     pub when: OverflowWhen,
@@ -66,10 +66,17 @@ impl Overflow {
         Self { when: when.clone(), state: Mutex::default() }
     }
 
-    /// Whether others are to answer now.
-    pub(super) fn spills(&self, own: &[Arc<Target>], view: &dyn View, now: Instant) -> bool {
+    /// Whether others are to answer now. With `looks_only`, nothing is remembered of the question.
+    pub(super) fn spills(
+        &self,
+        own: &[Arc<Target>],
+        view: &dyn View,
+        (now, looks_only): (Instant, bool),
+    ) -> bool {
         let pressure = self.pressure(own, view, now);
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut copy = held.clone();
+        let state = if looks_only { &mut copy } else { &mut *held };
         state.asked = Some(now);
         match pressure {
             Pressure::High => (state.spills, state.calm) = (true, None),
@@ -93,7 +100,8 @@ impl Overflow {
     pub(super) fn told(&self, own: &[Arc<Target>], view: &dyn View, now: Instant) -> Pressed {
         let each = self.each(own, view, now);
         let each = each.map(|(target, pressure, has)| (target.name.clone(), pressure, has));
-        Pressed { on: self.is_on(now), when: self.when.clone(), now: each.collect() }
+        let on = self.spills(own, view, (now, true));
+        Pressed { on, when: self.when.clone(), now: each.collect() }
     }
 
     /// Of the least pressed local target: while one keeps the promise, nobody overflows.

@@ -260,8 +260,10 @@ impl Health {
         self.open.fetch_add(1, Ordering::Relaxed);
         if self.standing(now) == Standing::Probe {
             let mut state = self.state();
-            let broken = state.breaker.begin(now);
-            state.trying |= !broken;
+            // Somebody else may have begun since.
+            let well = state.breaker.condition(now) == Condition::Well;
+            state.breaker.begin(now);
+            state.trying |= well && state.unwelcome.is_some();
         }
         let (health, stage) = (Arc::clone(self), Stage::Waits);
         Open { health, begun: now, stage, sent: false, sole: false }
@@ -291,19 +293,21 @@ impl Health {
     }
 
     fn failed(&self, sent: Instant, now: Instant) {
-        self.state().breaker.failed(sent, now);
+        let mut state = self.state();
+        state.trying = false;
+        state.breaker.failed(sent, now);
     }
 
     /// It answers what it was sent then. What it asked for since holds.
     fn answered(&self, sent: Instant) {
         let mut state = self.state();
-        state.breaker.answered();
+        state.breaker.answered(sent);
         (state.unwelcome, state.refusals, state.trying) = (None, 0, false);
         state.busy = state.busy.filter(|(said, _)| *said > sent);
     }
 
-    fn ended(&self) {
-        self.state().breaker.ended();
+    fn ended(&self, sent: Instant) {
+        self.state().breaker.ended(sent);
     }
 }
 
@@ -372,14 +376,14 @@ impl Open {
             self.health.state().whole.learn(now, took);
         }
         self.answers();
-        self.health.ended();
+        self.health.ended(self.begun);
         self.over(Outcome::Answered, now);
     }
 
     /// It was answered, and well: the request is at fault.
     pub fn refused(&mut self, now: Instant) {
         self.answers();
-        self.health.ended();
+        self.health.ended(self.begun);
         self.over(Outcome::Refused, now);
     }
 
@@ -395,7 +399,9 @@ impl Open {
 
     /// It does not take this server's word, which says nothing of how well it is.
     pub fn unwelcome(&mut self, now: Instant) {
-        if !self.sole {
+        if self.sole {
+            self.health.state().tells_nothing();
+        } else {
             self.health.unwelcome(self.begun, now);
         }
         self.over(Outcome::Failed, now);

@@ -235,7 +235,7 @@ pub static KINDS: &[Kind] = &[
         title: "OpenRouter",
         base_url: "https://openrouter.ai/api/v1",
         key_env: "OPENROUTER_API_KEY",
-        // It keeps no responses, so those are kept here, and go there as chats.
+        // Responses go there as chats: its own route for them is in beta.
         speaks: &[
             (Chat, "/chat/completions"),
             (Messages, "/messages"),
@@ -301,7 +301,7 @@ pub static KINDS: &[Kind] = &[
         name: "ollama",
         title: "Ollama",
         base_url: "http://127.0.0.1:11434/v1",
-        // Responses are kept here, as of OpenRouter.
+        // Responses go there as chats: its older versions have no route for them.
         speaks: &[
             (Chat, "/chat/completions"),
             (Completions, "/completions"),

@@ -174,7 +174,7 @@ async fn a_node_that_fails_is_asked_now_and_then_and_comes_back() {
         }
         let many = join_all((0..24).map(|_| pair.answers())).await;
         let own = many.iter().filter(|(_, first)| *first).count();
-        assert!((4..=20).contains(&own), "{deed:?}: {own} of 24");
+        assert!((2..=22).contains(&own), "{deed:?}: {own} of 24");
         pair.is_shown(true).await;
     }
 }
@@ -189,7 +189,7 @@ async fn no_room_and_requests_at_fault_say_nothing_of_a_node() {
             first += usize::from(pair.answers().await.1);
             assert_eq!(pair.fate.asked(), first, "{deed:?}");
         }
-        assert!(first >= 6, "{deed:?}: the choice is the same");
+        assert!(first >= 2, "{deed:?}: the choice is the same");
         pair.is_shown(true).await;
     }
 }

@@ -202,6 +202,24 @@ async fn pressure_is_told_with_its_numbers() {
     assert_eq!((&own["queue"], &own["open"]), (&json!(2), &json!(3)), "{told}");
     assert_eq!(told["candidates"][0]["wait_ms"], now["wait_ms"], "{told}");
     held.into_iter().for_each(|caller| caller.abort());
+    until("nobody waits", || model.engine.stats().waiting == 0).await;
+    // Who only asks changes nothing: a request would have kept it on for two seconds.
+    let told = explained(&fake.router, "", "", &chat("p")).await;
+    assert_eq!(told["overflow"]["on"], false, "{told}");
+}
+
+/// A request is explained as it would be answered, with what it goes on with.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_found_is_not_explained() {
+    let fake = Fake::start(Setup::default());
+    let told = explained(&fake.router, "", "?label=confidential", &chat("org/fake")).await;
+    assert_eq!((&told["label"], &told["order"]), (&json!("confidential"), &json!(["org/fake"])));
+    assert!(told["input_tokens"].as_u64() > Some(0), "{told}");
+    let late = json!({ "model": "org/fake", "input": [{ "role": "user", "content": "x" }],
+        "previous_response_id": "resp_x" });
+    let got = send(&fake.router, request("", PATH, &late)).await;
+    assert_eq!(got.status, 400, "{}", got.text());
+    assert!(got.text().contains("previous_response_not_found"), "{}", got.text());
 }
 
 /// The figures of others are for those who may see figures.

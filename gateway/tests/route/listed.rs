@@ -21,6 +21,36 @@ fn names(got: &Answer, of: &str, name: &str) -> Vec<String> {
     all.map(|card| card[name].as_str().expect("a name").to_owned()).collect()
 }
 
+/// What this process serves itself is no provider's, whatever it is called.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_here_comes_before_a_provider_of_its_name() {
+    let far = Upstream::well("far").await;
+    let house = House::new().await;
+    let fake = house.gateway(&provider("org", "compatible", &far.url, ""), Setup::default());
+    let key = house.key(&fake.router, "all", json!({})).await;
+    for inbound in Inbound::ALL {
+        let (path, mut body) = inbound.request("org/fake", false, "hi");
+        if inbound != Inbound::Gemini {
+            body["max_tokens"] = 3.into();
+        }
+        if inbound == Inbound::Responses {
+            body.as_object_mut().expect("fields").remove("max_tokens");
+        }
+        let got = send(&fake.router, request(&key, &path, &body)).await;
+        assert_eq!((got.status, far.count()), (200, 0), "{inbound:?} {}", got.text());
+    }
+    let card = get(&fake.router, &key, "/v1/models/org/fake", false).await;
+    assert!(card.text().contains("\"owned_by\":\"hearth\""), "{}", card.text());
+    let (path, body) = Inbound::Chat.request("org/other", false, "hi");
+    assert_eq!(send(&fake.router, request(&key, &path, &body)).await.status, 200);
+    assert_eq!(far.count(), 1);
+    // A key whose words no provider may see is shown none of their models.
+    let secret = house.key(&fake.router, "secret", json!({ "label": "confidential" })).await;
+    let path = "/v1/models/org/other";
+    assert_eq!(get(&fake.router, &key, path, false).await.status, 200);
+    assert_eq!(get(&fake.router, &secret, path, false).await.status, 404);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn models_of_providers_are_listed_as_far_as_they_may_be_asked() {
     let well = Upstream::well("x").await;

@@ -33,8 +33,7 @@ type Fields<'a> = BTreeMap<String, &'a RawValue>;
 #[derive(Deserialize)]
 struct InPath {
     model: Option<String>,
-    #[serde(default)]
-    stream: bool,
+    stream: Option<bool>,
 }
 
 /// The route of a body; `said` by whoever asks, else as its fields tell.
@@ -66,6 +65,7 @@ fn gemini(body: &[u8]) -> Result<Surface, Failure> {
         return Err(error.with_param("model").into());
     };
     let model = model.strip_prefix("models/").unwrap_or(&model).to_owned();
+    let stream = stream.unwrap_or_default();
     Ok(Surface::Gemini { model, stream, framing: Framing::Events })
 }
 
@@ -89,7 +89,8 @@ fn told(fields: &Fields<'_>) -> Dialect {
     if has("query") && has("documents") {
         return Dialect::Rerank;
     }
-    if has("prompt") {
+    // Responses have a field of that name too, which is an object.
+    if fields.get("prompt").is_some_and(|prompt| !prompt.get().starts_with('{')) {
         return Dialect::Completions;
     }
     if let Some(input) = fields.get("input") {
@@ -98,8 +99,8 @@ fn told(fields: &Fields<'_>) -> Dialect {
         let plain = fields.keys().all(|name| knows(&[POOLING, EMBEDDINGS], name));
         return if plain && !items { Dialect::Embeddings } else { Dialect::Responses };
     }
-    let goes_on = has("previous_response_id") || has("conversation");
-    if goes_on { Dialect::Responses } else { Dialect::Chat }
+    let own = ["previous_response_id", "conversation", "prompt"];
+    if own.into_iter().any(has) { Dialect::Responses } else { Dialect::Chat }
 }
 
 #[cfg(test)]
@@ -124,6 +125,8 @@ mod tests {
             (r#"{"input":"i","instructions":"s"}"#, "responses"),
             (r#"{"input":"i","stream":true}"#, "responses"),
             (r#"{"previous_response_id":"resp_1"}"#, "responses"),
+            (r#"{"prompt":{"id":"pmpt_1"}}"#, "responses"),
+            (r#"{"input":"i","prompt":{"id":"pmpt_1"}}"#, "responses"),
             (r#"{"query":"q","documents":["d"]}"#, "rerank"),
             (r#"{"text_1":"a","text_2":["b"]}"#, "score"),
             ("{}", "chat"),
@@ -138,5 +141,7 @@ mod tests {
             assert_eq!(said.expect("a surface").dialect(), dialect);
         }
         assert!(surface(br#"{"contents":[]}"#, None).is_err(), "it names no model");
+        let silent = surface(br#"{"contents":[],"model":"m","stream":null}"#, None);
+        assert!(matches!(silent, Ok(Surface::Gemini { stream: false, .. })));
     }
 }

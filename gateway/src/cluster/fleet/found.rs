@@ -57,14 +57,18 @@ pub(super) async fn follow(
     name: Endpoint,
     (look_up, pause): (LookUp, Duration),
 ) {
+    // One answer may be short of some: of two kinds of addresses one is not told in time.
+    let mut before: Vec<IpAddr> = Vec::new();
     loop {
         let found = look_up(&name).await;
         let Some(fleet) = fleet.upgrade() else { return };
         match found {
             Ok(addresses) => {
-                let each = addresses.into_iter().map(|address| name.at(address));
-                let named: Vec<_> = each.map(|endpoint| Named { endpoint, ready: true }).collect();
+                let gone = before.iter().filter(|address| !addresses.contains(address));
+                let all = gone.chain(&addresses).map(|address| name.at(*address));
+                let named: Vec<_> = all.map(|endpoint| Named { endpoint, ready: true }).collect();
                 fleet.stands_for(finder, &named);
+                before = addresses;
             }
             // It says nothing of those that are known.
             Err(error) => tracing::debug!(name = %name, %error, "a name was not found"),
