@@ -20,8 +20,8 @@ pub(crate) struct Breaker {
     /// The end of the last pause. What was asked before it says nothing new.
     last: Option<Instant>,
     pause: Duration,
-    /// One request looks whether it is well again.
-    probing: bool,
+    /// One request looks whether it is well again, since then.
+    probing: Option<Instant>,
 }
 
 /// Whether it may be asked now.
@@ -41,7 +41,10 @@ impl Breaker {
         let Some(until) = self.until else { return Condition::Well };
         match until.checked_duration_since(now).filter(|left| !left.is_zero()) {
             Some(left) => Condition::Broken(left),
-            None if self.probing => Condition::Broken(PAUSE),
+            // One that is waited for so long is one that nobody learns from.
+            None if self.probing.is_some_and(|since| now < since + PAUSE_MAX) => {
+                Condition::Broken(PAUSE)
+            }
             None => Condition::Probe,
         }
     }
@@ -49,13 +52,15 @@ impl Breaker {
     /// It is asked now; `true`: to see whether it is well again.
     pub(crate) fn begin(&mut self, now: Instant) -> bool {
         let probes = self.condition(now) == Condition::Probe;
-        self.probing |= probes;
+        if probes {
+            self.probing = Some(now);
+        }
         probes
     }
 
     /// The one request that looked tells nothing.
     pub(crate) fn unknown(&mut self) {
-        self.probing = false;
+        self.probing = None;
     }
 
     /// It failed at what it was asked then. Some: it is left alone from now on, for so long. What
@@ -63,10 +68,10 @@ impl Breaker {
     /// together each would make the pause longer.
     pub(crate) fn failed(&mut self, asked: Instant, now: Instant) -> Option<Duration> {
         self.failures = self.failures.saturating_add(1);
-        if self.is_old(asked) || self.failures < FAILURES && !self.probing {
+        if self.is_old(asked) || self.failures < FAILURES && self.probing.is_none() {
             return None;
         }
-        self.probing = false;
+        self.probing = None;
         self.pause = (self.pause * 2).clamp(PAUSE, PAUSE_MAX);
         self.until = Some(now + self.pause);
         self.last = self.until;
@@ -78,7 +83,7 @@ impl Breaker {
         if self.is_old(asked) {
             return false;
         }
-        self.probing = false;
+        self.probing = None;
         self.until.take().is_some()
     }
 
@@ -127,6 +132,7 @@ mod tests {
             assert_eq!(breaker.condition(now), Condition::Probe);
             assert!(breaker.begin(now) && !breaker.begin(now), "one at a time");
             assert_eq!(breaker.condition(now), Condition::Broken(PAUSE));
+            assert_eq!(breaker.condition(now + PAUSE_MAX), Condition::Probe, "but not for ever");
             breaker.unknown();
             assert_eq!(breaker.condition(now), Condition::Probe);
             assert!(asked(&mut breaker, now));

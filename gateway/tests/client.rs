@@ -19,7 +19,11 @@ const ANSWER: &str = concat!(
     "data: [DONE]\n\n",
 );
 
-async fn chat(headers: HeaderMap) -> Response {
+/// A provider's model, which nobody named, and one of the server's own.
+const MODELS: &str = r#"{"data": [{"id": "far/dear", "owned_by": "far"}, {"id": "kind"}]}"#;
+
+async fn chat(headers: HeaderMap, body: String) -> Response {
+    assert!(body.contains("\"kind\""), "{body}");
     if headers.get(header::AUTHORIZATION).is_none_or(|key| key != "Bearer key-of-a-test") {
         let told = "{\"error\": {\"message\": \"no key\"}}";
         return (StatusCode::UNAUTHORIZED, told).into_response();
@@ -28,9 +32,9 @@ async fn chat(headers: HeaderMap) -> Response {
 }
 
 async fn serve() -> String {
-    let models = || async { "{\"data\": [{\"id\": \"kind\"}]}" };
-    let router =
-        Router::new().route("/v1/models", get(models)).route("/v1/chat/completions", post(chat));
+    let models = get(|| async { MODELS });
+    let router = Router::new().route("/v1/models", models);
+    let router = router.route("/v1/chat/completions", post(chat));
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, router).await });

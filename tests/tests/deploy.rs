@@ -49,9 +49,17 @@ fn the_dashboard_and_the_alerts_use_metrics_that_exist() {
         let text = fs::read_to_string(root().join(file)).expect(file);
         let used = names(&text);
         assert!(!used.is_empty(), "{file} names no metric");
-        // Only there with a GPU, here or at a node; with a place to export to; with shared rates.
-        let elsewhere =
-            ["gpu_", "node_gpu_", "audit_export_", "alerts_", "delivery_", "rates_shared"];
+        // Only there with a GPU, here or at a node; with nodes; with a place to export to; with
+        // shared rates.
+        let elsewhere = [
+            "gpu_",
+            "node_gpu_",
+            "cluster_",
+            "audit_export_",
+            "alerts_",
+            "delivery_",
+            "rates_shared",
+        ];
         for name in used {
             let known = reported.contains(&name)
                 || elsewhere.iter().any(|begin| name["hearth_".len()..].starts_with(begin));

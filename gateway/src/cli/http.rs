@@ -59,16 +59,21 @@ impl Connection {
         })
     }
 
-    /// Names of the models that the server itself answers for, the default one first: nobody is to
-    /// pay for a provider's without having named it.
+    /// Names of the models that the server itself answers for, the default one first. Nobody is to
+    /// pay for a provider's without having named it: those are called `PROVIDER/MODEL`.
     pub(super) async fn models(&self) -> Result<Vec<String>, Failure> {
         let answer = self.send(self.client.get(format!("{}/v1/models", self.url))).await?;
         let list: Value = answer.json().await.map_err(|error| {
             exit::unavailable(format!("{} does not answer as a model server: {error}", self.url))
         })?;
         let all = list["data"].as_array().into_iter().flatten();
-        let names = all.filter(|model| model["owned_by"] == "hearth");
-        Ok(names.filter_map(|model| model["id"].as_str().map(str::to_owned)).collect())
+        let text = |model: &Value, name: &str| model[name].as_str().map(str::to_owned);
+        let is_own = |model: &&Value| {
+            let (id, owner) = (text(model, "id"), text(model, "owned_by"));
+            let of = id.as_deref().and_then(|id| id.split_once('/')).map(|(of, _)| of);
+            of.is_none() || of != owner.as_deref()
+        };
+        Ok(all.filter(is_own).filter_map(|model| text(model, "id")).collect())
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, Failure> {

@@ -52,8 +52,8 @@ pub(crate) struct Seen {
 }
 
 /// What a choice has looked at.
-struct Looked {
-    there: Vec<Arc<Member>>,
+struct Looked<'a> {
+    there: Vec<&'a Arc<Member>>,
     candidates: Vec<Candidate>,
     /// Tokens of the prompt.
     length: u64,
@@ -115,7 +115,8 @@ impl ClusterEngine {
         let (shared, (model, fingerprint)) = (&self.shared, self.shared.service.name());
         let salt = protocol::salt(salt, shared.adapter.then_some(fingerprint));
         let chain: Vec<u64> = prefix_hashes(prompt, salt).collect();
-        let looked = shared.look(&chain, prompt.len(), &[]);
+        let nodes = shared.service.nodes();
+        let looked = shared.look(&nodes, (&chain, prompt.len()), &[]);
         let each = looked.there.iter().zip(&looked.candidates).enumerate();
         let seen = each.map(|(at, (node, candidate))| Seen {
             node: node.endpoint.authority(),
@@ -196,20 +197,25 @@ impl Shared {
         })
     }
 
-    /// The nodes that a choice looks at for a prompt of these pages, but `avoid`, and the best.
-    fn look(&self, chain: &[u64], prompt: usize, avoid: &[u64]) -> Looked {
-        let (nodes, name) = (self.service.nodes(), self.service.name());
+    /// Those of these nodes that a choice looks at for a prompt of these pages, but `avoid`, and
+    /// the best.
+    fn look<'a>(
+        &self,
+        nodes: &'a [Arc<Member>],
+        (chain, prompt): (&[u64], usize),
+        avoid: &[u64],
+    ) -> Looked<'a> {
+        let name = self.service.name();
         let page = u64::try_from(PAGE_TOKENS).unwrap_or(1);
         // The last token is computed in any case.
         let usable = &chain[..chain.len().min(prompt.saturating_sub(1) / PAGE_TOKENS)];
         let now = Instant::now();
         let see = |node: &Member| node.candidate(name, usable, (page, now));
-        let looked = among(&nodes, (usable, chance()), avoid, see);
+        let looked = among(nodes, (usable, chance()), avoid, see);
         let (there, candidates): (Vec<&Arc<Member>>, Vec<_>) = looked.into_iter().unzip();
         let length = u64::try_from(prompt).unwrap_or(u64::MAX);
         let number = usable.last().copied().unwrap_or(length);
         let best = choose(&candidates, length, number);
-        let there = there.into_iter().map(Arc::clone).collect();
         Looked { there, candidates, length, best }
     }
 
@@ -220,7 +226,9 @@ impl Shared {
         prompt: usize,
         avoid: &[u64],
     ) -> Result<Chosen, Nobody> {
-        let Looked { there, candidates, length, best } = self.look(chain, prompt, avoid);
+        let nodes = self.service.nodes();
+        let looked = self.look(&nodes, (chain, prompt), avoid);
+        let Looked { there, candidates, length, best } = looked;
         if tracing::enabled!(tracing::Level::DEBUG) {
             for (at, candidate) in candidates.iter().enumerate() {
                 let finding = choose::find(at, candidate, length);
@@ -237,7 +245,7 @@ impl Shared {
             }
         }
         match best {
-            Some(finding) => Ok(Chosen::new(&there[finding.at], finding)),
+            Some(finding) => Ok(Chosen::new(there[finding.at], finding)),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }

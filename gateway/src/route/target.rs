@@ -517,6 +517,28 @@ mod tests {
         assert_eq!(left(4), Standing::Well);
     }
 
+    /// One that tries it again and is told of an empty account has not tried it for ever.
+    #[test]
+    fn whoever_tries_it_alone_lets_it_go() {
+        let (health, mut now) = (Arc::new(Health::default()), Instant::now());
+        for _ in 0..FAILURES {
+            health.begin(now).failed(now);
+        }
+        now += PAUSE;
+        assert_eq!(health.standing(now), Standing::Probe);
+        health.begin(now).sole(true).unwelcome(now);
+        assert_eq!(health.standing(now), Standing::Probe);
+        // And one that fails while it is unwelcome is no longer tried.
+        health.begin(now).ended(now);
+        for _ in 0..FAILURES {
+            health.begin(now).unwelcome(now);
+        }
+        now += PAUSE;
+        assert_eq!(health.standing(now), Standing::Probe);
+        health.begin(now).failed(now);
+        assert_eq!(health.standing(now), Standing::Probe);
+    }
+
     #[test]
     fn unwelcome_is_asked_last_and_tried_now_and_then() {
         let health = Arc::new(Health::default());
