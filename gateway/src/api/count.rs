@@ -39,13 +39,13 @@ pub(super) async fn responses(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let caller = prepare::caller(&request)?;
+    let mut caller = prepare::caller(&request)?;
     let body = body::read(request, &app).await?;
-    let past = Box::pin(kept::look_up(&app, &caller, &body)).await.transpose()?;
+    Box::pin(kept::note(&app, &mut caller, &body)).await;
+    caller.past = caller.past.transpose()?.map(Ok);
     let answer = prepare::run(&app, body.len(), move |app| {
-        let past = past.as_deref();
         let tokens = match elsewhere(app, &body)? {
-            Some(estimate) => estimate.saturating_add(past.map_or(0, kept::Past::estimate)),
+            Some(estimate) => estimate.saturating_add(caller.past_estimate()),
             None => {
                 let limits = &app.limits.request;
                 let parse =
@@ -54,7 +54,7 @@ pub(super) async fn responses(
                 if !dropped.is_empty() {
                     request.here();
                 }
-                kept::make_whole(&mut request, past)?;
+                kept::make_whole(&caller, &mut request)?;
                 count(app, &request.chat)?
             }
         };

@@ -11,7 +11,6 @@ use axum::response::Response;
 use govern::policy::Label;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
-use wire::responses::Outline;
 use wire::{Dialect, ErrorKind};
 
 use super::envelope::Caller;
@@ -44,20 +43,16 @@ pub(super) async fn explain(
     request: Request,
 ) -> Result<Response, Failure> {
     let Query(beside) = beside.map_err(|_| wrong_query())?;
-    let caller = prepare::caller(&request)?;
+    let mut caller = prepare::caller(&request)?;
     let (head, body) = super::body::read_with_head(request, &app).await?;
     let said = beside.surface.as_deref().map(|name| {
         let mut known = body::SURFACES.into_iter();
         known.find(|own| own.name() == name).ok_or_else(wrong_query)
     });
     let surface = body::surface(&body, said.transpose()?)?;
-    let mut caller = caller;
-    if surface == Surface::Responses
-        && let Some(says) = Outline::of(&body)
-    {
-        caller.past = Box::pin(kept::found(&app, &caller, &says)).await.transpose()?.map(Ok);
-        caller.background = says.background;
-        caller.says = Some(Arc::new(says));
+    if surface == Surface::Responses {
+        Box::pin(kept::note(&app, &mut caller, &body)).await;
+        caller.past = caller.past.transpose()?.map(Ok);
     }
     let inbound = Inbound::new(surface, &head.headers, Arc::new(body))?;
     let name = &inbound.glance.model;

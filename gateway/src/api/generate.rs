@@ -12,7 +12,6 @@ use futures_util::future::try_join_all;
 use govern::Ask;
 use govern::ledger::ServiceTier;
 use tokio::time::timeout;
-use wire::responses::Outline;
 use wire::{Choice, Finish, Head, StreamOptions, Thought, Usage};
 
 use super::bill::{self, Bill};
@@ -43,12 +42,8 @@ pub(super) async fn generate(
     let body = Arc::new(body);
     // What not every request needs is boxed, here and below: each future is as large as the
     // largest that it may wait for, and is moved whole.
-    if surface == Surface::Responses
-        && let Some(says) = Outline::of(&body)
-    {
-        caller.past = Box::pin(kept::found(&app, &caller, &says)).await;
-        caller.background = says.background;
-        caller.says = Some(Arc::new(says));
+    if surface == Surface::Responses {
+        Box::pin(kept::note(&app, &mut caller, &body)).await;
     }
     let question = Question { surface, headers: head.headers, body };
     if caller.background {

@@ -13,7 +13,7 @@ mod shelf;
 
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use wire::responses::Request;
+use wire::responses::{Keeping, Request};
 use wire::{ApiError, ErrorKind};
 
 use super::App;
@@ -33,7 +33,7 @@ use super::error::Failure;
 use super::surface::Page;
 
 use found::IDS_MAX;
-pub(super) use found::{found, look_up};
+pub(super) use found::note;
 pub(super) use passing::{Own, pass};
 pub(super) use responses::{Listing, cancel, delete, get, include, items};
 pub(super) use shelf::{Owner, Shelf};
@@ -197,8 +197,6 @@ pub(super) struct Keep {
     referred: HashSet<String>,
     /// How far it has come. Nobody else writes under its name meanwhile.
     stage: Mutex<Stage>,
-    /// The whole of it is kept.
-    kept: AtomicBool,
     /// Which of its request's answers is kept: of two that come at once, one has its caller.
     claim: Arc<AtomicUsize>,
 }
@@ -220,27 +218,26 @@ impl std::fmt::Debug for Keep {
 }
 
 impl Keep {
-    /// Of a request with this input; `of` is the response that it goes on with, or its conversation
-    /// and where that stands.
-    fn new(
+    /// Of a request with this input that goes on with this; `None`: nothing is to be kept.
+    fn of(
         app: &App,
         caller: &Caller,
-        of: (Option<String>, Option<(String, i64)>),
-        (input, referred): (Vec<Value>, Vec<String>),
-    ) -> Self {
-        let (previous, conversation) = of;
-        Self {
-            shelf: Arc::clone(&app.kept),
-            owner: Owner::of(caller),
-            label: label(caller),
-            previous: previous.unwrap_or_default(),
-            input,
-            conversation,
-            referred: referred.into_iter().collect(),
-            stage: Mutex::new(Stage::Nothing),
-            kept: AtomicBool::new(false),
-            claim: Arc::clone(&caller.claim),
-        }
+        (keeping, past): (&Keeping, &Past),
+        (input, referred): (impl FnOnce() -> Vec<Value>, Vec<String>),
+    ) -> Option<Arc<Self>> {
+        keeping.store.then(|| {
+            Arc::new(Self {
+                shelf: Arc::clone(&app.kept),
+                owner: Owner::of(caller),
+                label: label(caller),
+                previous: keeping.previous.clone().unwrap_or_default(),
+                input: input(),
+                conversation: keeping.conversation.clone().map(|id| (id, past.next)),
+                referred: referred.into_iter().collect(),
+                stage: Mutex::new(Stage::Nothing),
+                claim: Arc::clone(&caller.claim),
+            })
+        })
     }
 
     fn response(&self, response: &Value) -> Sheet {
@@ -301,7 +298,6 @@ impl Keep {
             put => put?,
         }
         *stage = Stage::Whole;
-        self.kept.store(true, Ordering::Release);
         Ok(())
     }
 
@@ -352,7 +348,7 @@ impl Keep {
 
     /// The whole of it is kept.
     pub(super) fn is_kept(&self) -> bool {
-        self.kept.load(Ordering::Acquire)
+        self.stage.try_lock().is_ok_and(|stage| *stage == Stage::Whole)
     }
 
     /// Whether this is the answer that is kept of its request.
@@ -394,24 +390,14 @@ impl Past {
     }
 }
 
-/// Makes a request whole whose tokens are to be counted.
-pub(super) fn make_whole(request: &mut Request, past: Option<&Past>) -> Result<(), Failure> {
-    if request.is_open() {
-        let goes_on = request.previous.is_some() || request.conversation.is_some();
-        if goes_on && past.is_none() {
-            return Err(invalid("previous_response_id", TWICE));
-        }
-        join(request, past.unwrap_or(&Past::default()))?;
-    }
-    Ok(())
-}
-
-/// Puts items where they are referred to; the ids of those that stand before the request.
-fn resolve(
+/// Puts items where they are referred to; what the request goes on with, and the ids of those that
+/// are of that.
+fn resolve<'a>(
+    caller: &'a Caller,
+    keeping: &Keeping,
     input: &mut [Value],
-    in_conversation: bool,
-    past: &Past,
-) -> Result<Vec<String>, Failure> {
+) -> Result<(&'a Past, Vec<String>), Failure> {
+    let past = past(caller, keeping)?;
     let references = wire::responses::references(input);
     let referred: HashSet<&str> = references.iter().copied().collect();
     // Each stands for a whole item.
@@ -420,7 +406,7 @@ fn resolve(
         return Err(invalid("input", &why));
     }
     let there: HashSet<&str> = past.history.iter().map(id_of).collect();
-    if in_conversation {
+    if keeping.conversation.is_some() {
         let new = |item: &&Value| !referred.contains(id_of(item));
         if let Some(item) = input.iter().filter(new).find(|item| there.contains(id_of(item))) {
             return Err(trouble(&KeptError::Twice(id_of(item).to_owned())));
@@ -435,14 +421,7 @@ fn resolve(
         let find = |id: &str| all.get(id).copied().cloned();
         wire::responses::resolve(input, &mut { find })?;
     }
-    Ok(known)
-}
-
-/// Puts the past in front of a request, and items where they are referred to; their ids.
-fn join(request: &mut Request, past: &Past) -> Result<Vec<String>, Failure> {
-    let referred = resolve(&mut request.input, request.conversation.is_some(), past)?;
-    request.join(&past.history)?;
-    Ok(referred)
+    Ok((past, known))
 }
 
 fn invalid(field: &str, why: &str) -> Failure {
@@ -453,33 +432,49 @@ fn invalid(field: &str, why: &str) -> Failure {
 /// Why something is refused that was looked for in the request before it was read.
 const TWICE: &str = "a field stands twice in the request";
 
-/// Whether a request makes sense that belongs to this conversation.
-fn fits(
-    caller: &Caller,
-    (conversation, store): (&Option<String>, bool),
-    background: bool,
-) -> Result<(), Failure> {
-    if conversation.is_some() && !store {
+/// Whether what a request says is what was found in it before it was read.
+fn fits(caller: &Caller, keeping: &Keeping) -> Result<(), Failure> {
+    if keeping.conversation.is_some() && !keeping.store {
         let why = "a conversation keeps its items: it needs 'store': true";
         return Err(invalid("conversation", why));
     }
-    if background != caller.background {
+    if keeping.background != caller.background {
         return Err(invalid("background", TWICE));
     }
     Ok(())
 }
 
 /// What was found of what a request goes on with.
-fn past(caller: &Caller, goes_on: bool) -> Result<Option<&Past>, Failure> {
+fn past<'a>(caller: &'a Caller, keeping: &Keeping) -> Result<&'a Past, Failure> {
+    static NOTHING: Past = Past {
+        history: Vec::new(),
+        others: Vec::new(),
+        label: None,
+        next: 0,
+        tokens: OnceLock::new(),
+    };
     match &caller.past {
-        Some(past) => past.as_ref().map(|past| Some(&**past)).map_err(Failure::clone),
-        None if goes_on => Err(invalid("previous_response_id", TWICE)),
-        None => Ok(None),
+        Some(past) => past.as_deref().map_err(Failure::clone),
+        None if keeping.goes_on() => Err(invalid("previous_response_id", TWICE)),
+        None => Ok(&NOTHING),
     }
 }
 
-/// Makes a request whole: what it goes on with is put in front of it, and its page knows how the
-/// response is kept.
+/// Makes a request whole: what it goes on with is put in front of it, and items where they are
+/// referred to; both, as in [`resolve`].
+pub(super) fn make_whole<'a>(
+    caller: &'a Caller,
+    request: &mut Request,
+) -> Result<(&'a Past, Vec<String>), Failure> {
+    let is_open = request.is_open();
+    let (past, referred) = resolve(caller, &request.keeping, &mut request.input)?;
+    if is_open {
+        request.join(&past.history)?;
+    }
+    Ok((past, referred))
+}
+
+/// The same, and its page knows how the response is kept.
 ///
 /// # Errors
 /// What it goes on with is not known, or asks for what is not kept here.
@@ -489,15 +484,9 @@ pub(super) fn open(
     request: &mut Request,
     page: &mut Page,
 ) -> Result<(), Failure> {
-    fits(caller, (&request.conversation, request.store), request.background)?;
-    let goes_on = request.previous.is_some() || request.conversation.is_some();
-    let nothing = Past::default();
-    let past = past(caller, goes_on)?.unwrap_or(&nothing);
-    let referred = if request.is_open() { join(request, past)? } else { Vec::new() };
-    if request.store {
-        let conversation = request.conversation.clone().map(|id| (id, past.next));
-        let of = (request.previous.clone(), conversation);
-        page.keep = Some(Arc::new(Keep::new(app, caller, of, (request.input.clone(), referred))));
-    }
+    fits(caller, &request.keeping)?;
+    let (past, referred) = make_whole(caller, request)?;
+    let input = || request.input.clone();
+    page.keep = Keep::of(app, caller, (&request.keeping, past), (input, referred));
     Ok(())
 }

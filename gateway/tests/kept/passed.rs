@@ -23,13 +23,35 @@ fn routed(far: &Far, other: &Far, pools: &str) -> Routes {
     Routes::new(&toml::from_str(&config).expect("a configuration"), &[]).expect("routes")
 }
 
-/// A gateway with two of them.
-fn gateway(house: Option<&House>, far: &Far, other: &Far) -> Fake {
-    let setup = Setup { routes: routed(far, other, ""), ..Setup::default() };
-    match house {
-        Some(house) => house.gateway(setup),
-        None => Fake::start(setup),
+/// Two of them.
+async fn both() -> (Far, Far) {
+    (Far::start("far").await, Far::start("other").await)
+}
+
+/// Two of them, and people who ask them through a gateway with books, which lie in this database.
+struct Town {
+    far: Far,
+    other: Far,
+    house: House,
+    fake: Fake,
+    people: [Caller; 3],
+}
+
+impl Town {
+    async fn new(url: Option<String>, pools: &str) -> Self {
+        let ((far, other), house) = (both().await, House::new(url).await);
+        let fake = house.gateway(Setup { routes: routed(&far, &other, pools), ..Setup::default() });
+        let people = house.people(&fake).await;
+        Self { far, other, house, fake, people }
     }
+}
+
+/// Two of them, and somebody who asks them through a gateway without books.
+async fn alone(pools: &str) -> (Far, Far, Fake, Caller) {
+    let (far, other) = both().await;
+    let fake = Fake::start(Setup { routes: routed(&far, &other, pools), ..Setup::default() });
+    let caller = Caller::new(&fake, "");
+    (far, other, fake, caller)
 }
 
 /// A response, whole or from the last event of a stream.
@@ -113,17 +135,14 @@ async fn life(far: &Far, caller: &Caller, stream: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn they_are_kept_here() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let alone = gateway(None, &far, &other);
+    let (far, _, _fake, caller) = alone("").await;
     for stream in [false, true] {
-        life(&far, &Caller::new(&alone, ""), stream).await;
+        life(&far, &caller, stream).await;
     }
     for url in [None, Some(postgres::shared().fresh())] {
-        let house = House::new(url).await;
-        let fake = gateway(Some(&house), &far, &other);
-        let [ada, ..] = house.people(&fake).await;
+        let Town { far, people: [ada, ..], .. } = &Town::new(url, "").await;
         for stream in [false, true] {
-            life(&far, &ada, stream).await;
+            life(far, ada, stream).await;
         }
     }
 }
@@ -131,11 +150,8 @@ async fn they_are_kept_here() {
 /// Nobody else of the same provider's callers goes on with it, by any of its names.
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_know_none_of_it() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, bob, stranger] = house.people(&fake).await;
-    let made = respond(&ada, &json!({})).await;
+    let Town { far, people: [ada, bob, stranger], .. } = &Town::new(None, "").await;
+    let made = respond(ada, &json!({})).await;
     let path = format!("/v1/responses/{}", text(&made["id"]));
     let previous = json!({ "model": THINKS, "input": "x", "previous_response_id": made["id"] });
     let item = json!([{ "type": "item_reference", "id": made["output"][1]["id"] }]);
@@ -160,28 +176,25 @@ async fn strangers_know_none_of_it() {
 /// Thoughts that another has sealed are left out, and one that does not think is not asked for any.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_goes_on_gets_its_own_thoughts_alone() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
-    let first = respond(&ada, &json!({})).await;
+    let Town { far, other, people: [ada, ..], .. } = &Town::new(None, "").await;
+    let first = respond(ada, &json!({})).await;
     let there = json!({ "model": "other/gpt-6-sol", "previous_response_id": first["id"] });
-    let second = respond(&ada, &there).await;
+    let second = respond(ada, &there).await;
     let sent = other.last();
     assert_eq!(kinds(&sent["input"]), ["message", "message", "web_search_call", "message"]);
     let back = json!({ "previous_response_id": second["id"] });
-    respond(&ada, &back).await;
+    respond(ada, &back).await;
     let sent = far.last();
     let own: Vec<_> = sent["input"].as_array().expect("items").iter().collect();
     let thoughts: Vec<_> = own.iter().filter(|item| item["type"] == "reasoning").collect();
     assert_eq!(thoughts.len(), 1, "its own: {sent}");
     // Our own models go on with all of it, but for what belongs to tools of others.
-    let made = respond(&ada, &json!({ "model": "far/gpt-4o", "tools": [] })).await;
+    let made = respond(ada, &json!({ "model": "far/gpt-4o", "tools": [] })).await;
     assert!(far.last().get("include").is_none(), "it refuses to be asked");
     let body = json!({ "previous_response_id": made["id"], "stream": true });
-    let thinks = respond(&ada, &json!({ "model": "far/gpt-4o", "reasoning": {} })).await;
+    let thinks = respond(ada, &json!({ "model": "far/gpt-4o", "reasoning": {} })).await;
     assert_eq!(kinds(&thinks["output"]), ["message", "web_search_call"]);
-    let next = respond(&ada, &body).await;
+    let next = respond(ada, &body).await;
     assert_eq!(next["previous_response_id"], made["id"]);
     assert_eq!(kinds(&far.last()["input"]), ["message", "message", "web_search_call", "message"]);
 }
@@ -189,10 +202,8 @@ async fn whoever_goes_on_gets_its_own_thoughts_alone() {
 /// Where callers keep their own thoughts, whoever of a pool has sealed them answers.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_has_sealed_them_is_found() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
     let pool = "[pools.p]\ntargets = [\"other/gpt-6-sol\", \"far/gpt-6-sol\"]\n";
-    let fake = Fake::start(Setup { routes: routed(&far, &other, pool), ..Setup::default() });
-    let caller = Caller::new(&fake, "");
+    let (far, other, _fake, caller) = alone(pool).await;
     let alone = json!({ "store": false, "include": ["reasoning.encrypted_content"] });
     let made = respond(&caller, &alone).await;
     let mut input = made["output"].as_array().expect("items").clone();
@@ -212,17 +223,14 @@ async fn who_has_sealed_them_is_found() {
 /// A conversation holds what providers say, and goes on with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn conversations_hold_them() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
     for url in [None, Some(postgres::shared().fresh())] {
-        let house = House::new(url).await;
-        let fake = gateway(Some(&house), &far, &other);
-        let [ada, bob, _] = house.people(&fake).await;
+        let Town { far, house, fake, people: [ada, bob, _], .. } = &Town::new(url, "").await;
         let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
         let id = text(&made["id"]);
         let in_it = |stream: bool| json!({ "conversation": id, "stream": stream });
-        let first = respond(&ada, &in_it(false)).await;
+        let first = respond(ada, &in_it(false)).await;
         assert_eq!(first["conversation"], json!({ "id": id }));
-        respond(&bob, &in_it(true)).await;
+        respond(bob, &in_it(true)).await;
         let sent = far.last();
         assert_eq!(
             kinds(&sent["input"]),
@@ -233,7 +241,7 @@ async fn conversations_hold_them() {
         assert_eq!(kinds(&items["data"]).len(), 8, "{items}");
         assert_eq!(items["data"][2]["content"][0]["text"], SAID);
         assert!(items["data"][1].get("encrypted_content").is_none());
-        let lines = house.ledger(&fake).await;
+        let lines = house.ledger(fake).await;
         assert!(lines.iter().all(|line| line["outcome"] == "done"), "{lines:?}");
         assert_eq!(lines[0]["tokens"]["input"], 9, "{}", lines[0]);
     }
@@ -242,12 +250,9 @@ async fn conversations_hold_them() {
 /// In the background too, with all that the provider alone understands.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_the_background() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { far, people: [ada, ..], .. } = &Town::new(None, "").await;
     let more = json!({ "background": true, "tools": [{ "type": "web_search" }] });
-    let made = respond(&ada, &more).await;
+    let made = respond(ada, &more).await;
     // It may be there at once.
     assert_eq!(made["background"], true);
     assert_eq!(far.last()["tools"], more["tools"]);
@@ -263,17 +268,14 @@ async fn in_the_background() {
     assert_eq!((&whole["status"], &whole["background"]), (&json!("completed"), &json!(true)));
     assert_eq!(whole["output"][1]["content"][0]["text"], SAID);
     let input = json!([{ "type": "item_reference", "id": whole["output"][1]["id"] }]);
-    respond(&ada, &json!({ "input": input })).await;
+    respond(ada, &json!({ "input": input })).await;
     assert_eq!(far.last()["input"][0], whole["output"][1]);
 }
 
 /// Where nothing is kept, every byte is as it was; where something is, only what shows it is not.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_else_is_passed_on_as_it_is() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { far, people: [ada, ..], .. } = &Town::new(None, "").await;
     let body = json!({ "store": false, "model": THINKS, "input": "hello", "stream": true });
     let bare = ada.ask("POST /v1/responses", &body).await.text();
     let asked = body.to_string().replace("far/", "");
@@ -304,10 +306,7 @@ async fn all_else_is_passed_on_as_it_is() {
 /// One that breaks off, or that cannot be kept, is not taken for one that is.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_kept_is_said() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { house, people: [ada, ..], .. } = &Town::new(None, "").await;
     let cut = json!({ "model": THINKS, "input": "x", "stream": true, "metadata": { "cut": "1" } });
     let got = ada.ask("POST /v1/responses", &cut).await.text();
     let at = got.find("\"id\":\"resp_").expect("an id") + 6;
@@ -331,11 +330,9 @@ async fn what_is_not_kept_is_said() {
 /// A copy that nobody reads leaves nothing behind, here or there.
 #[tokio::test(flavor = "multi_thread")]
 async fn copies_are_not_kept() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
     let pool = "[pools.p]\ntargets = [\"far/gpt-6-sol\"]\n\
                 mirror = { to = \"other/gpt-6-sol\", share = 1.0 }\n";
-    let fake = Fake::start(Setup { routes: routed(&far, &other, pool), ..Setup::default() });
-    let caller = Caller::new(&fake, "");
+    let (far, other, _fake, caller) = alone(pool).await;
     for stream in [false, true] {
         let made = respond(&caller, &json!({ "model": "p", "stream": stream })).await;
         let (sent, copy) = (far.last(), other.last_of(1 + usize::from(stream)).await);
@@ -351,9 +348,7 @@ async fn copies_are_not_kept() {
 /// Whatever a request says so that it is not looked at here, nothing of a provider's is named.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_providers_own_names_never_reach_it() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let fake = gateway(None, &far, &other);
-    let caller = Caller::new(&fake, "");
+    let (far, _, _fake, caller) = alone("").await;
     respond(&caller, &json!({})).await;
     let before = far.last_text();
     let head = format!("{{\"model\":\"{THINKS}\",\"store\":false,");
@@ -384,12 +379,9 @@ async fn a_providers_own_names_never_reach_it() {
 /// Names that a provider gives twice, or not at all, are no reason to lose an answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn names_that_are_not_unique() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
     let same = json!({ "same": "1" });
     for url in [None, Some(postgres::shared().fresh())] {
-        let house = House::new(url).await;
-        let fake = gateway(Some(&house), &far, &other);
-        let [ada, ..] = house.people(&fake).await;
+        let Town { people: [ada, ..], .. } = &Town::new(url, "").await;
         let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
         let id = text(&made["id"]);
         for stream in [false, true, false] {
@@ -404,13 +396,13 @@ async fn names_that_are_not_unique() {
         assert_eq!(kinds(&items["data"]).len(), 15, "{items}");
         // The newest of those that have a name; and one that goes takes no other's along.
         let [one, two] = [
-            respond(&ada, &json!({ "metadata": same })).await,
-            respond(&ada, &json!({ "metadata": same })).await,
+            respond(ada, &json!({ "metadata": same })).await,
+            respond(ada, &json!({ "metadata": same })).await,
         ];
         assert_eq!(one["output"][1]["id"], two["output"][1]["id"]);
         let input = json!([{ "type": "item_reference", "id": one["output"][1]["id"] }]);
         for response in [&two, &one] {
-            respond(&ada, &json!({ "input": input })).await;
+            respond(ada, &json!({ "input": input })).await;
             let path = format!("DELETE /v1/responses/{}", text(&response["id"]));
             ada.ask(&path, &Value::Null).await.expect(200);
         }
@@ -420,24 +412,21 @@ async fn names_that_are_not_unique() {
 /// What is referred to stands once where it is read and where it is kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn references_within_a_conversation() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { far, people: [ada, ..], .. } = &Town::new(None, "").await;
     let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
     let id = text(&made["id"]);
-    let first = respond(&ada, &json!({ "conversation": id })).await;
-    let apart = respond(&ada, &json!({})).await;
+    let first = respond(ada, &json!({ "conversation": id })).await;
+    let apart = respond(ada, &json!({})).await;
     let item =
         |response: &Value| json!({ "type": "item_reference", "id": response["output"][1]["id"] });
     let input = json!([item(&first), item(&apart), { "role": "user", "content": "and?" }]);
-    respond(&ada, &json!({ "conversation": id, "input": input })).await;
+    respond(ada, &json!({ "conversation": id, "input": input })).await;
     let sent = far.last();
     let named = |at: usize| sent["input"][at]["id"].clone();
     assert_eq!(sent["input"].as_array().map(Vec::len), Some(6), "{sent}");
     assert_eq!((named(2), named(4)), (item(&first)["id"].clone(), item(&apart)["id"].clone()));
     // What came from elsewhere belongs to it from now on.
-    respond(&ada, &json!({ "conversation": id })).await;
+    respond(ada, &json!({ "conversation": id })).await;
     let sent = far.last().to_string();
     assert_eq!(sent.matches(item(&apart)["id"].as_str().expect("an id")).count(), 1);
     // A picture is gone on with by its name alone.
@@ -453,19 +442,15 @@ async fn references_within_a_conversation() {
 /// Of two that answer at once one is kept, and that one is shown.
 #[tokio::test(flavor = "multi_thread")]
 async fn company_leaves_nothing_behind() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
     let pool = "[pools.p]\ntargets = [\"far/gpt-6-sol\", \"other/gpt-6-sol\"]\n\
                 hedge_after = \"5ms\"\n";
-    let setup = Setup { routes: routed(&far, &other, pool), ..Setup::default() };
-    let house = House::new(None).await;
-    let fake = house.gateway(setup);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { people: [ada, ..], .. } = &Town::new(None, pool).await;
     let made = ada.ask("POST /v1/conversations", &json!({})).await.expect(200);
     let id = text(&made["id"]);
     let mut shown = Vec::new();
     for _ in 0..20 {
         let more = json!({ "model": "p", "conversation": id, "metadata": { "slow": "1" } });
-        let made = respond(&ada, &more).await;
+        let made = respond(ada, &more).await;
         ada.get(&format!("/v1/responses/{}", text(&made["id"]))).await.expect(200);
         shown.push(made["output"][1]["id"].clone());
     }
@@ -479,7 +464,7 @@ async fn company_leaves_nothing_behind() {
 /// One in the background whose stream breaks, and that a model here goes on with, is kept once.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_continued_in_the_background_is_kept_once() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
+    let far = Far::start("far").await;
     let pool = "[pools.p]\ntargets = [\"far/gpt-4o\", \"org/fake\"]\n\
                 broken_stream = \"continue\"\n";
     let provider =
@@ -489,7 +474,6 @@ async fn what_is_continued_in_the_background_is_kept_once() {
     let house = House::new(None).await;
     let fake = house.gateway(Setup { routes, ..Setup::default() });
     let [ada, ..] = house.people(&fake).await;
-    drop(other);
     for background in [false, true] {
         let more = json!({ "model": "p", "background": background, "stream": true,
             "metadata": { "cut": "1" }, "temperature": 0, "max_output_tokens": 20 });
@@ -508,12 +492,9 @@ async fn what_is_continued_in_the_background_is_kept_once() {
 /// A model here goes on with what a provider said, and a provider with what a model here said.
 #[tokio::test(flavor = "multi_thread")]
 async fn from_one_to_the_other() {
-    let (far, other) = (Far::start("far").await, Far::start("other").await);
-    let house = House::new(None).await;
-    let fake = gateway(Some(&house), &far, &other);
-    let [ada, ..] = house.people(&fake).await;
+    let Town { far, people: [ada, ..], .. } = &Town::new(None, "").await;
     let here = ada.respond("hello", &json!({})).await.expect(200);
-    let there = respond(&ada, &json!({ "previous_response_id": here["id"] })).await;
+    let there = respond(ada, &json!({ "previous_response_id": here["id"] })).await;
     let sent = far.last();
     assert_eq!(kinds(&sent["input"]), ["message", "message", "message"]);
     assert_eq!(sent["input"][1]["content"][0]["text"], SPEECH);

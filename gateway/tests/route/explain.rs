@@ -2,15 +2,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use gateway::backend::Task;
-use gateway::backend::embed::Options;
 use serde_json::{Value, json};
 use tracing::Level;
 
 use crate::caller::{Inbound, ask, gateway, open, provider, request, routes, send, until};
 use crate::fake::{Fake, Setup};
 use crate::governed::House;
-use crate::reader::{Reader, pool_model};
+use crate::pooling::add_reader;
 use crate::upstream::{Step, Upstream};
 
 const PATH: &str = "/v1/route/explain";
@@ -141,12 +139,7 @@ async fn a_model_that_makes_numbers_is_told_of() {
     let well = Upstream::well("x").await;
     let routes = routes(&provider("p", "compatible", &well.url, ""), &[]).expect("one");
     let fake = Fake::start(Setup { routes, ..Setup::default() });
-    let steps = Arc::default();
-    let reader = Reader { scores: false, steps, gate: None };
-    let options =
-        Options { name: "e".to_owned(), queue_max: 64, request_timeout: None, step_timeout: None };
-    let model = pool_model(("e", Task::Embed), reader, options, fake.metrics.model("e"));
-    fake.models.add_pool(model);
+    add_reader(&fake, "e");
     let told = explained(&fake.router, "", "", &json!({ "model": "e", "input": "hi" })).await;
     assert_eq!((&told["model"], &told["surface"]), (&json!("e"), &json!("embeddings")));
     let got = send(&fake.router, request("", PATH, &chat("e"))).await;

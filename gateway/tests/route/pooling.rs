@@ -9,7 +9,7 @@ use gateway::backend::embed::Options;
 use serde_json::{Value, json};
 
 use crate::caller::{Answer, gateway, provider, request, send};
-use crate::fake::Setup;
+use crate::fake::{Fake, Setup};
 use crate::governed::House;
 use crate::reader::{Reader, pool_model};
 use crate::speech::answer;
@@ -325,6 +325,15 @@ async fn the_books_and_the_labels() {
     }
 }
 
+/// A model of this server that reads and does not write.
+pub(crate) fn add_reader(fake: &Fake, name: &str) {
+    let reader = Reader { scores: false, steps: Arc::default(), gate: None };
+    let options =
+        Options { name: name.to_owned(), queue_max: 64, request_timeout: None, step_timeout: None };
+    let model = pool_model((name, Task::Embed), reader, options, fake.metrics.model(name));
+    fake.models.add_pool(model);
+}
+
 /// A model of this server that answers where a provider has failed goes on with its operation: one
 /// request by the rates, and a line for each attempt.
 #[tokio::test(flavor = "multi_thread")]
@@ -334,12 +343,7 @@ async fn a_model_here_goes_on_with_the_operation() {
     let targets = "[pools.home]\ntargets = [\"ill/m\", \"e\"]\n";
     let config = format!("{}{targets}", provider("ill", "hearth", &ill.url, ""));
     let fake = house.gateway(&config, Setup::default());
-    let steps = Arc::default();
-    let reader = Reader { scores: false, steps, gate: None };
-    let options =
-        Options { name: "e".to_owned(), queue_max: 64, request_timeout: None, step_timeout: None };
-    let model = pool_model(("e", Task::Embed), reader, options, fake.metrics.model("e"));
-    fake.models.add_pool(model);
+    add_reader(&fake, "e");
     let rates = json!({ "rates": [{ "requests_per_minute": 2 }] });
     let key = house.key(&fake.router, "team", rates).await;
     let (path, body) = &routes("home")[0];

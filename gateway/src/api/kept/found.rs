@@ -21,22 +21,17 @@ pub(super) const IDS_MAX: usize = 1024;
 /// Responses that are read at once.
 const AT_ONCE: usize = 16;
 
-/// Looks up what a request goes on with; `None`: it begins anew, or says what makes no sense, which
-/// its parser will find.
-pub(in super::super) async fn look_up(
-    app: &App,
-    caller: &Caller,
-    body: &[u8],
-) -> Option<Result<Arc<Past>, Failure>> {
-    found(app, caller, &Outline::of(body)?).await
+/// Notes what a request says of what is kept, and looks up what it goes on with. What cannot be
+/// read says nothing: its parser will find it.
+pub(in super::super) async fn note(app: &App, caller: &mut Caller, body: &[u8]) {
+    let Some(says) = Outline::of(body) else { return };
+    caller.past = found(app, caller, &says).await;
+    caller.background = says.background;
+    caller.says = Some(Arc::new(says));
 }
 
-/// The same, of one that was read so far.
-pub(in super::super) async fn found(
-    app: &App,
-    caller: &Caller,
-    says: &Outline,
-) -> Option<Result<Arc<Past>, Failure>> {
+/// What a request goes on with; `None`: it begins anew, or says what makes no sense.
+async fn found(app: &App, caller: &Caller, says: &Outline) -> Option<Result<Arc<Past>, Failure>> {
     let owner = Owner::of(caller);
     let past = match (&says.previous, &says.conversation) {
         (Some(Value::String(id)), None) => before(app, &owner, id).await,

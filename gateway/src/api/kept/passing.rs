@@ -11,7 +11,7 @@ use super::super::envelope::Caller;
 use super::super::error::Failure;
 use super::super::surface::responses_id;
 use super::super::{App, ids};
-use super::{Keep, Past, keep, missed};
+use super::{Keep, fits, keep, missed, resolve};
 
 /// What of an answer that is passed on is kept, and what of it is not as its provider wrote it.
 pub(in super::super) struct Own {
@@ -31,19 +31,13 @@ pub(in super::super) fn pass(
     // Others count for themselves.
     let limits = Limits { messages_max: usize::MAX, ..limits.clone() };
     let mut request = Passing::parse(body, &limits, &mut responses_id)?;
-    super::fits(caller, (&request.conversation, request.store), request.background)?;
-    let goes_on = request.previous.is_some() || request.conversation.is_some();
-    let nothing = Past::default();
-    let past = super::past(caller, goes_on)?.unwrap_or(&nothing);
-    let referred = super::resolve(&mut request.input, request.conversation.is_some(), past)?;
+    fits(caller, &request.keeping)?;
+    let (past, referred) = resolve(caller, &request.keeping, &mut request.input)?;
     request.seal(Before { history: &past.history, others: &past.others });
     let sent = request.body(&past.history, whom);
     let passed = request.answer(&ids::named("resp_"), whom.provider);
-    let Passing { store, previous, conversation, input, .. } = request;
-    let keep = store.then(|| {
-        let of = (previous, conversation.map(|id| (id, past.next)));
-        Arc::new(Keep::new(app, caller, of, (input, referred)))
-    });
+    let Passing { keeping, input, .. } = request;
+    let keep = Keep::of(app, caller, (&keeping, past), (|| input, referred));
     Ok((sent, Own { passed, keep, ended: false }))
 }
 

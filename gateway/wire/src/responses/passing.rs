@@ -7,8 +7,8 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Map, Value, json};
 
 use super::items::{is_reference, normalise, prefix};
+use super::keeping::Keeping;
 use super::passed::Passed;
-use super::request::conversation;
 use super::{Ids, seal};
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
@@ -25,14 +25,8 @@ pub struct Passing {
     fields: Map<String, Value>,
     /// The input as it came.
     said: Option<Value>,
-    /// The response is kept.
-    pub store: bool,
-    /// `previous_response_id`: the response that this one goes on with.
-    pub previous: Option<String>,
-    /// The conversation that it belongs to.
-    pub conversation: Option<String>,
-    /// It is made while nobody waits.
-    pub background: bool,
+    /// Where it and its response are kept.
+    pub keeping: Keeping,
     /// The input as it is kept and listed: each item has a kind and an id.
     pub input: Vec<Value>,
     /// The caller wants to see sealed thoughts.
@@ -190,38 +184,28 @@ impl Passing {
     /// How its answer is shown and kept: under this name.
     #[must_use]
     pub fn answer(&self, id: &str, provider: &str) -> Passed {
-        let conversation = self.conversation.as_ref();
+        let Keeping { store, previous, conversation, background } = &self.keeping;
+        let conversation = conversation.as_ref();
         let says = [
             ("id", json!(id)),
-            ("store", json!(self.store)),
-            ("background", json!(self.background)),
-            ("previous_response_id", json!(self.previous)),
+            ("store", json!(store)),
+            ("background", json!(background)),
+            ("previous_response_id", json!(previous)),
             ("conversation", conversation.map_or(Value::Null, |id| json!({ "id": id }))),
         ];
-        Passed::new(says, provider, (self.sealed, self.store))
+        Passed::new(says, provider, (self.sealed, *store))
     }
 }
 
 fn read(fields: Fields<'_>, limits: &Limits, ids: &mut Ids<'_>) -> Parsed<Passing> {
     let include = fields.get("include").and_then(Value::as_array);
-    let request = Passing {
+    Ok(Passing {
         fields: Map::new(),
         said: None,
-        store: fields.boolean("store", true)?,
-        previous: fields.string("previous_response_id")?.map(str::to_owned),
-        conversation: conversation(fields)?,
-        background: fields.boolean("background", false)?,
+        keeping: Keeping::read(fields)?,
         input: normalise(fields, limits, ids)?,
         sealed: include.is_some_and(|all| all.iter().any(|name| name == SEALED)),
-    };
-    if request.previous.is_some() && request.conversation.is_some() {
-        let why = "it cannot be combined with 'previous_response_id'";
-        return Err(Fault::value("conversation", why));
-    }
-    if request.background && !request.store {
-        return Err(Fault::value("background", "it needs 'store': true"));
-    }
-    Ok(request)
+    })
 }
 
 fn kind(item: &Value) -> &str {

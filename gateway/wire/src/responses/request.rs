@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::beyond::Beyond;
 use super::echo::Echo;
+use super::keeping::Keeping;
 use super::{Ids, items, policy, tools};
 use crate::error::ApiError;
 use crate::fields::{Fault, Fields, Parsed};
@@ -28,14 +29,8 @@ pub struct Request {
     /// elsewhere ([`Request::is_open`]), its messages are the request's own alone, until
     /// [`Request::join`].
     pub chat: ChatRequest,
-    /// The response is kept.
-    pub store: bool,
-    /// `previous_response_id`: the response that this one goes on with.
-    pub previous: Option<String>,
-    /// The conversation that it belongs to.
-    pub conversation: Option<String>,
-    /// It is made while nobody waits.
-    pub background: bool,
+    /// Where it and its response are kept.
+    pub keeping: Keeping,
     /// `instructions`: the first message, of this response alone.
     pub instructions: Option<String>,
     /// The input as it is kept and listed: each item has a kind and an id.
@@ -116,9 +111,7 @@ impl Request {
     /// items that it refers to.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.previous.is_some()
-            || self.conversation.is_some()
-            || !items::references(&self.input).is_empty()
+        self.keeping.goes_on() || !items::references(&self.input).is_empty()
     }
 
     /// One that was read to be passed on is answered here after all: what was kept for others is
@@ -211,12 +204,9 @@ fn request(
         metadata: metadata(fields)?,
         extra: Map::new(),
     };
-    let request = Request {
+    Ok(Request {
         chat,
-        store: fields.boolean("store", true)?,
-        previous: fields.string("previous_response_id")?.map(str::to_owned),
-        conversation: conversation(fields)?,
-        background: fields.boolean("background", false)?,
+        keeping: Keeping::read(fields)?,
         instructions: fields.string("instructions")?.map(str::to_owned),
         input: items::normalise(fields, limits, ids)?,
         echo: Echo::of(fields, names, include.encrypted),
@@ -225,30 +215,7 @@ fn request(
         here: beyond.is_strict(),
         strict: true,
         left_out: Vec::new(),
-    };
-    if request.previous.is_some() && request.conversation.is_some() {
-        let why = "it cannot be combined with 'previous_response_id'";
-        return Err(Fault::value("conversation", why));
-    }
-    if request.background && !request.store {
-        return Err(Fault::value("background", "it needs 'store': true"));
-    }
-    Ok(request)
-}
-
-pub(super) fn conversation(fields: Fields<'_>) -> Parsed<Option<String>> {
-    match fields.get("conversation") {
-        None => Ok(None),
-        Some(Value::String(id)) => Ok(Some(id.clone())),
-        Some(_) => {
-            let inner = fields.object("conversation")?.ok_or_else(|| Fault::missing("id"));
-            let id = inner.and_then(|inner| {
-                inner.only(&["id"])?;
-                inner.required_string("id")
-            });
-            id.map(|id| Some(id.to_owned())).map_err(|fault| fault.under("conversation"))
-        }
-    }
+    })
 }
 
 /// What the response shows beside the answer.

@@ -23,6 +23,19 @@ pub(crate) fn pieces<'b>(mut bytes: &'b [u8], lengths: &[usize]) -> Vec<&'b [u8]
     out
 }
 
+/// Every pair, when so much of a plan's answer has come.
+fn cut_off(plan: &Plan, at: prop::sample::Index) -> Vec<(In, Via)> {
+    let of = |from| {
+        let bytes = plan.sent(from);
+        In::ALL.map(|caller| {
+            let mut via = Via::new(from, caller);
+            via.push(&bytes[..at.index(bytes.len())]).expect("sound");
+            (caller, via)
+        })
+    };
+    From::ALL.into_iter().flat_map(of).collect()
+}
+
 /// What must arrive of a plan.
 fn expect(plan: &Plan, heard: &Heard, usage: Option<Usage>) -> Result<(), TestCaseError> {
     prop_assert_eq!(heard.words(), plan.words());
@@ -69,18 +82,12 @@ proptest! {
 
     #[test]
     fn what_is_cut_off_is_not_whole(plan in plan(), at in any::<prop::sample::Index>()) {
-        for from in From::ALL {
-            let bytes = plan.sent(from);
-            let cut = &bytes[..at.index(bytes.len())];
-            for caller in In::ALL {
-                let mut via = Via::new(from, caller);
-                via.push(cut).expect("sound");
-                let (ended, heard, out) = via.end();
-                prop_assert_eq!(well_nested(caller, &out), ended.is_ok());
-                if ended.is_ok() {
-                    // Only the count of its tokens was cut off.
-                    expect(&plan, &heard, heard.usage)?;
-                }
+        for (caller, via) in cut_off(&plan, at) {
+            let (ended, heard, out) = via.end();
+            prop_assert_eq!(well_nested(caller, &out), ended.is_ok());
+            if ended.is_ok() {
+                // Only the count of its tokens was cut off.
+                expect(&plan, &heard, heard.usage)?;
             }
         }
     }
@@ -88,28 +95,22 @@ proptest! {
     /// As where the money for an answer is used up, at whatever point.
     #[test]
     fn what_is_ended_here_is_well_nested(plan in plan(), at in any::<prop::sample::Index>()) {
-        for from in From::ALL {
-            let bytes = plan.sent(from);
-            let cut = &bytes[..at.index(bytes.len())];
-            for caller in In::ALL {
-                let mut via = Via::new(from, caller);
-                via.push(cut).expect("sound");
-                let (heard, out) = via.cut_short();
-                prop_assert!(well_nested(caller, &out));
-                let read = client(caller, &out);
-                prop_assert_eq!(&read.text, &heard.text);
-                let chats = caller != In::Completions;
-                // Google's dialect has no word for half a call.
-                let halves = !matches!(caller, In::Completions | In::Gemini);
-                prop_assert!(!halves || read.calls.len() == heard.calls.len());
-                let mut both = read.calls.iter().zip(&heard.calls);
-                prop_assert!(both.all(|(read, heard)| (&read.0, &read.1) == (&heard.0, &heard.1)));
-                let of_provider = heard.finish.map(|finish| match finish {
-                    Finish::ToolCalls if !chats => Finish::Stop,
-                    finish => finish,
-                });
-                prop_assert_eq!(read.finish, of_provider.or(Some(Finish::Length)));
-            }
+        for (caller, via) in cut_off(&plan, at) {
+            let (heard, out) = via.cut_short();
+            prop_assert!(well_nested(caller, &out));
+            let read = client(caller, &out);
+            prop_assert_eq!(&read.text, &heard.text);
+            let chats = caller != In::Completions;
+            // Google's dialect has no word for half a call.
+            let halves = !matches!(caller, In::Completions | In::Gemini);
+            prop_assert!(!halves || read.calls.len() == heard.calls.len());
+            let mut both = read.calls.iter().zip(&heard.calls);
+            prop_assert!(both.all(|(read, heard)| (&read.0, &read.1) == (&heard.0, &heard.1)));
+            let of_provider = heard.finish.map(|finish| match finish {
+                Finish::ToolCalls if !chats => Finish::Stop,
+                finish => finish,
+            });
+            prop_assert_eq!(read.finish, of_provider.or(Some(Finish::Length)));
         }
     }
 

@@ -14,7 +14,7 @@ fn a_text_is_enough() {
     assert_eq!(request.chat.tool_choice, ToolChoice::Auto);
     let [message] = &request.chat.messages[..] else { panic!("one message") };
     assert_eq!((message.role, &message.content), (Role::User, &Content::Text("hi".into())));
-    assert!(request.store && !request.background && !request.is_open());
+    assert!(request.keeping.store && !request.keeping.background && !request.is_open());
     let item = json!({"role": "user", "content": [{"type": "input_text", "text": "hi"}],
         "type": "message", "id": "msg_1", "status": "completed"});
     assert_eq!(request.input, [item]);
@@ -63,7 +63,7 @@ fn what_is_said_is_honoured() {
     assert_eq!(request.chat.reasoning.effort, Some(Effort::XHigh));
     assert_eq!(request.chat.user.as_deref(), Some("s"));
     assert_eq!(request.chat.metadata["k"], "v");
-    assert!(!request.store && !request.chat.parallel_tool_calls);
+    assert!(!request.keeping.store && !request.chat.parallel_tool_calls);
 }
 
 #[test]
