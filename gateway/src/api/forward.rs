@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use govern::policy::Label;
 use govern::{Ask, Rule};
 use wire::{ErrorKind, Glance};
@@ -19,6 +21,7 @@ use super::error::Failure;
 use super::surface::Surface;
 use super::turn::{Turn, Unanswered};
 use super::{App, generate, ids, mirror};
+use crate::backend::local::EngineState;
 use crate::digest;
 use crate::route::{Asked, Finding, Local, Needs, Plan, Pool, Pressed, Target, Verdict, View};
 
@@ -122,7 +125,7 @@ impl Here<'_> {
     fn pooled(&self, model: &str) -> Option<Local> {
         let model = self.0.models.pool(model)?;
         let engine = &model.engine;
-        let ready = engine.state() == crate::backend::local::EngineState::Ready;
+        let ready = engine.state() == EngineState::Ready;
         let open = engine.open();
         ready.then(|| Local {
             // Of each text alone, and nobody has counted them yet.
@@ -138,7 +141,7 @@ impl View for Here<'_> {
     fn local(&self, model: &str) -> Option<Local> {
         let Some(model) = self.0.models.get(model) else { return self.pooled(model) };
         let engine = &model.engine;
-        if engine.state() != crate::backend::local::EngineState::Ready {
+        if engine.state() != EngineState::Ready {
             return None;
         }
         Some(Local {
@@ -170,7 +173,11 @@ pub(super) async fn serve(
     pool: &Arc<Pool>,
 ) -> Result<Response, Failure> {
     let asked = asked_of(app, caller, (inbound, pool), None)?;
-    let plan = plan(app, pool, &asked);
+    let mut plan = plan(app, pool, &asked);
+    if plan.order.is_empty() {
+        Box::pin(back(app, &plan)).await;
+        plan = self::plan(app, pool, &asked);
+    }
     pool.earn();
     mirror::copy(app, caller, inbound, pool, &asked);
     tell(pool, caller, &plan);
@@ -220,6 +227,25 @@ fn prefix(inbound: &Inbound) -> u64 {
 /// Who would answer it now, and why.
 pub(super) fn plan(app: &App, pool: &Pool, asked: &Asked) -> Plan {
     pool.plan(asked, &Here(app), Instant::now())
+}
+
+/// Nobody answers: ready when a model is there again whose nodes went a moment ago, or when none
+/// may be soon.
+async fn back(app: &App, plan: &Plan) {
+    let away = plan.findings.iter().filter(|finding| finding.verdict == Verdict::Away);
+    let each = away.map(|finding| async {
+        if let Some(model) = app.models.get(&finding.target) {
+            model.engine.back().await;
+            model.engine.state() == EngineState::Ready
+        } else if let Some(reader) = app.models.pool(&finding.target) {
+            reader.engine.back().await;
+            reader.engine.state() == EngineState::Ready
+        } else {
+            false
+        }
+    });
+    let mut each: FuturesUnordered<_> = each.collect();
+    while each.next().await == Some(false) {}
 }
 
 /// How the pool's local targets stand to the bounds of its overflow.

@@ -147,6 +147,9 @@ pub(super) async fn local(
     let bill = bills.iter().flatten().next().cloned();
     // Attempts of a turn are settled by it.
     let alone = if chosen.is_none() { bills.clone() } else { Vec::new() };
+    if !replaceable {
+        model.engine.back().await;
+    }
     let mut runs = Vec::with_capacity(jobs.len());
     let firsts = (0..).step_by(choices(&decoding));
     for ((job, bill), first) in jobs.into_iter().zip(bills).zip(firsts) {
@@ -156,15 +159,9 @@ pub(super) async fn local(
     }
     let route = runs.first().and_then(Run::route).and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(route.map(|route| (forward::ROUTE, route)));
-    let beside = chosen.as_ref().is_some_and(|chosen| chosen.beside);
-    match runs.first_mut() {
-        Some(run) if beside => run.step().await?,
-        Some(run) if replaceable => {
-            // Not for longer than a reader may be left without a sign of life.
-            if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
-                first?;
-            }
-        }
+    match (runs.first_mut(), &chosen) {
+        (Some(run), Some(chosen)) if chosen.beside => run.step().await?,
+        (Some(run), _) if replaceable => first(app, run).await?,
         _ => {}
     }
     let response = match decoding.stream {
@@ -214,12 +211,17 @@ pub(super) async fn rest(
     let job = jobs.pop().expect("a chat is one prompt");
     let paid = (bills.pop().flatten(), Instant::now());
     let options = decoding.stream.unwrap_or_default();
+    model.engine.back().await;
     let mut run =
         Run::start(&model, &Arc::new(decoding), job, (grammar, manner.as_ref()), 0, paid)?;
-    if let Ok(first) = timeout(app.limits.ping_every, run.step()).await {
-        first?;
-    }
+    first(app, &mut run).await?;
     Ok(Rest { run, page, options })
+}
+
+/// Waits for the first of an answer, but not for longer than a reader may be left without a sign of
+/// life.
+async fn first(app: &App, run: &mut Run) -> Result<(), Failure> {
+    timeout(app.limits.ping_every, run.step()).await.unwrap_or(Ok(()))
 }
 
 /// What an answer says of the node of the cluster that makes it, as its head says the route.

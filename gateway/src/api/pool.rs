@@ -56,6 +56,9 @@ pub(super) async fn run(
     };
     let bill = Chosen::before(chosen).pay(app, caller, ask).await?;
     chosen.into_iter().for_each(|chosen| chosen.is_paid([&bill]));
+    if chosen.is_none_or(|chosen| !chosen.replaceable) {
+        model.engine.back().await;
+    }
     let pooling = model.engine.submit(inputs, caller.arrived)?;
     let (done, route) = pooling.result().await.map_err(|refusal| {
         let PoolModel { id, engine, .. } = model;

@@ -20,6 +20,12 @@ pub trait Serving {
     /// Whether it takes requests.
     fn state(&self) -> EngineState;
 
+    /// Ready when it takes requests. Where whoever served it went a moment ago, somebody may be
+    /// back soon: then, or when that moment is over.
+    fn back(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// How long a new request would wait, by what the last ones took.
     fn wait(&self) -> Duration;
 
@@ -93,6 +99,11 @@ impl<L: Serving, C: Serving> Source<L, C> {
     #[must_use]
     pub fn state(&self) -> EngineState {
         either!(self, source => source.state())
+    }
+
+    /// See [`Serving::back`].
+    pub(crate) async fn back(&self) {
+        either!(self, source => source.back().await);
     }
 
     /// See [`Serving::wait`].

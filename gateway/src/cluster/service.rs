@@ -23,7 +23,8 @@ const OPEN_MAX: usize = 65_536;
 const GRACE: Duration = Duration::from_secs(30);
 /// Longest `Retry-After`.
 const RETRY_AFTER_MAX_S: u64 = 60;
-/// Longest wait for a node when none is there.
+/// Longest wait for a node when none is there. Of what has not begun it is that long after the last
+/// one went: whoever comes later than that is told at once.
 pub(super) const NODE_WAIT: Duration = Duration::from_secs(5);
 /// Between two looks for one.
 const LOOK: Duration = Duration::from_millis(50);
@@ -125,7 +126,7 @@ pub(super) struct Service {
     pub(super) stop: watch::Sender<bool>,
     /// Requests taken in and not yet ended.
     open: AtomicUsize,
-    /// When a node last had it.
+    /// When a node was last seen that takes requests for it.
     seen: Mutex<Instant>,
     reported: Mutex<Stats>,
 }
@@ -217,8 +218,12 @@ impl Service {
     }
 
     /// A node takes requests for it.
-    pub(super) fn is_there(&self) -> bool {
-        self.nodes().iter().any(|member| member.takes(self.name()))
+    fn is_there(&self) -> bool {
+        let is_there = self.nodes().iter().any(|member| member.takes(self.name()));
+        if is_there {
+            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
+        is_there
     }
 
     /// Whether it takes requests: some node does.
@@ -234,8 +239,19 @@ impl Service {
 
     /// It is worth a place in the list of models: a node has it, or had it a moment ago.
     pub(super) fn is_offered(&self) -> bool {
-        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_there() || seen.elapsed() < GRACE
+        self.is_there() || self.seen().elapsed() < GRACE
+    }
+
+    fn seen(&self) -> Instant {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ready when a node takes requests for it, or when none has for too long.
+    async fn back(&self) {
+        let is_gone = || !self.draining.load(Ordering::SeqCst) && !self.is_there();
+        while is_gone() && self.seen().elapsed() < NODE_WAIT {
+            sleep(LOOK).await;
+        }
     }
 
     /// Requests of this gateway, taken in and not yet ended.
@@ -264,9 +280,7 @@ impl Service {
 
     /// Once a second: whether a node has it is noted.
     pub(super) fn look(&self) {
-        if self.is_there() {
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        }
+        self.is_there();
     }
 
     /// What nodes tell goes into the figures.
@@ -342,6 +356,10 @@ impl<T: OnNodes> Serving for T {
 
     fn state(&self) -> EngineState {
         self.service().state()
+    }
+
+    async fn back(&self) {
+        self.service().back().await;
     }
 
     fn wait(&self) -> Duration {

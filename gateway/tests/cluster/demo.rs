@@ -84,7 +84,7 @@ async fn what_is_drawn_goes_on_as_if_nothing_had_happened() {
     let gateway = Gateway::start(&[wires[0].address, wires[1].address]);
     gateway.nodes(2).await;
     gateway.model("demo").await;
-    let (mut place, mut unasked) = (17_u64, 0);
+    let mut place = 17_u64;
     for body in bodies() {
         let wanted = told(&ask(&one.2, &body).await);
         for round in 0..8 {
@@ -94,14 +94,9 @@ async fn what_is_drawn_goes_on_as_if_nothing_had_happened() {
             }
             let answer = post(&gateway.router, "/v1/chat/completions", body.to_string()).await;
             gateway.nodes(2).await;
-            if answer.status == 503 && answer.body.contains("no node that serves demo is there") {
-                // What nodes tell of themselves has cut both wires before anything was asked.
-                unasked += 1;
-                continue;
-            }
             assert_eq!(told(&answer), wanted, "round {round} of {body}");
         }
     }
     let resumed = gateway.figure("hearth_cluster_resumes_total{model=\"demo\"}");
-    assert!(resumed >= 20.0 && unasked < 5, "{resumed} resumes, {unasked} unasked");
+    assert!(resumed >= 20.0, "{resumed} resumes");
 }

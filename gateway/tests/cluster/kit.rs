@@ -88,6 +88,18 @@ pub(crate) async fn listen(router: Router) -> SocketAddr {
     address
 }
 
+/// Nodes that are listed.
+fn sources(token: &str, nodes: &[SocketAddr], timeout: Duration) -> Sources {
+    Sources {
+        nodes: nodes.iter().map(|node| endpoint(*node)).collect(),
+        names: Vec::new().into(),
+        kubernetes: Kubernetes::default(),
+        dialer: Dialer::new(Some(token), None, None).expect("a dialer"),
+        door: Some(cluster::Door::new(Some(TOKEN), false)),
+        request_timeout: Some(timeout),
+    }
+}
+
 /// A gateway without a model of its own.
 pub(crate) struct Gateway {
     pub(crate) router: Router,
@@ -110,23 +122,25 @@ impl Gateway {
     }
 
     pub(crate) fn with(token: &str, nodes: &[SocketAddr], timeout: Duration) -> Self {
-        Self::finding(Sources {
-            nodes: nodes.iter().map(|node| endpoint(*node)).collect(),
-            names: Vec::new().into(),
-            kubernetes: Kubernetes::default(),
-            dialer: Dialer::new(Some(token), None, None).expect("a dialer"),
-            door: Some(cluster::Door::new(Some(TOKEN), false)),
-            request_timeout: Some(timeout),
-        })
+        Self::finding(sources(token, nodes, timeout))
+    }
+
+    /// With pools over what these nodes serve.
+    pub(crate) fn routed(nodes: &[SocketAddr], routes: Routes) -> Self {
+        Self::new(sources(TOKEN, nodes, Duration::from_secs(60)), routes)
     }
 
     pub(crate) fn finding(sources: Sources) -> Self {
+        Self::new(sources, Routes::default())
+    }
+
+    fn new(sources: Sources, routes: Routes) -> Self {
         let (models, metrics) = (Models::new(), Metrics::new());
         models.set_loaded();
         let fleet = Fleet::start(sources, &models, &metrics);
         let door: Door = Keys::default().into();
         let (all, count) = (Arc::clone(&models), Arc::clone(&metrics));
-        let app = App::routed(all, count, door, Limits::default(), None, Routes::default());
+        let app = App::routed(all, count, door, Limits::default(), None, routes);
         let router = router(app).merge(fleet.router());
         Self { router, models, metrics, _fleet: fleet }
     }

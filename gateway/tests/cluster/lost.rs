@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use gateway::backend::local::EngineState;
+use gateway::route::Routes;
 use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use crate::client::{get, open, post};
 use crate::fake::Setup;
 use crate::kit::{Gateway, SPEECH, Site, ask, chat, said, until};
+
+const CHAT: &str = "/v1/chat/completions";
 
 fn slow() -> Setup {
     Setup { speech: SPEECH, pace: Duration::from_millis(2), ..Setup::default() }
@@ -161,6 +164,8 @@ async fn without_a_node_callers_are_told_when_to_come_again() {
     gateway.model("org/fake").await;
     one.wire.kill(true);
     gateway.nodes(0).await;
+    // It may be back within a moment, which is waited for once.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let begun = Instant::now();
     let answer = post(&gateway.router, "/v1/chat/completions", chat(&json!({})).to_string()).await;
     assert_eq!(answer.status, 503, "{}", answer.body);
@@ -170,6 +175,30 @@ async fn without_a_node_callers_are_told_when_to_come_again() {
     one.wire.kill(false);
     gateway.nodes(1).await;
     ask(&gateway.router, &chat(&json!({}))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_request_waits_a_moment_for_its_only_node() {
+    let one = Site::start(slow()).await;
+    let pool = "[pools.p]\ntargets = [\"gone\", \"org/fake\"]\n";
+    let here = ["gone", "org/fake"].map(str::to_owned);
+    let routes = Routes::new(&toml::from_str(pool).expect("a pool"), &here).expect("routes");
+    let gateway = Gateway::routed(&[one.wire.address], routes);
+    gateway.model("org/fake").await;
+    for model in ["org/fake", "p"] {
+        for stream in [false, true] {
+            one.wire.kill(true);
+            gateway.nodes(0).await;
+            let router = gateway.router.clone();
+            let body = chat(&json!({ "model": model, "stream": stream }));
+            let asked = tokio::spawn(async move { post(&router, CHAT, body.to_string()).await });
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            assert!(!asked.is_finished(), "it waits");
+            one.wire.kill(false);
+            let answer = asked.await.expect("no panic");
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
