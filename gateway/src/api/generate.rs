@@ -1,7 +1,7 @@
 //! Requests that have text generated, by whichever of the routes.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::extract::Request;
 use axum::http::header::CONTENT_TYPE;
@@ -26,7 +26,9 @@ use super::surface::{Page, Surface};
 use super::turn::{Before, Bills};
 use super::voice::Voice;
 use super::{App, background, body, cache, forward, kept, pooled, relay, sse};
-use crate::backend::Model;
+use crate::backend::{Hedge, Model};
+use crate::metrics::Retry;
+use crate::route::Pool;
 
 /// Tokens that a grammar forces at once at most: a kilobyte of text, two letters a token.
 const BURST: u32 = 512;
@@ -93,6 +95,9 @@ pub(super) struct Chosen<'a> {
     pub(super) before: (&'a Bills, Option<Bill>),
     /// Its own bills, once it has some.
     pub(super) paid: &'a Mutex<Vec<Bill>>,
+    /// Where nobody else is asked beside it, but another of its nodes may be: after how long, and
+    /// whose tries that takes.
+    pub(super) hedge: Option<(Duration, &'a Arc<Pool>)>,
 }
 
 impl Chosen<'_> {
@@ -101,6 +106,12 @@ impl Chosen<'_> {
         chosen.map_or(Before::Nothing, |chosen| {
             Before::Turn(chosen.before.0, chosen.before.1.clone())
         })
+    }
+
+    fn hedge(&self) -> Option<Hedge> {
+        let (after, pool) = self.hedge?;
+        let pool = Arc::clone(pool);
+        Some(Hedge { after, may: Box::new(move || pool.retry(Retry::Hedge)) })
     }
 
     /// It is paid for: the first of its prompts by what was paid for before, and all others.
@@ -155,7 +166,8 @@ pub(super) async fn local(
     for ((job, bill), first) in jobs.into_iter().zip(bills).zip(firsts) {
         // If one is not taken in, the ones before it are dropped and so cancelled.
         let held = (grammar.clone(), manner.as_ref());
-        runs.push(Run::start(&model, &decoding, job, held, first, (bill, caller.arrived))?);
+        let paid = (bill, caller.arrived, chosen.as_ref().and_then(Chosen::hedge));
+        runs.push(Run::start(&model, &decoding, job, held, first, paid)?);
     }
     let route = runs.first().and_then(Run::route).and_then(|text| HeaderValue::from_str(text).ok());
     headers.extend(route.map(|route| (forward::ROUTE, route)));
@@ -209,7 +221,7 @@ pub(super) async fn rest(
     let before = bill.map_or(Before::Nothing, Before::Attempt);
     let mut bills = admit(app, caller, about, &decoding, (&mut jobs, tools), before).await?;
     let job = jobs.pop().expect("a chat is one prompt");
-    let paid = (bills.pop().flatten(), Instant::now());
+    let paid = (bills.pop().flatten(), Instant::now(), None);
     let options = decoding.stream.unwrap_or_default();
     model.engine.back().await;
     let mut run =

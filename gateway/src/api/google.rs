@@ -11,7 +11,7 @@ use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::{self, json};
 use super::surface::Surface;
-use super::{App, count, known, prepare, routes};
+use super::{App, count, known, prepare, routes, unknown};
 
 /// New tokens that a model is said to make at most, where it has no bound of its own.
 const OUTPUT_MAX: usize = 8192;
@@ -68,6 +68,7 @@ pub(super) async fn get(
     request: Request,
 ) -> Result<Response, Failure> {
     let caller = request.extensions().get::<Caller>();
+    unknown::may_know(&app, caller, &model)?;
     if let Some((name, context)) = routes::chat_pools(&app).find(|(pool, _)| *pool == model) {
         return Ok(json(gemini::model(name, context, OUTPUT_MAX).to_string()));
     }

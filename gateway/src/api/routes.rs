@@ -13,7 +13,7 @@ use wire::{ErrorKind, TokenizeInput, messages};
 use super::envelope::Caller;
 use super::error::Failure;
 use super::generate::json;
-use super::{App, body, known, prepare, prompt};
+use super::{App, body, known, prepare, prompt, unknown};
 use crate::backend::{Model, PoolModel};
 use crate::metrics::CONTENT_TYPE as METRICS_TYPE;
 use crate::route::{Seat, Target};
@@ -147,21 +147,18 @@ pub(super) async fn model(
     id: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Failure> {
-    let headers = request.headers();
-    let caller = request.extensions().get::<Caller>();
-    let id = id.map(|Path(id)| id);
-    if let Ok(name) = &id
-        && app.routes.pools().any(|pool| pool.name == *name)
-    {
+    let (headers, caller) = (request.headers(), request.extensions().get::<Caller>());
+    // Bytes that are no text name no model.
+    let id = id.map_or_else(|_| "\u{fffd}".to_owned(), |Path(id)| id);
+    unknown::may_know(&app, caller, &id)?;
+    if app.routes.has_pool(&id) {
         if headers.contains_key(ANTHROPIC)
-            && let Some((name, context)) = chat_pools(&app).find(|(pool, _)| pool == name)
+            && let Some((name, context)) = chat_pools(&app).find(|(pool, _)| *pool == id)
         {
             return Ok(json(messages::model_answer(name, 0, context).to_string()));
         }
-        return Ok(json(routed_card(name).to_string()));
+        return Ok(json(routed_card(&id).to_string()));
     }
-    // Bytes that are no text name no model.
-    let id = id.unwrap_or_else(|_| "\u{fffd}".to_owned());
     // Whoever asks for it is answered by the provider, too.
     let chats = headers.contains_key(ANTHROPIC);
     if let Some(known) = known::one(&app, caller, &id).filter(|known| known.chats || !chats) {

@@ -15,7 +15,7 @@ use super::choice::{Choice, Rules};
 use super::error::{Failure, of_refusal};
 use super::prepare::Job;
 use super::voice::{Manner, Voice};
-use crate::backend::{Along, Generation, Model};
+use crate::backend::{Along, Generation, Hedge, Model};
 
 /// Events taken in before what they made is written: a bound on the work between two writes.
 const EVENTS_PER_STEP: usize = 1024;
@@ -55,7 +55,7 @@ impl Run {
         job: Job,
         (grammar, manner): (Option<Arc<Grammar>>, Option<&Arc<Manner>>),
         first: u32,
-        (bill, arrived): (Option<Bill>, Instant),
+        (bill, arrived, hedge): (Option<Bill>, Instant, Option<Hedge>),
     ) -> Result<Self, Failure> {
         let Job { request, detokenizer, stops, echo } = job;
         let rules = Rules {
@@ -94,7 +94,7 @@ impl Run {
             decoding: Arc::clone(decoding),
             generation: {
                 let meter = bill.as_ref().map(Bill::meter);
-                model.submit(request, Along { grammar, meter, arrived })?
+                model.submit(request, Along { grammar, meter, arrived, hedge })?
             },
             cost: None,
             notice: None,

@@ -321,7 +321,9 @@ impl<'a> Turn<'a> {
                 let what = (&inbound.surface, &inbound.body);
                 let beside = manner == Manner::Beside;
                 let before = (bills, before);
-                let chosen = Chosen { model, replaceable, beside, before, paid: &paid };
+                let hedges = sole && self.pool.attempts > 1;
+                let hedge = self.pool.hedge_after.filter(|_| hedges).map(|t| (t, self.pool));
+                let chosen = Chosen { model, replaceable, beside, before, paid: &paid, hedge };
                 let answer = Box::pin(generate::local(app, caller, what, Some(chosen))).await;
                 let result = answer.map_err(of_local);
                 own = paid.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -28,6 +28,14 @@ pub(super) fn model(app: &App, caller: Option<&Caller>, id: &str) -> Failure {
     error.with_param("model").into()
 }
 
+/// Nobody is told of a model that its policies do not let it ask.
+pub(super) fn may_know(app: &App, caller: Option<&Caller>, id: &str) -> Result<(), Failure> {
+    match caller {
+        Some(caller) if !caller.sees(id) => Err(model(app, Some(caller), id)),
+        _ => Ok(()),
+    }
+}
+
 fn names(app: &App, caller: &Caller) -> Vec<String> {
     let (models, pools) = (app.models.list(), app.models.pools());
     let own = models.iter().map(|model| &model.id).chain(pools.iter().map(|model| &model.id));

@@ -173,7 +173,7 @@ impl LocalEngine {
         mut request: Request,
         along: Along,
     ) -> Result<LocalGeneration, SubmitError> {
-        let Along { grammar, meter, arrived } = along;
+        let Along { grammar, meter, arrived, .. } = along;
         self.admit()?;
         let id = RequestId(NEXT_ID.fetch_add(1, Ordering::Relaxed));
         request.id = id;

@@ -3,7 +3,7 @@
 //! affair, and that other machines do is `crate::cluster`'s.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use scheduler::types::{Event, Request, Sampling};
 use text::grammar::Grammar;
@@ -75,13 +75,23 @@ pub struct Along {
     /// When it arrived: latency and timeout count from here, so that parsing and tokenizing are
     /// part of what is measured.
     pub arrived: Instant,
+    /// Another node may be asked beside one that is late.
+    pub hedge: Option<Hedge>,
+}
+
+/// When somebody else is asked beside the one that has a request and has said nothing yet.
+pub struct Hedge {
+    /// So long after it was asked.
+    pub after: Duration,
+    /// Whether one more may be asked now; asked once.
+    pub may: Box<dyn FnOnce() -> bool + Send>,
 }
 
 impl Along {
     /// Nothing comes along with a request that arrives now.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { grammar: None, meter: None, arrived: Instant::now() }
+        Self { grammar: None, meter: None, arrived: Instant::now(), hedge: None }
     }
 }
 

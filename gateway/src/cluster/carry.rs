@@ -6,7 +6,9 @@
 //! seed and the position, and a place in a grammar on the tokens before it.
 
 mod events;
+mod telling;
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,23 +19,21 @@ use hyper::body::Incoming;
 use scheduler::types::{Event, Made, Refusal, Request, RequestId, Usage};
 use text::grammar::Plan;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::sleep;
+use tokio::time::sleep_until;
 
-use super::dial::Unanswered;
-use super::lines::Lines;
-use super::protocol::{self, Ask, Say, TOLD_BYTES_MAX};
+use super::choose::Verdict;
+use super::protocol::{self, Ask, Say};
 use super::remote::Shared;
 use super::service::{Chosen, NODE_WAIT, shutting_down, until};
 use super::trial::Trial;
 use super::tries::{Failed, Tries};
+use crate::backend::Hedge;
 use crate::backend::meter::Metered;
 use crate::backend::reading::{Reading, Wishes};
+use telling::{Company, Telling, speaks};
 
 /// How long a node may take to say what a request has used that nobody wants any more.
 const LAST_WORD: Duration = Duration::from_secs(1);
-/// Longest wait for an answer's head: it comes as soon as the node has the request, which has to be
-/// there within as long a time, and not when its turn comes.
-const HEAD: Duration = Duration::from_secs(10);
 /// Words to a node that are on their way.
 const WORDS: usize = 256;
 /// Longest reason of a refusal.
@@ -127,6 +127,8 @@ pub(super) struct Carrier {
     scored: u32,
     /// What the last node said was used.
     used: Usage,
+    /// When another node is asked beside one that is late with the first of it.
+    hedge: Option<Hedge>,
 }
 
 /// What came of sending it to one node.
@@ -143,6 +145,15 @@ enum Came {
     Full,
     /// The node gave nothing: another may do better.
     Failed(Failed),
+}
+
+impl Came {
+    /// Says how well the node does, where it says that.
+    fn tell(&self, trial: &mut Trial) {
+        if let Self::Failed(failed) = self {
+            failed.tell(trial);
+        }
+    }
 }
 
 impl Carrier {
@@ -167,6 +178,7 @@ impl Carrier {
             before: 0,
             scored: 0,
             used: Usage::default(),
+            hedge: None,
         }
     }
 
@@ -188,6 +200,11 @@ impl Carrier {
     /// The hashes of its prompt's pages.
     pub(super) fn knowing(self, chain: Vec<u64>) -> Self {
         Self { chain, ..self }
+    }
+
+    /// Another node is asked beside one that is late.
+    pub(super) fn hedged(self, hedge: Option<Hedge>) -> Self {
+        Self { hedge, ..self }
     }
 
     /// Runs it to its end. Its reader and who pays are told, whatever happens.
@@ -220,8 +237,9 @@ impl Carrier {
                     Err(refusal) => return refusal,
                 },
             };
+            let came = self.attempt(&mut chosen).await;
             let node = Arc::clone(&chosen.member);
-            let failed = match self.attempt(&mut chosen).await {
+            let failed = match came {
                 Came::Left => return None,
                 Came::Refused(why) => return Some(why),
                 Came::Done => {
@@ -257,7 +275,7 @@ impl Carrier {
             }
             before = made;
             avoid.push(node.number);
-            let (model, id, why) = (&self.shared.service.model, self.request.id.0, failed.why());
+            let (model, id, why) = (&*self.shared.service.model, self.request.id.0, failed.why());
             tracing::info!(model, id, node = %node.endpoint, made, why, "a node gave nothing");
             if let Err(refusal) = tries.failed(failed, self.shared.service.members()) {
                 return Some(refusal);
@@ -283,88 +301,89 @@ impl Carrier {
         }
     }
 
-    /// Sends it to a node and reads what comes.
-    async fn attempt(&mut self, Chosen { member, trial, .. }: &mut Chosen) -> Came {
-        let service = &self.shared.service;
-        let Some(mut sending) = member.send(service.name(), 0) else {
-            return Came::Failed(Failed::Gone("it is gone".to_owned()));
-        };
-        let now = Instant::now();
-        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
-        let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+    /// Sends it to a node and reads what comes. Whoever is asked beside that one and says something
+    /// sooner takes its place.
+    async fn attempt(&mut self, chosen: &mut Chosen) -> Came {
         self.allowed = self.request.allowance;
         self.cancelled.fill(false);
         self.before = self.request.made_tokens();
-        let body = self.ask(left_ms);
-        let (down, words) = mpsc::channel(WORDS);
-        let mut stopped = self.shared.service.stop.subscribe();
-        let control = Arc::clone(&self.control);
-        let answer = tokio::select! {
-            answer = sending.way.post(protocol::GENERATE, body, Some(words)) => answer,
-            () = left_by(&control) => return Came::Left,
-            () = until(self.deadline) => {
-                trial.late();
-                return Came::Refused(Refusal::Deadline);
-            }
-            // It has the request, which may be what keeps it.
-            () = sleep(HEAD) => return Came::Failed(Failed::Broken(no_head())),
-            _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
+        let Some(mut told) = self.send(chosen) else {
+            return Came::Failed(Failed::Gone("it is gone".to_owned()));
         };
-        let response = match answer {
-            Ok(response) => response,
-            Err(Unanswered::Unsent(why)) => return Came::Failed(Failed::NotTaken(why)),
-            Err(Unanswered::Cut(why)) => return Came::Failed(Failed::Broken(why)),
-        };
-        if response.status() != StatusCode::OK {
-            return refused(response).await;
-        }
-        self.follow(Lines::new(response.into_body(), TOLD_BYTES_MAX), &down, trial).await
-    }
-
-    /// Reads what a node makes, and tells it what it has to know.
-    async fn follow(
-        &mut self,
-        mut lines: Lines<Incoming>,
-        down: &mpsc::Sender<Bytes>,
-        trial: &mut Trial,
-    ) -> Came {
         let control = Arc::clone(&self.control);
         let mut stopped = self.shared.service.stop.subscribe();
-        let mut leaving: Option<Instant> = None;
+        let mut patience = self.hedge.as_ref().map(|hedge| Instant::now() + hedge.after);
+        let (mut company, mut leaving) = (None::<Company>, None::<Instant>);
         loop {
             tokio::select! {
-                line = lines.next() => {
+                line = told.next() => {
                     let came = match line {
-                        Ok(Some(line)) => self.take(&line),
-                        Ok(None) => Err("it ended without a last word".to_owned()),
-                        Err(broken) => Err(broken.to_string()),
+                        Err(came) => Some(came),
+                        Ok(line) => self.take(&line).unwrap_or_else(|why| Some(broken(why))),
                     };
-                    match came {
-                        Ok(None) => {
-                            trial.answers();
-                            self.say(down);
+                    match (came, company.take()) {
+                        (None, _) => {
+                            patience = None;
+                            chosen.trial.answers();
+                            self.say(&told.words);
                         }
-                        Ok(Some(came)) => return came,
-                        Err(_) if leaving.is_some() => return Came::Left,
-                        Err(why) => return Came::Failed(Failed::Broken(why)),
+                        (Some(came @ (Came::Failed(_) | Came::Full)), Some(other)) => {
+                            came.tell(&mut chosen.trial);
+                            (*chosen, told) = other;
+                        }
+                        (Some(Came::Failed(_)), None) if leaving.is_some() => return Came::Left,
+                        (Some(came), _) => return came,
                     }
+                }
+                said = speaks(&mut company) => match (said, company.take()) {
+                    (Ok(()), Some(other)) => (*chosen, told) = other,
+                    (Err(came), Some((mut other, _))) => came.tell(&mut other.trial),
+                    (_, None) => {}
+                },
+                () = at(patience) => {
+                    patience = None;
+                    company = self.company(chosen);
                 }
                 () = control.woken.notified() => {
                     if control.wishes.is_cancelled() {
-                        word(down, Say::Stop);
+                        word(&told.words, Say::Stop);
+                        (patience, company) = (None, None);
                         leaving.get_or_insert(Instant::now() + LAST_WORD);
                     } else {
-                        self.say(down);
+                        self.say(&told.words);
                     }
                 }
                 () = until(leaving) => return Came::Left,
                 () = until(self.deadline) => {
-                    trial.late();
+                    chosen.trial.late();
                     return Came::Refused(Refusal::Deadline);
                 }
                 _ = stopped.wait_for(|stop| *stop) => return Came::Refused(shutting_down()),
             }
         }
+    }
+
+    /// Sends it to a node; `None`: that has gone.
+    fn send(&self, chosen: &Chosen) -> Option<Telling> {
+        let sending = chosen.member.send(self.shared.service.name(), 0)?;
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
+        Some(Telling::new(sending, self.ask(left_ms)))
+    }
+
+    /// Another node that may be asked beside this one, and would begin soon.
+    fn company(&mut self, chosen: &Chosen) -> Option<Company> {
+        let hedge = self.hedge.take()?;
+        let (chain, prompt) = (&self.chain, self.request.prompt.len());
+        let other = self.shared.choose(chain, prompt, &[chosen.member.number]).ok()?;
+        let wait = Duration::from_micros(other.finding.wait_us);
+        let may = other.finding.verdict == Verdict::May && wait < hedge.after && (hedge.may)();
+        let told = may.then(|| self.send(&other)).flatten()?;
+        // Whichever goes on is to hear of them.
+        self.cancelled.fill(false);
+        let (model, id) = (&*self.shared.service.model, self.request.id.0);
+        tracing::info!(model, id, node = %other.member.endpoint, "another node is asked beside");
+        Some((other, told))
     }
 
     /// Tells the node what it does not know yet: what is paid for, and what nobody wants.
@@ -402,22 +421,22 @@ fn word(down: &mpsc::Sender<Bytes>, say: Say) -> bool {
     down.try_send(line.into()).is_ok()
 }
 
-fn no_head() -> String {
-    format!("it has not begun to answer within {} s", HEAD.as_secs())
+fn broken(why: String) -> Came {
+    Came::Failed(Failed::Broken(why))
+}
+
+/// Ready at this time; never, where there is none.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time.into()).await,
+        None => pending().await,
+    }
 }
 
 /// Ready when the reader has left.
 async fn left_by(control: &Control) {
     while !control.wishes.is_cancelled() {
         control.woken.notified().await;
-    }
-}
-
-/// What a node says that does not take a request.
-async fn refused(response: hyper::Response<Incoming>) -> Came {
-    match refusal(response).await {
-        None => Came::Full,
-        Some(failed) => Came::Failed(failed),
     }
 }
 

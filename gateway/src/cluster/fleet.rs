@@ -10,6 +10,7 @@ mod kubernetes;
 mod learn;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,8 @@ struct Inner {
     metrics: Arc<Metrics>,
     roster: Roster,
     entries: Mutex<Vec<Entry>>,
+    /// There are more than are followed, and the log says so.
+    is_full: AtomicBool,
     /// By the model's name.
     engines: Mutex<HashMap<String, Known>>,
     /// Of models that are being described: each is asked for once, however many nodes have it.
@@ -135,6 +138,7 @@ impl Fleet {
             metrics: Arc::clone(metrics),
             roster: Roster::default(),
             entries: Mutex::default(),
+            is_full: AtomicBool::new(false),
             engines: Mutex::default(),
             learning: Mutex::default(),
             tasks: Mutex::default(),
@@ -212,6 +216,10 @@ impl Inner {
             return true;
         }
         if entries.len() >= NODES_MAX {
+            if !self.is_full.swap(true, Ordering::Relaxed) {
+                let most = NODES_MAX;
+                tracing::error!(most, node = %endpoint, "more nodes than are followed: left out");
+            }
             return false;
         }
         tracing::info!(node = %endpoint, ?origin, "a node is known");
@@ -248,6 +256,9 @@ impl Inner {
             }
             stays
         });
+        if entries.len() < NODES_MAX {
+            self.is_full.store(false, Ordering::Relaxed);
+        }
         self.publish(&entries);
     }
 

@@ -32,14 +32,15 @@ struct Inner {
     there: Option<(Picture, Way)>,
     /// By the name that the node tells the load under.
     sent: HashMap<String, Sent>,
-    /// A node may speak and fail at every request.
-    breaker: Breaker,
+    /// A node may speak and fail at every request of a model. By the model's name.
+    breakers: HashMap<String, Breaker>,
 }
 
 impl Inner {
-    /// It has failed at requests, and is left alone.
-    fn is_broken(&self, now: Instant) -> bool {
-        matches!(self.breaker.condition(now), Condition::Broken(_))
+    /// It has failed at requests of this model, and is left alone with them.
+    fn is_broken(&self, model: &str, now: Instant) -> bool {
+        let breaker = self.breakers.get(model);
+        breaker.is_some_and(|own| matches!(own.condition(now), Condition::Broken(_)))
     }
 }
 
@@ -90,7 +91,8 @@ impl Member {
     pub(super) fn up(&self, picture: Picture, way: Way) {
         let mut inner = self.inner();
         inner.there = Some((picture, way));
-        inner.breaker.renewed(Instant::now());
+        let now = Instant::now();
+        inner.breakers.values_mut().for_each(|breaker| breaker.renewed(now));
         inner.sent.values_mut().for_each(|sent| sent.told = sent.now);
     }
 
@@ -167,19 +169,24 @@ impl Member {
         self.inner().sent.values().any(|sent| sent.now.requests > 0)
     }
 
-    /// It has been left alone for failures, and has not answered since: see [`Breaker`].
+    /// It has been left alone for failures at a model, and has not answered there since: see
+    /// [`Breaker`].
     pub(super) fn is_left_alone(&self) -> bool {
-        self.inner().breaker.is_open()
+        self.inner().breakers.values().any(Breaker::is_open)
     }
 
     #[cfg(test)]
-    pub(super) fn is_well(&self) -> bool {
-        !self.inner().is_broken(Instant::now())
+    pub(super) fn is_well(&self, model: &str) -> bool {
+        !self.inner().is_broken(model, Instant::now())
     }
 
-    /// What has come of requests that were sent there.
-    pub(super) fn learn<T>(&self, tell: impl FnOnce(&mut Breaker) -> T) -> T {
-        tell(&mut self.inner().breaker)
+    /// What has come of requests of this model that were sent there.
+    pub(super) fn learn<T>(&self, model: &str, tell: impl FnOnce(&mut Breaker) -> T) -> T {
+        let mut inner = self.inner();
+        match inner.breakers.get_mut(model) {
+            Some(breaker) => tell(breaker),
+            None => tell(inner.breakers.entry(model.to_owned()).or_default()),
+        }
     }
 
     /// What it has to do for a model, while it takes requests; also whether it is well.
@@ -187,7 +194,7 @@ impl Member {
         let inner = self.inner();
         let (picture, _) = inner.there.as_ref().filter(|(picture, _)| !picture.draining)?;
         let (_, known) = picture.find(model, fingerprint)?;
-        Some((known.load, !inner.is_broken(Instant::now())))
+        Some((known.load, !inner.is_broken(model, Instant::now())))
     }
 
     /// What speaks for it, for a prompt of these pages. `None`: it is not there.
@@ -214,7 +221,7 @@ impl Member {
             us_per_kilotoken: load.us_per_kilotoken,
             us_per_row: load.us_per_row,
             draining: picture.draining,
-            broken: inner.is_broken(now),
+            broken: inner.is_broken(model, now),
             by_chance: false,
         })
     }
@@ -223,7 +230,7 @@ impl Member {
     pub(super) fn read_load(&self, name: (&str, &str)) -> Option<(ReadLoad, bool)> {
         let inner = self.inner();
         let (picture, _) = inner.there.as_ref().filter(|(picture, _)| !picture.draining)?;
-        Some((*picture.reader(name)?, !inner.is_broken(Instant::now())))
+        Some((*picture.reader(name)?, !inner.is_broken(name.0, Instant::now())))
     }
 
     /// What speaks for it, for texts that are only read. Its line is a time: of all tokens that it
@@ -247,7 +254,7 @@ impl Member {
             open_max: load.open_max.into(),
             us_per_kilotoken: each,
             draining: picture.draining,
-            broken: inner.is_broken(Instant::now()),
+            broken: inner.is_broken(name.0, Instant::now()),
             ..Candidate::default()
         })
     }

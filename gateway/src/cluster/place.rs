@@ -60,7 +60,7 @@ impl ClusterEngine {
     ) -> Placed {
         let service = &self.shared.service;
         let asked = LoadAdapter {
-            model: Some(service.model.clone()),
+            model: Some(service.model.to_string()),
             lora_name: name.to_owned(),
             lora_path: path.map(str::to_owned),
         };
@@ -89,7 +89,7 @@ impl ClusterEngine {
     ) -> Placed {
         let service = &self.shared.service;
         let asked =
-            UnloadAdapter { model: Some(service.model.clone()), lora_name: name.to_owned() };
+            UnloadAdapter { model: Some(service.model.to_string()), lora_name: name.to_owned() };
         let id = format!("{}:{name}", service.model);
         let members = self.members(node, |member| member.adapter(&id).is_some());
         let answers = ask(members, UNLOAD_ADAPTER, &asked).await;

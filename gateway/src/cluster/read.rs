@@ -15,13 +15,12 @@ use scheduler::types::{Refusal, Usage};
 
 use super::carry;
 use super::choose::choose;
-use super::dial::Unanswered;
 use super::lines::Lines;
 use super::look::{among, chance};
 use super::member::Member;
 use super::protocol::{self, Read, ReadTold, VECTOR_BYTES_MAX, Why};
 use super::service::{
-    Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, of_the_well, shutting_down, until,
+    Chosen, Figure, NODE_WAIT, Nobody, OnNodes, Service, head, of_the_well, shutting_down, until,
 };
 use super::tries::{Failed, Tries};
 use crate::backend::SubmitError;
@@ -153,7 +152,7 @@ impl Shared {
             .filter_map(|(node, _)| Some((node, node.read_candidate(name, best)?)))
             .unzip();
         match choose(&candidates, tokens, number) {
-            Some(finding) => Ok(Chosen::new(there[finding.at], finding)),
+            Some(finding) => Ok(Chosen::new(there[finding.at], &self.service.model, finding)),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }
@@ -221,7 +220,7 @@ impl ClusterReading {
                 }
                 Came::Failed(failed) => {
                     failed.tell(&mut chosen.trial);
-                    let (model, why) = (&service.model, failed.why());
+                    let (model, why) = (&*service.model, failed.why());
                     let node = &chosen.member.endpoint;
                     tracing::info!(model, %node, why, "a node gave nothing");
                     tries.failed(failed, service.members())?;
@@ -241,10 +240,9 @@ impl ClusterReading {
         let left_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let mut body = Vec::new();
         protocol::line(&Read::new(name, &self.inputs, left_ms), &mut body);
-        let response = match sending.way.post(protocol::READ, body, None).await {
+        let response = match head(sending.way.post(protocol::READ, body, None)).await {
             Ok(response) => response,
-            Err(Unanswered::Unsent(why)) => return Came::Failed(Failed::NotTaken(why)),
-            Err(Unanswered::Cut(why)) => return Came::Failed(Failed::Broken(why)),
+            Err(failed) => return Came::Failed(failed),
         };
         if response.status() != StatusCode::OK {
             return carry::refusal(response).await.map_or(Came::Full, Came::Failed);

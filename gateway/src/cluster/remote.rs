@@ -82,7 +82,7 @@ impl ClusterEngine {
         mut request: Request,
         along: Along,
     ) -> Result<Carried, SubmitError> {
-        let Along { grammar, meter, arrived } = along;
+        let Along { grammar, meter, arrived, hedge } = along;
         let shared = &self.shared;
         let service = &shared.service;
         service.admit(|| self.shortest_wait())?;
@@ -105,7 +105,8 @@ impl ClusterEngine {
             .held(grammar.map(|grammar| grammar.plan().clone()))
             .paid(meter.map(|meter| Metered::new(meter, &[])))
             .until(service.deadline(arrived))
-            .knowing(chain);
+            .knowing(chain)
+            .hedged(hedge);
         tokio::spawn(carrier.run(first));
         Ok(Carried::new(id, Reading::new(reader, timer), control, route))
     }
@@ -233,7 +234,7 @@ impl Shared {
             for (at, candidate) in candidates.iter().enumerate() {
                 let finding = choose::find(at, candidate, length);
                 tracing::debug!(
-                    model = self.service.model,
+                    model = &*self.service.model,
                     node = %there[at].endpoint,
                     verdict = %finding.verdict,
                     open = finding.open,
@@ -245,7 +246,7 @@ impl Shared {
             }
         }
         match best {
-            Some(finding) => Ok(Chosen::new(there[finding.at], finding)),
+            Some(finding) => Ok(Chosen::new(there[finding.at], &self.service.model, finding)),
             None if candidates.iter().any(|candidate| !candidate.draining) => Err(Nobody::Full),
             None => Err(Nobody::Gone),
         }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant};
 use scheduler::Stats;
 use scheduler::types::Refusal;
 use tokio::sync::watch;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::{sleep, sleep_until, timeout};
 
 use super::choose::Finding;
+use super::dial::Unanswered;
 use super::member::Member;
 use super::trial::Trial;
+use super::tries::Failed;
 use crate::backend::local::EngineState;
 use crate::backend::{Serving, SubmitError};
 use crate::metrics::ModelMetrics;
@@ -26,6 +28,9 @@ const RETRY_AFTER_MAX_S: u64 = 60;
 /// Longest wait for a node when none is there. Of what has not begun it is that long after the last
 /// one went: whoever comes later than that is told at once.
 pub(super) const NODE_WAIT: Duration = Duration::from_secs(5);
+/// Longest wait for an answer's head: it comes as soon as the node has the request, which has to be
+/// there within as long a time, and not when its turn comes.
+const HEAD: Duration = Duration::from_secs(10);
 /// Between two looks for one.
 const LOOK: Duration = Duration::from_millis(50);
 /// Nodes tell what they do ten times as rarely.
@@ -90,8 +95,8 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    pub(super) fn new(member: &Arc<Member>, finding: Finding) -> Self {
-        Self { member: Arc::clone(member), finding, trial: Trial::new(member) }
+    pub(super) fn new(member: &Arc<Member>, model: &Arc<str>, finding: Finding) -> Self {
+        Self { member: Arc::clone(member), finding, trial: Trial::new(member, model) }
     }
 }
 
@@ -113,7 +118,7 @@ pub(super) enum Nobody {
 
 /// See the module.
 pub(super) struct Service {
-    pub(super) model: String,
+    pub(super) model: Arc<str>,
     /// What it takes the model for: nodes that tell another get nothing.
     pub(super) fingerprint: String,
     pub(super) roster: Roster,
@@ -139,7 +144,7 @@ impl Service {
         request_timeout: Option<Duration>,
     ) -> Self {
         Self {
-            model,
+            model: model.into(),
             fingerprint,
             roster,
             // No roster is at this turn.
@@ -273,7 +278,7 @@ impl Service {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        let drained = tokio::time::timeout(limit, empty).await.is_ok();
+        let drained = timeout(limit, empty).await.is_ok();
         self.stop.send_replace(true);
         drained
     }
@@ -386,6 +391,21 @@ fn retry_after_s(wait: Duration) -> u64 {
 
 pub(super) fn shutting_down() -> Refusal {
     Refusal::Engine("the server is shutting down".to_owned())
+}
+
+/// The head of a node's answer, which does not take long.
+pub(super) async fn head<T>(
+    answer: impl Future<Output = Result<T, Unanswered>>,
+) -> Result<T, Failed> {
+    match timeout(HEAD, answer).await {
+        Ok(Ok(head)) => Ok(head),
+        Ok(Err(Unanswered::Unsent(why))) => Err(Failed::NotTaken(why)),
+        Ok(Err(Unanswered::Cut(why))) => Err(Failed::Broken(why)),
+        // It has the request, which may be what keeps it.
+        Err(_) => {
+            Err(Failed::Broken(format!("it has not begun to answer within {} s", HEAD.as_secs())))
+        }
+    }
 }
 
 /// Ready a moment after this time; never, where there is none.

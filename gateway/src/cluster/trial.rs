@@ -1,6 +1,6 @@
-//! What comes of a request at a node, as far as it says how well the node does. A node may speak
-//! and fail at every request that it gets; its line is short then and it may hold what is asked, so
-//! it would be asked first again and again.
+//! What comes of a request at a node, as far as it says how well the node does at a model. It may
+//! speak and fail at every request that it gets; its line is short then and it may hold what is
+//! asked, so it would be asked first again and again.
 //!
 //! A node without room and a request that is at fault itself say nothing.
 
@@ -13,6 +13,8 @@ use crate::breaker::Breaker;
 /// A request for which a node was chosen. Dropped, it says nothing more.
 pub(super) struct Trial {
     member: Arc<Member>,
+    /// The model's name.
+    model: Arc<str>,
     begun: Instant,
     /// It is the one that looks whether the node is well again.
     probes: bool,
@@ -22,10 +24,15 @@ pub(super) struct Trial {
 impl Trial {
     /// Begins where the node is chosen, not where the request is sent: between the two others are
     /// chosen for.
-    pub(super) fn new(member: &Arc<Member>) -> Self {
+    pub(super) fn new(member: &Arc<Member>, model: &Arc<str>) -> Self {
         let begun = Instant::now();
-        let probes = member.learn(|breaker| breaker.begin(begun));
-        Self { member: Arc::clone(member), begun, probes, answers: false }
+        let probes = member.learn(model, |breaker| breaker.begin(begun));
+        let (member, model) = (Arc::clone(member), Arc::clone(model));
+        Self { member, model, begun, probes, answers: false }
+    }
+
+    fn learn<T>(&self, tell: impl FnOnce(&mut Breaker) -> T) -> T {
+        self.member.learn(&self.model, tell)
     }
 
     /// Something of an answer is there.
@@ -35,8 +42,9 @@ impl Trial {
         }
         self.probes = false;
         let begun = self.begun;
-        if self.member.learn(|breaker| breaker.answered(begun)) {
-            tracing::info!(node = %self.member.endpoint, "a node answers again");
+        if self.learn(|breaker| breaker.answered(begun)) {
+            let model = &*self.model;
+            tracing::info!(node = %self.member.endpoint, model, "a node answers again");
         }
     }
 
@@ -44,16 +52,16 @@ impl Trial {
     pub(super) fn ended(&mut self) {
         self.answers();
         let begun = self.begun;
-        self.member.learn(|breaker| breaker.ended(begun));
+        self.learn(|breaker| breaker.ended(begun));
     }
 
     /// It failed.
     pub(super) fn failed(&mut self) {
         let (begun, now) = (self.begun, Instant::now());
         self.probes = false;
-        if let Some(pause) = self.member.learn(|breaker| breaker.failed(begun, now)) {
-            let (node, pause_s) = (&self.member.endpoint, pause.as_secs());
-            tracing::warn!(%node, pause_s, "a node fails at requests, and is left alone");
+        if let Some(pause) = self.learn(|breaker| breaker.failed(begun, now)) {
+            let (node, model, pause_s) = (&self.member.endpoint, &*self.model, pause.as_secs());
+            tracing::warn!(%node, model, pause_s, "a node fails at requests, and is left alone");
         }
     }
 
@@ -68,7 +76,7 @@ impl Trial {
 impl Drop for Trial {
     fn drop(&mut self) {
         if self.probes {
-            self.member.learn(Breaker::unknown);
+            self.learn(Breaker::unknown);
         }
     }
 }
@@ -88,9 +96,9 @@ mod tests {
         let member = Member::new("http://127.0.0.1:1".parse().expect("an endpoint"));
         let then = Instant::now().checked_sub(PAUSE * 2).expect("the machine is older");
         for _ in 0..FAILURES {
-            member.learn(|breaker| breaker.failed(then, then));
+            member.learn("m", |breaker| breaker.failed(then, then));
         }
-        assert!(member.is_well(), "it may be tried");
+        assert!(member.is_well("m"), "it may be tried");
         member
     }
 
@@ -105,33 +113,34 @@ mod tests {
         ];
         for (at, (outcome, under_way, behind)) in outcomes.into_iter().enumerate() {
             let member = member();
-            let mut trial = Trial::new(&member);
-            assert!(!member.is_well(), "{at}: one at a time");
-            drop(Trial::new(&member));
-            assert!(!member.is_well(), "{at}: another tells nothing of the one");
+            let mut trial = Trial::new(&member, &"m".into());
+            assert!(!member.is_well("m"), "{at}: one at a time");
+            drop(Trial::new(&member, &"m".into()));
+            assert!(!member.is_well("m"), "{at}: another tells nothing of the one");
+            assert!(member.is_well("other"), "{at}: nor does one model of another");
             outcome(&mut trial);
-            assert_eq!(member.is_well(), under_way, "{at}");
+            assert_eq!(member.is_well("m"), under_way, "{at}");
             drop(trial);
-            assert_eq!(member.is_well(), behind, "{at}");
+            assert_eq!(member.is_well("m"), behind, "{at}");
         }
     }
 
     #[test]
     fn what_has_begun_is_not_late() {
         let member = member();
-        let mut trial = Trial::new(&member);
+        let mut trial = Trial::new(&member, &"m".into());
         trial.answers();
         trial.late();
-        assert!(member.is_well());
+        assert!(member.is_well("m"));
         let failed = |member| {
-            let mut trial = Trial::new(member);
+            let mut trial = Trial::new(member, &"m".into());
             trial.answers();
             trial.failed();
         };
         failed(&member);
-        assert!(!member.is_well(), "no answer has ended since it failed");
+        assert!(!member.is_well("m"), "no answer has ended since it failed");
         let left =
-            member.learn(|breaker| breaker.condition(Instant::now() + Duration::from_secs(3)));
+            member.learn("m", |breaker| breaker.condition(Instant::now() + Duration::from_secs(3)));
         assert_eq!(left, crate::breaker::Condition::Probe);
     }
 }

@@ -67,7 +67,7 @@ async fn run(model: &Model, request: Request, purse: &Purse) -> (Vec<usize>, Vec
     let mut made = vec![0; usize::try_from(request.choices).expect("small")];
     let mut ends = Vec::new();
     let meter: Box<dyn Meter> = Box::new(purse.clone());
-    let along = Along { grammar: None, meter: Some(meter), arrived: Instant::now() };
+    let along = Along { grammar: None, meter: Some(meter), arrived: Instant::now(), hedge: None };
     let mut generation = model.submit(request, along).expect("taken in");
     while let Some(event) = generation.next().await {
         match event {
@@ -150,7 +150,7 @@ async fn who_leaves_pays_for_what_was_made() {
     let model = gateway.model("org/fake").await;
     let purse = Purse::new(1000, 1000, 0);
     let meter: Box<dyn Meter> = Box::new(purse.clone());
-    let along = Along { grammar: None, meter: Some(meter), arrived: Instant::now() };
+    let along = Along { grammar: None, meter: Some(meter), arrived: Instant::now(), hedge: None };
     let mut generation = model.submit(request(1, 200), along).expect("taken in");
     for _ in 0..10 {
         assert!(matches!(generation.next().await, Some(Event::Token { .. })));

@@ -19,6 +19,7 @@ mod authority;
 
 mod adapters;
 mod allowance;
+mod beside;
 mod choice;
 mod command;
 mod demo;

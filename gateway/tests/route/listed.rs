@@ -1,5 +1,6 @@
 //! Models of providers in the lists of models: those that are known, of those that a key may ask.
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use crate::fake::Setup;
 use crate::governed::House;
 use crate::upstream::Upstream;
 
-async fn get(router: &axum::Router, key: &str, path: &str, anthropic: bool) -> Answer {
+async fn get(router: &Router, key: &str, path: &str, anthropic: bool) -> Answer {
     let get = Request::get(path).header("authorization", format!("Bearer {key}"));
     let get = if anthropic { get.header("anthropic-version", "2023-06-01") } else { get };
     send(router, get.body(Body::empty()).expect("one")).await
@@ -96,19 +97,10 @@ async fn models_of_providers_are_listed_as_far_as_they_may_be_asked() {
         assert_eq!(get(router, &all, path, false).await.status, 404, "{path}");
     }
 
-    // What a key may not ask it does not see: by models, and by providers.
-    let models = house.key(router, "models", json!({ "models": ["org/*", "work/*mini"] })).await;
-    let listed = names(&get(router, &models, "/v1/models", false).await, "data", "id");
-    assert_eq!(listed, ["org/fake", "work/gpt-4o-mini"]);
-    let providers = house.key(router, "providers", json!({ "providers": ["f*"] })).await;
-    let listed = names(&get(router, &providers, "/v1/models", false).await, "data", "id");
-    assert_eq!(listed, [&own[..], &far].concat());
-    for (key, name) in [(&models, "far/deepseek-flash"), (&providers, "work/mine")] {
-        let got = get(router, key, &format!("/v1/models/{name}"), false).await;
-        assert_eq!(got.status, 404, "{}", got.text());
-    }
+    what_a_key_may_not_ask_it_does_not_see(&house, router, &all).await;
 
     // Near names are among them.
+    let models = house.key(router, "few", json!({ "models": ["org/*", "work/*mini"] })).await;
     for (key, near) in
         [(&all, "Available: 'far/deepseek-flash', "), (&models, "Available: 'org/fake'")]
     {
@@ -119,4 +111,30 @@ async fn models_of_providers_are_listed_as_far_as_they_may_be_asked() {
         assert_eq!(got.text().contains("'far/"), key == &all, "{}", got.text());
     }
     assert_eq!(well.count(), 0, "no provider is asked what it has");
+}
+
+/// By models, and by providers; `all`: who may ask all of them.
+async fn what_a_key_may_not_ask_it_does_not_see(house: &House, router: &Router, all: &str) {
+    let models = house.key(router, "models", json!({ "models": ["org/*", "work/*mini"] })).await;
+    let listed = names(&get(router, &models, "/v1/models", false).await, "data", "id");
+    assert_eq!(listed, ["org/fake", "work/gpt-4o-mini"]);
+    let providers = house.key(router, "providers", json!({ "providers": ["f*"] })).await;
+    let listed = names(&get(router, &providers, "/v1/models", false).await, "data", "id");
+    let far = ["far/deepseek-flash", "far/deepseek-v4-flash"];
+    assert_eq!(listed, [&["org/fake", "work/gpt-4o"][..], &far].concat());
+    let none = house.key(router, "none", json!({ "models": ["x"] })).await;
+    for (key, name) in [
+        (&models, "far/deepseek-flash"),
+        (&providers, "work/mine"),
+        // A pool, and a model of this server.
+        (&models, "work/gpt-4o"),
+        (&none, "org/fake"),
+    ] {
+        for (path, anthropic) in [("v1", false), ("v1", true), ("v1beta", false)] {
+            let got = get(router, key, &format!("/{path}/models/{name}"), anthropic).await;
+            assert_eq!(got.status, 404, "{path} {}", got.text());
+            let all = get(router, all, &format!("/{path}/models/{name}"), anthropic).await;
+            assert_eq!(all.status, 200, "{path} {}", all.text());
+        }
+    }
 }

@@ -106,7 +106,7 @@ async fn begin(
         request.adapter = adapter.number();
         request.salt = protocol::salt(request.salt, Some(&fingerprint));
     }
-    let along = Along { grammar, meter: Some(meter), arrived };
+    let along = Along { grammar, meter: Some(meter), arrived, hedge: None };
     let generation = engine.submit_with(request, along).map_err(|error| not_taken(&error))?;
     Ok((Begun { generation, _adapter: model.adapter.clone() }, allowed))
 }

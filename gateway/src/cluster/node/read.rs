@@ -2,6 +2,7 @@
 //! A gateway that goes away has cancelled.
 
 use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, stream};
 
 use super::generate::{first_line, not_taken};
 use super::{Node, said};
@@ -51,15 +52,17 @@ async fn begin(node: &Node, line: &[u8], arrived: Instant) -> Result<Response, R
     let deadline = ask.deadline_ms.and_then(|ms| arrived.checked_add(Duration::from_millis(ms)));
     let pooling =
         engine.submit_until(inputs, arrived, deadline).map_err(|error| not_taken(&error))?;
-    // Dropped where the gateway goes away meanwhile, which cancels it.
-    Ok(match pooling.result().await {
-        Ok(done) => answer(done),
+    // The head goes out now: it says that the node has the request. The body is dropped where the
+    // gateway goes away meanwhile, which cancels it.
+    let told = stream::once(pooling.result()).flat_map(|result| match result {
+        Ok(done) => vectors(done).left_stream(),
         Err(refusal) => {
             let mut line = Vec::new();
             protocol::line(&ReadTold::Refused((&refusal).into()), &mut line);
-            line.into_response()
+            stream::once(ready(Ok(Bytes::from(line)))).right_stream()
         }
-    })
+    });
+    Ok(Body::from_stream(told).into_response())
 }
 
 /// An input that this model can read.
@@ -82,20 +85,19 @@ fn checked(
 }
 
 /// The vectors, written as fast as they are read.
-fn answer(done: Vectors) -> Response {
+fn vectors(done: Vectors) -> impl Stream<Item = Result<Bytes, Infallible>> {
     let Vectors { vectors, queue_us, compute_us, .. } = done;
-    let lines = stream::unfold(Some(vectors.into_iter()), move |vectors| async move {
+    stream::unfold(Some(vectors.into_iter()), move |vectors| async move {
         let mut vectors = vectors?;
         let mut out = Vec::new();
         while out.len() < WRITE_BYTES {
             let Some(vector) = vectors.next() else {
                 protocol::line(&ReadTold::Done(queue_us, compute_us), &mut out);
-                return Some((Ok::<_, Infallible>(Bytes::from(out)), None));
+                return Some((Ok(Bytes::from(out)), None));
             };
             let numbers = vector.into_iter().map(Into::into).collect();
             protocol::line(&ReadTold::Vector(numbers), &mut out);
         }
         Some((Ok(Bytes::from(out)), Some(vectors)))
-    });
-    Body::from_stream(lines).into_response()
+    })
 }
