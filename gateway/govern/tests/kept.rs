@@ -381,11 +381,18 @@ async fn sealed_and_erased_for_good() {
     let name = (Kind::Response, "", "resp_a");
     assert!(world.governor.forget(&world.tenant, name).await.expect("deleted"));
     assert!(!lies(&key), "the key is gone from the file");
-    // Whoever erases what an organisation has said erases these too.
+    // Whoever erases what an organisation has said erases these too. A part is no text.
+    let part = Sheet { parent: "resp_b".to_owned(), ..sheet(Kind::Part, "msg_b", "null") };
+    world.keep(vec![part], None).await.expect("kept");
     let organisation = world.tenant.organisation.clone();
     let all = Erase { organisation, user: None, before: None };
     assert_eq!(world.governor.erase_bodies(all).await.expect("erased"), 3);
-    for name in [(Kind::Response, "", "resp_b"), (Kind::Item, "conv_a", "m1")] {
+    let all = [
+        (Kind::Response, "", "resp_b"),
+        (Kind::Item, "conv_a", "m1"),
+        (Kind::Part, "resp_b", "msg_b"),
+    ];
+    for name in all {
         assert!(world.kept(name).await.expect("an answer").is_none());
     }
 }

@@ -70,8 +70,11 @@ pub(super) fn label(
     let (Some(governor), Some(who)) = (app.door.governor(), &caller.who) else {
         return Ok(Label::default());
     };
-    let ask = asked(caller, who, ask());
-    Ok(governor.label(&who.principal, &ask)?)
+    let (ask, principal) = (asked(caller, who, ask()), &who.principal);
+    Ok(match caller.wonders {
+        true => governor.would_label(principal, &ask)?,
+        false => governor.label(principal, &ask)?,
+    })
 }
 
 /// As [`label`], with most new tokens per choice.

@@ -61,6 +61,8 @@ pub(super) struct Caller {
     pub(super) says: Option<Arc<Outline>>,
     /// Nobody waits for the answer.
     pub(super) background: bool,
+    /// Nothing is asked: somebody only wants to know what would be.
+    pub(super) wonders: bool,
     /// Which of its answers is kept, where one is: none, or the place of what keeps it.
     pub(super) claim: Arc<AtomicUsize>,
     /// The arm of an experiment that is asked for it now, by its pool.
@@ -78,6 +80,7 @@ impl Caller {
             past: None,
             says: None,
             background: false,
+            wonders: false,
             claim: Arc::default(),
             arm: Arc::default(),
         }

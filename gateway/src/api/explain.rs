@@ -24,7 +24,7 @@ use super::{App, bill, kept, pool, prepare, unknown};
 use crate::backend::Task;
 use crate::cluster::Seen;
 use crate::config::routing::OverflowWhen;
-use crate::route::{Asked, Finding, Plan, Pool, Pressed};
+use crate::route::{Finding, Plan, Pool, Pressed};
 
 /// What a request does not say of itself.
 #[derive(Deserialize)]
@@ -43,7 +43,7 @@ pub(super) async fn explain(
     request: Request,
 ) -> Result<Response, Failure> {
     let Query(beside) = beside.map_err(|_| wrong_query())?;
-    let mut caller = prepare::caller(&request)?;
+    let mut caller = Caller { wonders: true, ..prepare::caller(&request)? };
     let (head, body) = super::body::read_with_head(request, &app).await?;
     let said = beside.surface.as_deref().map(|name| {
         let mut known = body::SURFACES.into_iter();
@@ -59,7 +59,6 @@ pub(super) async fn explain(
     let mut shown = match app.pool(name) {
         Some(pool) => {
             let asked = forward::asked_of(&app, &caller, (&inbound, &pool), beside.label)?;
-            let asked = Asked { looks_only: true, ..asked };
             let plan = forward::plan(&app, &pool, &asked);
             let mut shown = decision(&pool, &plan);
             for one in shown["candidates"].as_array_mut().into_iter().flatten() {

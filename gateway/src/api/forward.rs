@@ -287,6 +287,7 @@ fn asked(caller: &Caller, inbound: &Inbound, label: Label) -> Asked {
         who,
         session: inbound.session.as_deref().map(number),
         draw: ids::random(),
+        looks_only: caller.wonders,
         ..Asked::default()
     }
 }

@@ -249,7 +249,16 @@ async fn near_names_are_those_that_the_caller_may_ask() {
         let got = send(router, request(key, PATH, &chat("assistent"))).await;
         assert_eq!(got.status, 404, "{}", got.text());
         assert!(got.text().contains(near), "{models}: {}", got.text());
+        // Whoever only wants to know has been refused nothing.
+        let got = send(router, request(key, PATH, &chat("assistant"))).await;
+        let may = models == json!(["*"]);
+        assert_eq!(got.status, if may { 200 } else { 403 }, "{models}: {}", got.text());
+        let got = send(router, request(key, "/v1/chat/completions", &chat("assistant"))).await;
+        assert_eq!(got.status, if may { 200 } else { 403 }, "{models}: {}", got.text());
     }
+    house.governor.flush().await;
+    let audit = house.admin(router, "GET /audit?kind=refusal&limit=200", &Value::Null).await;
+    assert_eq!(audit["data"].as_array().map(Vec::len), Some(2), "{audit}");
 }
 
 /// Without keys it is as open as the rest of a server that only this machine reaches.

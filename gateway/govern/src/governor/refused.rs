@@ -4,9 +4,18 @@ use serde_json::json;
 
 use super::Governor;
 use crate::ledger::writer::Note;
+use crate::policy::{Label, check};
 use crate::{Ask, Denied, Principal};
 
 impl Governor {
+    /// As [`Governor::label`], for whoever only wants to know: a refusal is none, and is not noted.
+    ///
+    /// # Errors
+    /// The first rule that says no.
+    pub fn would_label(&self, principal: &Principal, ask: &Ask) -> Result<Label, Denied> {
+        Ok(check::request(&principal.layers(), ask)?.label)
+    }
+
     /// Counts that somebody was told no who was not let in at all.
     pub fn told_no(&self, denied: &Denied) {
         self.shared.figures.denied(denied);

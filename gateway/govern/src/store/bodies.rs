@@ -8,6 +8,7 @@ use sqlx::{AnyConnection, AssertSqlSafe, Executor as _, Row as _};
 use super::columns::{BODIES, BODY_KEYS};
 use super::{Kind, Store, StoreError};
 use crate::bodies::{About, Erase, key_place};
+use crate::kept;
 use crate::report::{Cursor, ReportError, Sql};
 use crate::secret::{Keyring, Master};
 use crate::{Id, Millis};
@@ -121,8 +122,8 @@ impl Store {
     }
 
     /// Deletes texts, responses and conversations that are kept, and the keys of all of them; how
-    /// many that were, without the keys. What a database leaves of deleted rows in its files goes
-    /// too, as far as it lets itself be told.
+    /// many that were, without the keys and the names of parts. What a database leaves of deleted
+    /// rows in its files goes too, as far as it lets itself be told.
     pub(crate) async fn erase_bodies(&self, erase: &Erase) -> Result<u64, StoreError> {
         let mut connection = self.write().acquire().await?;
         if self.kind() == Kind::Sqlite {
@@ -130,9 +131,12 @@ impl Store {
         }
         let mut transaction = sqlx::Connection::begin(&mut *connection).await?;
         let mut count = 0;
-        for table in ["body_keys", "kept", "bodies"] {
+        let part = format!(" AND kind = '{}'", kept::Kind::Part.name());
+        let uncounted = [("body_keys", "", 0), ("kept", &*part, 0)];
+        let counted = [("kept", "", 1), ("bodies", "", 1)];
+        for (table, only, counts) in uncounted.into_iter().chain(counted) {
             let mut sql = Sql::of(format!("DELETE FROM {table} WHERE organisation = "));
-            sql.text(erase.organisation.as_str());
+            sql.text(erase.organisation.as_str()).push(only);
             if let Some(user) = &erase.user {
                 sql.push(" AND user_id = ").text(user.as_str());
             }
@@ -140,7 +144,7 @@ impl Store {
                 sql.push(" AND at < ").number(before);
             }
             let rows = sql.statement().execute(&mut *transaction).await?.rows_affected();
-            count += if table == "body_keys" { 0 } else { rows };
+            count += rows * counts;
         }
         transaction.commit().await.map_err(StoreError::Unsure)?;
         clean(&mut connection, self.kind()).await;
