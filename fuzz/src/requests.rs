@@ -128,7 +128,9 @@ pub fn responses(body: &[u8]) {
             let sent = request.clone().body(&before, whom);
             let sent: Value = serde_json::from_slice(&sent).expect("JSON");
             assert!(sent["store"] == false && sent.get("previous_response_id").is_none());
-            assert!(outline.as_ref().is_none_or(|said| !said.stands_alone() || !request.store));
+            assert!(
+                outline.as_ref().is_none_or(|said| !said.stands_alone() || !request.keeping.store)
+            );
         }
     }
     accepted(conversations::parse_create(body, &limits, &mut ids));
